@@ -1,0 +1,156 @@
+/**
+ * Files that are never seen half-written: temporary name, then rename.
+ *
+ * Everything unfinished lives in a directory `.tmp-<uuid>` or a file `.tmp-<uuid>` beside its goal,
+ * and is registered here so that it is removed on errors and on SIGINT, SIGTERM and SIGHUP. What
+ * `kill -9` leaves is removed by {@linkcode sweepTemporary}, which the next user of the directory
+ * calls.
+ *
+ * @module
+ */
+import { dirname, join } from "node:path";
+import { CloudletError } from "./errors.ts";
+
+const PREFIX = ".tmp-";
+
+/** What has to be removed when the process ends early. */
+const unfinished = new Set<string>();
+const SIGNALS = ["SIGINT", "SIGTERM", "SIGHUP"] as const;
+const EXIT_CODE = { SIGINT: 130, SIGTERM: 143, SIGHUP: 129 } as const;
+const handlers = new Map<Deno.Signal, () => void>();
+
+function removeQuietly(path: string): void {
+  try {
+    Deno.removeSync(path, { recursive: true });
+  } catch {
+    // gone already, or not ours to remove any more
+  }
+}
+
+function own(path: string): void {
+  if (unfinished.size === 0) {
+    for (const signal of SIGNALS) {
+      const handler = () => {
+        for (const path of unfinished) removeQuietly(path);
+        Deno.exit(EXIT_CODE[signal]);
+      };
+      handlers.set(signal, handler);
+      Deno.addSignalListener(signal, handler);
+    }
+  }
+  unfinished.add(path);
+}
+
+function disown(path: string): void {
+  unfinished.delete(path);
+  if (unfinished.size > 0) return;
+  for (const [signal, handler] of handlers) Deno.removeSignalListener(signal, handler);
+  handlers.clear();
+}
+
+/** A name in a directory that nobody reads; removed when disposed, unless it was moved away. */
+export interface Temporary extends Disposable {
+  /** Absolute path; nothing exists there at first. */
+  readonly path: string;
+}
+
+/**
+ * Reserves a temporary name inside `directory`, which is created when missing.
+ *
+ * @param directory where the finished thing will be, so that a rename stays on one file system
+ */
+export function temporaryIn(directory: string): Temporary {
+  Deno.mkdirSync(directory, { recursive: true });
+  // The process id lets sweepTemporary() tell what is still being written from what was left.
+  const path = join(directory, `${PREFIX}${Deno.pid}-${crypto.randomUUID()}`);
+  own(path);
+  return {
+    path,
+    [Symbol.dispose]() {
+      removeQuietly(path);
+      disown(path);
+    },
+  };
+}
+
+/**
+ * Writes a whole file so that readers see the old or the new content, never a part.
+ *
+ * @throws {CloudletError} `host` when the file system refuses, such as when it is full
+ */
+export async function writeFileAtomic(
+  path: string,
+  content: Uint8Array | string | ReadableStream<Uint8Array>,
+): Promise<void> {
+  using temporary = temporaryIn(dirname(path));
+  try {
+    if (typeof content === "string") await Deno.writeTextFile(temporary.path, content);
+    else await Deno.writeFile(temporary.path, content);
+    await Deno.rename(temporary.path, path);
+  } catch (cause) {
+    throw diskError(`Cannot write ${path}`, cause);
+  }
+}
+
+/** Wraps an error of the file system, naming the remedy where there is a known one. */
+export function diskError(what: string, cause: unknown): unknown {
+  if (!(cause instanceof Error) || !("code" in cause)) return cause;
+  const remedy: Record<string, string> = {
+    ENOSPC: "free some disk space or point XDG_CACHE_HOME at a larger file system",
+    EDQUOT: "free some of your disk quota or point XDG_CACHE_HOME elsewhere",
+    EACCES: "make the directory writable for you or point XDG_CACHE_HOME elsewhere",
+    EROFS: "point XDG_CACHE_HOME at a writable file system",
+  };
+  const advice = remedy[String(cause.code)];
+  if (advice === undefined) return cause;
+  return new CloudletError(`${what}: ${cause.message}`, { code: "host", remedy: advice, cause });
+}
+
+function processExists(pid: number): boolean {
+  try {
+    Deno.statSync(`/proc/${pid}`);
+    return true;
+  } catch {
+    return false;
+  }
+}
+
+/** Removes what killed processes left unfinished in `directory`. */
+export function sweepTemporary(directory: string): void {
+  let entries: Deno.DirEntry[];
+  try {
+    entries = [...Deno.readDirSync(directory)];
+  } catch {
+    return; // no directory, nothing left
+  }
+  for (const { name } of entries) {
+    const pid = name.startsWith(PREFIX) ? Number.parseInt(name.slice(PREFIX.length), 10) : NaN;
+    if (pid > 0 && !processExists(pid)) removeQuietly(join(directory, name));
+  }
+}
+
+/**
+ * Runs `work` while holding an exclusive advisory lock on the file `path` (flock(2): it ends with
+ * the process, however that ends).
+ *
+ * @param path lock file, created when missing and left in place
+ * @param work what to do
+ * @param onWait called once when somebody else holds the lock
+ */
+export async function withLock<T>(
+  path: string,
+  work: () => Promise<T>,
+  onWait?: () => void,
+): Promise<T> {
+  await Deno.mkdir(dirname(path), { recursive: true });
+  using file = await Deno.open(path, { create: true, write: true, read: true });
+  if (!(await file.tryLock(true))) {
+    onWait?.();
+    await file.lock(true);
+  }
+  try {
+    return await work();
+  } finally {
+    await file.unlock();
+  }
+}

@@ -1,0 +1,108 @@
+/**
+ * A cache of directories, each named by the hash of what went into it.
+ *
+ * ```text
+ * <root>/<key>/            a finished entry; never changed
+ * <root>/.tmp-<pid>-<id>/  an entry being made
+ * <root>/.<key>.lock       held by whoever makes the entry
+ * ```
+ *
+ * @module
+ */
+import { createHash } from "node:crypto";
+import { join } from "node:path";
+import { diskError, sweepTemporary, temporaryIn, withLock } from "./files.ts";
+
+/** Something that a key can be made of; object members are sorted, so their order is no matter. */
+export type KeyPart =
+  | string
+  | number
+  | boolean
+  | null
+  | readonly KeyPart[]
+  | { readonly [name: string]: KeyPart };
+
+function canonical(part: KeyPart): string {
+  if (Array.isArray(part)) return `[${part.map(canonical).join(",")}]`;
+  if (part !== null && typeof part === "object") {
+    const members = Object.entries(part).sort(([a], [b]) => (a < b ? -1 : a > b ? 1 : 0));
+    return `{${members.map(([k, v]) => `${JSON.stringify(k)}:${canonical(v)}`).join(",")}}`;
+  }
+  return JSON.stringify(part);
+}
+
+/** SHA-256 of a canonical form of `parts`, in hex, cut to 32 digits. */
+export function cacheKey(parts: KeyPart): string {
+  return createHash("sha256").update(canonical(parts)).digest("hex").slice(0, 32);
+}
+
+/** Entries of one kind; safe with several processes at once. */
+export class Store {
+  /** @param root the directory of this kind of entry */
+  constructor(readonly root: string) {}
+
+  /** Path of the entry, or undefined when it was not made yet. */
+  async get(key: string): Promise<string | undefined> {
+    const path = join(this.root, key);
+    try {
+      return (await Deno.stat(path)).isDirectory ? path : undefined;
+    } catch (error) {
+      if (error instanceof Deno.errors.NotFound) return undefined;
+      throw error;
+    }
+  }
+
+  /**
+   * Path of the entry, made by `make` when it is missing. Of several callers, in this process or
+   * others, one does the work and the rest wait for it.
+   *
+   * @param key from {@linkcode cacheKey}
+   * @param make fills the empty directory that it is given
+   * @param onWait called once when somebody else is making the entry
+   */
+  async getOrMake(
+    key: string,
+    make: (directory: string) => Promise<void>,
+    onWait?: () => void,
+  ): Promise<string> {
+    const existing = await this.get(key);
+    if (existing !== undefined) return existing;
+    const goal = join(this.root, key);
+    await withLock(join(this.root, `.${key}.lock`), async () => {
+      if (await this.get(key) !== undefined) return;
+      sweepTemporary(this.root);
+      using temporary = temporaryIn(this.root);
+      try {
+        await Deno.mkdir(temporary.path);
+        await make(temporary.path);
+        await Deno.rename(temporary.path, goal);
+      } catch (cause) {
+        throw diskError(`Cannot make the cache entry ${goal}`, cause);
+      }
+    }, onWait);
+    return goal;
+  }
+
+  /** Keys of the finished entries, sorted. */
+  async keys(): Promise<string[]> {
+    const keys: string[] = [];
+    try {
+      for await (const entry of Deno.readDir(this.root)) {
+        if (entry.isDirectory && !entry.name.startsWith(".")) keys.push(entry.name);
+      }
+    } catch (error) {
+      if (!(error instanceof Deno.errors.NotFound)) throw error;
+    }
+    return keys.sort();
+  }
+
+  /** Removes an entry; readers that have its files open keep them. Does nothing when missing. */
+  async remove(key: string): Promise<void> {
+    using temporary = temporaryIn(this.root); // renamed first: never half there
+    try {
+      await Deno.rename(join(this.root, key), temporary.path);
+    } catch (error) {
+      if (!(error instanceof Deno.errors.NotFound)) throw error;
+    }
+  }
+}

@@ -1,0 +1,275 @@
+/**
+ * A file tree in memory: what archives are merged into, and what image writers read.
+ *
+ * Nothing here touches the host's file system, so a hostile archive has nothing to escape to; what
+ * it could still do is to confuse the image, and {@linkcode Tree.add} refuses that.
+ *
+ * @module
+ */
+import { CloudletError } from "../base/errors.ts";
+
+/** Where the bytes of a regular file are. */
+export type Content =
+  | { readonly kind: "bytes"; readonly bytes: Uint8Array }
+  /** `size` bytes of the host's file `path`, from `offset` on; the file must not change. */
+  | {
+    readonly kind: "file";
+    readonly path: string;
+    readonly offset: number;
+    readonly size: number;
+  };
+
+/** What every kind of node has. */
+export interface Metadata {
+  /** Permission bits, 0 to 0o7777 (with set-uid, set-gid and sticky). */
+  mode: number;
+  /** Owner's user id. */
+  uid: number;
+  /** Owner's group id. */
+  gid: number;
+  /** Modification time in seconds since 1970. */
+  mtime: number;
+  /** Extended attributes by full name, such as `security.capability`. */
+  xattrs?: Map<string, Uint8Array>;
+}
+
+/** A directory. */
+export interface DirectoryNode extends Metadata {
+  readonly type: "directory";
+  readonly children: Map<string, TreeNode>;
+}
+
+/** A regular file; hard links are one node under several names. */
+export interface FileNode extends Metadata {
+  readonly type: "file";
+  readonly content: Content;
+}
+
+/** A symbolic link. */
+export interface SymlinkNode extends Metadata {
+  readonly type: "symlink";
+  readonly target: string;
+}
+
+/** A character or block device. */
+export interface DeviceNode extends Metadata {
+  readonly type: "character" | "block";
+  readonly major: number;
+  readonly minor: number;
+}
+
+/** A named pipe or a socket. */
+export interface SpecialNode extends Metadata {
+  readonly type: "fifo" | "socket";
+}
+
+/** Anything that a directory can hold. */
+export type TreeNode = DirectoryNode | FileNode | SymlinkNode | DeviceNode | SpecialNode;
+
+/** Length in bytes of a regular file's content. */
+export function contentSize(content: Content): number {
+  return content.kind === "bytes" ? content.bytes.length : content.size;
+}
+
+const MAX_LINKS = 40; // as Linux: include/linux/namei.h MAXSYMLINKS
+const MAX_NAME = 255; // bytes, as Linux NAME_MAX
+const MAX_TARGET = 4095; // bytes, as Linux PATH_MAX less its NUL
+
+function refuse(path: string, why: string): CloudletError {
+  return new CloudletError(`Cannot add ${JSON.stringify(path)} to the file tree: ${why}`, {
+    code: "untrusted",
+    remedy: "the archive is damaged or hostile; fetch it again or report it to whoever made it",
+  });
+}
+
+const utf8 = new TextEncoder();
+
+/** The names in an archive member's path: `./usr/bin/` gives `["usr", "bin"]`. */
+export function splitPath(path: string): string[] {
+  if (path.startsWith("/")) throw refuse(path, "the name is absolute");
+  if (path.includes("\0")) throw refuse(path, "the name has a NUL byte");
+  const names = path.split("/").filter((name) => name !== "" && name !== ".");
+  for (const name of names) {
+    if (name === "..") throw refuse(path, 'the name has a ".." in it');
+    if (name.length > MAX_NAME || utf8.encode(name).length > MAX_NAME) {
+      throw refuse(path, `a name is longer than ${MAX_NAME} bytes`);
+    }
+  }
+  return names;
+}
+
+/** A directory node with default metadata. */
+export function directoryNode(metadata: Partial<Metadata> = {}): DirectoryNode {
+  return {
+    type: "directory",
+    mode: 0o755,
+    uid: 0,
+    gid: 0,
+    mtime: 0,
+    ...metadata,
+    children: new Map(),
+  };
+}
+
+/** A regular file node with the given bytes (text as UTF-8) and default metadata. */
+export function fileNode(content: string | Uint8Array, metadata: Partial<Metadata> = {}): FileNode {
+  const bytes = typeof content === "string" ? utf8.encode(content) : content;
+  return {
+    type: "file",
+    mode: 0o644,
+    uid: 0,
+    gid: 0,
+    mtime: 0,
+    ...metadata,
+    content: { kind: "bytes", bytes },
+  };
+}
+
+/** A symbolic link node with default metadata. */
+export function symlinkNode(target: string, metadata: Partial<Metadata> = {}): SymlinkNode {
+  return { type: "symlink", mode: 0o777, uid: 0, gid: 0, mtime: 0, ...metadata, target };
+}
+
+/** A root directory and what can be done to the tree below it. */
+export class Tree {
+  /** The directory `/`. */
+  readonly root: DirectoryNode = directoryNode();
+
+  /**
+   * The node at `path`, following symbolic links in all but the last name, or undefined.
+   *
+   * @param path relative to the root; a leading `/` is allowed here
+   */
+  lookup(path: string): TreeNode | undefined {
+    const names = splitPath(path.replace(/^\/+/, ""));
+    const last = names.pop();
+    if (last === undefined) return this.root;
+    return this.#walk(names, path)?.children.get(last);
+  }
+
+  /**
+   * Puts a node at `path`. Missing parents are made; a directory over a directory updates the
+   * metadata and keeps the children; a directory over a symbolic link to a directory is taken as
+   * that directory (as dpkg does on a merged-/usr system); anything else replaces what was there.
+   *
+   * @param path relative to the root
+   * @param node what to put there
+   * @param untrustedLinks symbolic links that may not be followed on the way: those that the same
+   *   archive made, since a member behind its own archive's link is how an archive escapes
+   * @throws {CloudletError} `untrusted` for a path that leaves the tree or leads through a file
+   */
+  add(path: string, node: TreeNode, untrustedLinks?: ReadonlySet<TreeNode>): void {
+    const names = splitPath(path);
+    if (node.type === "symlink") {
+      if (node.target === "" || utf8.encode(node.target).length > MAX_TARGET) {
+        throw refuse(path, `a link target must have 1 to ${MAX_TARGET} bytes`);
+      }
+      if (node.target.includes("\0")) throw refuse(path, "the link target has a NUL byte");
+    }
+    const last = names.pop();
+    if (last === undefined) {
+      if (node.type !== "directory") throw refuse(path, "the root must be a directory");
+      copyMetadata(node, this.root);
+      return;
+    }
+    const parent = this.#walk(names, path, { create: true, untrustedLinks });
+    if (parent === undefined) throw refuse(path, "a parent is not a directory");
+    const existing = parent.children.get(last);
+    if (node.type === "directory" && existing !== undefined) {
+      if (existing.type === "directory") {
+        copyMetadata(node, existing);
+        for (const [name, child] of node.children) existing.children.set(name, child);
+        return;
+      }
+      if (existing.type === "symlink" && !untrustedLinks?.has(existing)) {
+        const target = this.#walk([...names, last], path, { untrustedLinks });
+        if (target !== undefined) return;
+      }
+    }
+    if (node.type !== "directory" && existing?.type === "directory" && existing.children.size > 0) {
+      throw refuse(path, "a directory that is not empty is in its place");
+    }
+    parent.children.set(last, node);
+  }
+
+  /** Removes what is at `path`, with everything below it; false when nothing is there. */
+  remove(path: string): boolean {
+    const names = splitPath(path.replace(/^\/+/, ""));
+    const last = names.pop();
+    if (last === undefined) throw refuse(path, "the root cannot be removed");
+    return this.#walk(names, path)?.children.delete(last) ?? false;
+  }
+
+  /** Every node below the root with its path (no leading slash), parents first, names sorted. */
+  *entries(): Generator<readonly [path: string, node: TreeNode]> {
+    function* below(directory: DirectoryNode, prefix: string): Generator<[string, TreeNode]> {
+      for (const name of [...directory.children.keys()].sort(compareNames)) {
+        const node = directory.children.get(name)!;
+        yield [prefix + name, node];
+        if (node.type === "directory") yield* below(node, `${prefix}${name}/`);
+      }
+    }
+    yield* below(this.root, "");
+  }
+
+  #walk(
+    names: readonly string[],
+    path: string,
+    options: { create?: boolean; untrustedLinks?: ReadonlySet<TreeNode> | undefined } = {},
+  ): DirectoryNode | undefined {
+    const pending = [...names].reverse();
+    const trail: DirectoryNode[] = [this.root];
+    let links = 0;
+    for (let name = pending.pop(); name !== undefined; name = pending.pop()) {
+      if (name === "" || name === ".") continue;
+      const here = trail.at(-1)!;
+      if (name === "..") { // only ever from a link's target; "/.." is "/"
+        if (trail.length > 1) trail.pop();
+        continue;
+      }
+      let next = here.children.get(name);
+      if (next === undefined) {
+        if (!options.create) return undefined;
+        next = directoryNode();
+        here.children.set(name, next);
+      }
+      if (next.type === "directory") {
+        trail.push(next);
+      } else if (next.type === "symlink") {
+        if (options.untrustedLinks?.has(next)) {
+          throw refuse(path, `"${name}" on the way is a symbolic link of the same archive`);
+        }
+        if (++links > MAX_LINKS) throw refuse(path, "too many symbolic links on the way");
+        if (next.target.startsWith("/")) trail.length = 1;
+        pending.push(...next.target.split("/").reverse());
+      } else {
+        return undefined;
+      }
+    }
+    return trail.at(-1);
+  }
+}
+
+function copyMetadata(from: Metadata, to: Metadata): void {
+  to.mode = from.mode;
+  to.uid = from.uid;
+  to.gid = from.gid;
+  to.mtime = from.mtime;
+  if (from.xattrs === undefined) delete to.xattrs;
+  else to.xattrs = from.xattrs;
+}
+
+/** Orders names by their UTF-8 bytes, as EROFS directories are sorted. */
+export function compareNames(a: string, b: string): number {
+  // UTF-16 order differs from UTF-8 order only where surrogates meet U+E000 to U+FFFF.
+  return compareBytes(utf8.encode(a), utf8.encode(b));
+}
+
+function compareBytes(a: Uint8Array, b: Uint8Array): number {
+  const length = Math.min(a.length, b.length);
+  for (let i = 0; i < length; i++) {
+    const difference = a[i]! - b[i]!;
+    if (difference !== 0) return difference;
+  }
+  return a.length - b.length;
+}
