@@ -1,0 +1,72 @@
+/**
+ * The user's own settings: `config.toml` in cloudlet's configuration directory.
+ *
+ * Not to be confused with the config of one workload, which lies beside the program that it runs.
+ *
+ * @module
+ */
+import { join } from "node:path";
+import { parse, TomlError } from "smol-toml";
+import { z } from "zod";
+import { configDir } from "./dirs.ts";
+import { CloudletError, messageOf } from "./errors.ts";
+
+const SCHEMA = z.strictObject({
+  debian: z.strictObject({
+    mirror: z.url().optional(),
+    suite: z.string().regex(/^[a-z][a-z0-9-]*$/).optional(),
+    keyring: z.string().startsWith("/").optional(),
+  }).default({}),
+});
+
+/** Settings of the Debian packages that kernels and images are made of. */
+export interface DebianSettings {
+  /** URL of the archive; the host's own apt sources when absent. */
+  readonly mirror?: string | undefined;
+  /** Release name, such as `bookworm`; the host's own when absent. */
+  readonly suite?: string | undefined;
+  /** Absolute path of the OpenPGP keyring that signs the archive. */
+  readonly keyring?: string | undefined;
+}
+
+/** All settings. */
+export interface Settings {
+  /** `[debian]` */
+  readonly debian: DebianSettings;
+}
+
+/** Parses settings; `path` is only named in errors. */
+export function parseSettings(text: string, path: string): Settings {
+  const invalid = (why: string, cause?: unknown) =>
+    new CloudletError(`Cannot read the settings in ${path}: ${why}`, {
+      code: "invalid-input",
+      remedy: "correct or remove the file",
+      cause,
+    });
+  let value: unknown;
+  try {
+    value = parse(text);
+  } catch (cause) {
+    throw invalid(cause instanceof TomlError ? cause.message.trim() : messageOf(cause), cause);
+  }
+  const result = SCHEMA.safeParse(value);
+  if (!result.success) throw invalid(z.prettifyError(result.error), result.error);
+  return result.data;
+}
+
+/**
+ * Settings of the user, or the defaults when there is no file.
+ *
+ * @throws {CloudletError} `invalid-input` for a file that is not what it should be
+ */
+export async function loadSettings(): Promise<Settings> {
+  const path = join(configDir(), "config.toml");
+  let text: string;
+  try {
+    text = await Deno.readTextFile(path);
+  } catch (error) {
+    if (error instanceof Deno.errors.NotFound) return { debian: {} };
+    throw error;
+  }
+  return parseSettings(text, path);
+}

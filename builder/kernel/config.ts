@@ -1,0 +1,63 @@
+/**
+ * Kernel configuration fragments: what goes in, and whether it stayed in.
+ *
+ * @module
+ */
+import { CloudletError } from "../../base/errors.ts";
+
+/** What a kernel is built for. */
+export type KernelVariant = "up" | "smp";
+
+const here = (name: string) => new URL(name, import.meta.url);
+
+async function text(name: string): Promise<string> {
+  const url = here(name);
+  // fetch() where the module came over the network, as from a package registry
+  return url.protocol === "file:" ? await Deno.readTextFile(url) : await (await fetch(url)).text();
+}
+
+/** Configuration fragments of a variant, in the order in which they are merged. */
+export async function configFragments(variant: KernelVariant): Promise<string[]> {
+  const names = variant === "smp" ? ["microvm.config", "smp.config"] : ["microvm.config"];
+  return await Promise.all(names.map(text));
+}
+
+/** Patches in the order in which they are applied. */
+export async function patches(): Promise<string[]> {
+  return [await text("patches/0001-x86-mm-system-calls-by-page-fault.patch")];
+}
+
+/** Options that a fragment or a `.config` sets; `n` for those named "is not set". */
+export function parseConfig(text: string): Map<string, string> {
+  const options = new Map<string, string>();
+  for (const line of text.split("\n")) {
+    const set = /^(CONFIG_\w+)=(.*)$/.exec(line);
+    const unset = /^# (CONFIG_\w+) is not set$/.exec(line);
+    if (set) options.set(set[1]!, set[2]!);
+    else if (unset) options.set(unset[1]!, "n");
+  }
+  return options;
+}
+
+/**
+ * Checks that kconfig kept what the fragments ask for: it silently drops an option whose
+ * dependencies are not met.
+ *
+ * @param config text of the final `.config`
+ * @param fragments texts of the fragments; later ones win
+ * @throws {CloudletError} `internal` naming each option that was changed
+ */
+export function checkConfig(config: string, fragments: readonly string[]): void {
+  const actual = parseConfig(config);
+  const wanted = new Map(fragments.flatMap((fragment) => [...parseConfig(fragment)]));
+  const lost = [...wanted]
+    .filter(([option, value]) => (actual.get(option) ?? "n") !== value)
+    .map(([option, value]) => `${option}=${value} became ${actual.get(option) ?? "n"}`);
+  if (lost.length > 0) {
+    throw new CloudletError(`Cannot configure the kernel: ${lost.join(", ")}`, {
+      code: "internal",
+      remedy: "this kernel source does not know the option or lacks what it depends on; " +
+        "correct builder/kernel/*.config",
+    });
+  }
+}
