@@ -1,0 +1,378 @@
+/**
+ * The config file of a workload. The fields of virt-do/cloudlet keep their names and meaning;
+ * `[run]`, `[vm]` and `[image]` are ours.
+ *
+ * @module
+ */
+import { basename, dirname, extname, resolve } from "node:path";
+import { parse, TomlError } from "smol-toml";
+import { z } from "zod";
+import { CloudletError, messageOf } from "../base/errors.ts";
+import { nearest } from "./nearest.ts";
+import { parseDuration, parseMemory } from "./units.ts";
+
+/** The languages that a workload can be written in. */
+export const LANGUAGES = ["python", "node", "rust", "deno", "bash"] as const;
+/** One of {@linkcode LANGUAGES}. */
+export type Language = typeof LANGUAGES[number];
+
+/** What to do with a workload: build it, run what was built before, or both. */
+export type Action = "prepare" | "run" | "prepare-and-run";
+
+/** A checked config file; every path is absolute. */
+export interface Config {
+  /** The config file itself. */
+  readonly path: string;
+  /** Name of the workload, for people. */
+  readonly workloadName: string;
+  /** Language of the workload. */
+  readonly language: Language;
+  /** What to do. */
+  readonly action: Action;
+  /** The server that `--remote` sends the workload to. */
+  readonly server: { readonly address: string; readonly port: number };
+  /** The source file, or the directory of a project. */
+  readonly source: string;
+  /** Build with optimisation. */
+  readonly release: boolean;
+  /** How the program is started. */
+  readonly run: {
+    /** Its arguments, without its own name. */
+    readonly args: readonly string[];
+    /** Variables added to its environment. */
+    readonly env: Readonly<Record<string, string>>;
+    /** File that is its standard input; undefined is the command's own standard input. */
+    readonly stdin: string | undefined;
+    /** Milliseconds after which it is killed. */
+    readonly timeout: number | undefined;
+  };
+  /** The microVM. */
+  readonly vm: {
+    /** Number of virtual CPUs. */
+    readonly vcpus: number | undefined;
+    /** Memory in MiB. */
+    readonly memory: number | undefined;
+    /** A vmlinux file in place of the one that cloudlet builds. */
+    readonly kernel: string | undefined;
+  };
+  /** The root image. */
+  readonly image: {
+    /** Debian packages added to those of the language. */
+    readonly packages: readonly string[];
+  };
+}
+
+/** Turns a reader of units into a zod transform with the reader's own message. */
+function unit(read: (value: string | number) => number): z.ZodType<number> {
+  return z.union([z.string(), z.number()], "expected a number or a text").transform(
+    (value, context) => {
+      try {
+        return read(value);
+      } catch (error) {
+        const remedy = error instanceof CloudletError ? `; ${error.remedy}` : "";
+        context.addIssue({ code: "custom", message: messageOf(error) + remedy });
+        return z.NEVER;
+      }
+    },
+  );
+}
+
+const noNul = (text: string) => !text.includes("\0");
+const text = z.string().refine(noNul, "must not have a NUL byte in it");
+const path = text.min(1, "must not be empty");
+
+const schema = z.strictObject({
+  "workload-name": text.min(1, "must not be empty").max(200, "must have at most 200 characters")
+    .optional(),
+  language: z.enum(LANGUAGES).optional(),
+  action: z.enum(["prepare", "run", "prepare-and-run"]).default("prepare-and-run"),
+  server: z.strictObject({
+    address: text.min(1, "must not be empty").default("localhost"),
+    port: z.int().min(1).max(65535).default(3000),
+  }).prefault({}),
+  build: z.strictObject({
+    "source-code-path": path,
+    release: z.boolean().default(false),
+  }),
+  run: z.strictObject({
+    args: z.array(text).default([]),
+    env: z.record(
+      text.regex(/^[^=]+$/, 'a variable\'s name must not be empty nor have "=" in it'),
+      text,
+    ).default({}),
+    stdin: path.optional(),
+    timeout: unit(parseDuration).optional(),
+  }).prefault({}),
+  vm: z.strictObject({
+    vcpus: z.int().min(1).max(64).optional(),
+    memory: unit(parseMemory).optional(),
+    kernel: path.optional(),
+  }).prefault({}),
+  image: z.strictObject({
+    packages: z.array(text.regex(/^[a-z0-9][a-z0-9+.-]+$/, "is no name of a Debian package"))
+      .default([]),
+  }).prefault({}),
+});
+
+/** Every key that may be written, each with its table: for suggestions. */
+const KEYS: Record<string, readonly string[]> = {
+  "": Object.keys(schema.shape),
+  server: ["address", "port"],
+  build: ["source-code-path", "release"],
+  run: ["args", "env", "stdin", "timeout"],
+  vm: ["vcpus", "memory", "kernel"],
+  image: ["packages"],
+};
+
+const LANGUAGE_OF_EXTENSION: Record<string, Language> = {
+  ".py": "python",
+  ".js": "node",
+  ".mjs": "node",
+  ".cjs": "node",
+  ".rs": "rust",
+  ".ts": "deno",
+  ".mts": "deno",
+  ".sh": "bash",
+  ".bash": "bash",
+};
+
+/** Files that tell the language of a project directory. */
+const LANGUAGE_OF_FILE: readonly (readonly [string, Language])[] = [
+  ["Cargo.toml", "rust"],
+  ["deno.json", "deno"],
+  ["deno.jsonc", "deno"],
+  ["package.json", "node"],
+  ["pyproject.toml", "python"],
+  ["requirements.txt", "python"],
+  ["main.py", "python"],
+  ["main.rs", "rust"],
+  ["main.ts", "deno"],
+  ["main.js", "node"],
+  ["main.sh", "bash"],
+];
+
+/**
+ * The language that a source's name tells, or undefined.
+ *
+ * @param source path of a file or of a project directory
+ */
+export function languageOf(source: string): Language | undefined {
+  const byName = LANGUAGE_OF_EXTENSION[extname(source).toLowerCase()];
+  if (byName !== undefined) return byName;
+  for (const [file, language] of LANGUAGE_OF_FILE) {
+    if (existsSync(resolve(source, file))) return language;
+  }
+  return undefined;
+}
+
+function existsSync(path: string): boolean {
+  try {
+    Deno.statSync(path);
+    return true;
+  } catch {
+    return false;
+  }
+}
+
+/** One thing that is wrong in a config file. */
+interface Problem {
+  readonly path: readonly (string | number)[];
+  readonly message: string;
+}
+
+function quote(key: string): string {
+  return JSON.stringify(key);
+}
+
+function unknownKey(table: readonly (string | number)[], key: string): Problem {
+  const name = table.join(".");
+  const near = nearest(key, KEYS[name] ?? []);
+  let hint = near === undefined ? "" : `; did you mean ${quote(near)}?`;
+  if (near === undefined) {
+    const other = Object.entries(KEYS).find(([, keys]) => keys.includes(key));
+    if (other !== undefined) {
+      hint = other[0] === ""
+        ? "; it belongs at the top of the file, before the first table"
+        : `; it belongs in the table [${other[0]}]`;
+    }
+  }
+  return { path: [...table, key], message: `unknown key${hint}` };
+}
+
+function problemsOf(error: z.ZodError, data: unknown): Problem[] {
+  return error.issues.flatMap((issue): Problem[] => {
+    const path = issue.path.filter((part) => typeof part !== "symbol");
+    switch (issue.code) {
+      case "unrecognized_keys":
+        return issue.keys.map((key) => unknownKey(path, key));
+      case "invalid_type": {
+        const value = valueAt(data, path);
+        if (value === undefined) return [{ path, message: "is missing" }];
+        const expected = { int: "an integer", record: "a table", object: "a table" }[
+          issue.expected as string
+        ] ?? `a ${issue.expected}`;
+        return [{ path, message: `expected ${expected}, found ${kindOf(value)}` }];
+      }
+      case "invalid_value": {
+        const value = valueAt(data, path);
+        const near = typeof value === "string"
+          ? nearest(value, issue.values.map(String))
+          : undefined;
+        const hint = near === undefined ? "" : `; did you mean ${quote(near)}?`;
+        const known = issue.values.map((v) => JSON.stringify(v)).join(", ");
+        return [{ path, message: `${JSON.stringify(value)} is none of ${known}${hint}` }];
+      }
+      case "too_big":
+      case "too_small": {
+        const limit = issue.code === "too_big" ? issue.maximum : issue.minimum;
+        const side = issue.code === "too_big" ? "at most" : "at least";
+        return issue.origin === "string"
+          ? [{ path, message: issue.message }]
+          : [{ path, message: `must be ${side} ${limit}` }];
+      }
+      case "invalid_key":
+        return issue.issues.map((inner) => ({ path, message: inner.message }));
+      default:
+        return [{ path, message: issue.message }];
+    }
+  });
+}
+
+function valueAt(data: unknown, path: readonly (string | number)[]): unknown {
+  let value = data;
+  for (const part of path) {
+    if (typeof value !== "object" || value === null) return undefined;
+    value = (value as Record<string | number, unknown>)[part];
+  }
+  return value;
+}
+
+function kindOf(value: unknown): string {
+  if (Array.isArray(value)) return "an array";
+  if (value instanceof Date) return "a date";
+  if (typeof value === "object") return "a table";
+  if (typeof value === "string") return `the text ${JSON.stringify(value)}`;
+  return `${typeof value === "boolean" ? "the boolean" : "the number"} ${value}`;
+}
+
+async function refuse(
+  file: string,
+  content: string,
+  problems: readonly Problem[],
+): Promise<CloudletError> {
+  const { positionOf } = await import("./toml_position.ts");
+  const placed = problems.map((problem) => ({ ...problem, at: positionOf(content, problem.path) }));
+  placed.sort((a, b) => (a.at?.line ?? 0) - (b.at?.line ?? 0));
+  const lines = placed.map(({ path, message, at }) => {
+    const place = at === undefined ? file : `${file}:${at.line}:${at.column}`;
+    return `${place}: ${path.join(".")}: ${message}`;
+  });
+  const list = lines.length === 1 ? ` ${lines[0]}` : lines.map((line) => `\n  ${line}`).join("");
+  return new CloudletError(`Cannot use the config file:${list}`, {
+    code: "invalid-input",
+    remedy: lines.length === 1 ? "correct that line" : "correct those lines",
+  });
+}
+
+/**
+ * Checks the text of a config file.
+ *
+ * @param content the text
+ * @param file its path: for messages, and what relative paths in it start from
+ * @throws {CloudletError} `invalid-input`, naming file, line and key of everything that is wrong
+ */
+export async function parseConfig(content: string, file: string): Promise<Config> {
+  let data: unknown;
+  try {
+    data = parse(content);
+  } catch (error) {
+    if (!(error instanceof TomlError)) throw error;
+    const why = error.message.split("\n")[0]!.replace(/^Invalid TOML document: /, "");
+    throw new CloudletError(
+      `Cannot use the config file: ${file}:${error.line}:${error.column}: ${why}\n\n` +
+        error.codeblock.trimEnd(),
+      { code: "invalid-input", remedy: "the file must be TOML, see toml.io", cause: error },
+    );
+  }
+  const checked = schema.safeParse(data);
+  if (!checked.success) throw await refuse(file, content, problemsOf(checked.error, data));
+  const values = checked.data;
+
+  const base = dirname(resolve(file));
+  const problems: Problem[] = [];
+  const existing = (keys: string[], value: string, kinds: "file" | "file or directory") => {
+    const path = resolve(base, value);
+    try {
+      const info = Deno.statSync(path);
+      if (info.isDirectory && kinds === "file") {
+        problems.push({ path: keys, message: `${path} is a directory, not a file` });
+      }
+    } catch (error) {
+      const why = error instanceof Deno.errors.NotFound ? "does not exist" : messageOf(error);
+      problems.push({ path: keys, message: `${path} ${why}` });
+    }
+    return path;
+  };
+  const optionalFile = (keys: string[], value: string | undefined) =>
+    value === undefined ? undefined : existing(keys, value, "file");
+
+  const source = existing(
+    ["build", "source-code-path"],
+    values.build["source-code-path"],
+    "file or directory",
+  );
+  const stdin = optionalFile(["run", "stdin"], values.run.stdin);
+  const kernel = optionalFile(["vm", "kernel"], values.vm.kernel);
+  const language = values.language ?? languageOf(source);
+  if (language === undefined && problems.length === 0) {
+    problems.push({
+      path: ["language"],
+      message: "is missing, and the name of the source does not tell it; write one of " +
+        LANGUAGES.map(quote).join(", "),
+    });
+  }
+  if (language === undefined || problems.length > 0) throw await refuse(file, content, problems);
+
+  return {
+    path: resolve(file),
+    workloadName: values["workload-name"] ?? basename(source),
+    language,
+    action: values.action,
+    server: values.server,
+    source,
+    release: values.build.release,
+    run: { args: values.run.args, env: values.run.env, stdin, timeout: values.run.timeout },
+    vm: { vcpus: values.vm.vcpus, memory: values.vm.memory, kernel },
+    image: values.image,
+  };
+}
+
+/**
+ * Reads and checks a config file.
+ *
+ * @param file its path
+ * @throws {CloudletError} `not-found` when it is missing, `invalid-input` when something is wrong
+ */
+export async function loadConfig(file: string): Promise<Config> {
+  let bytes: Uint8Array;
+  try {
+    bytes = await Deno.readFile(file);
+  } catch (cause) {
+    throw new CloudletError(`Cannot read the config file ${file}: ${messageOf(cause)}`, {
+      code: "not-found",
+      remedy: "give the path of a config.toml or of a source file",
+      cause,
+    });
+  }
+  let content: string;
+  try {
+    content = new TextDecoder("utf-8", { fatal: true }).decode(bytes);
+  } catch (cause) {
+    throw new CloudletError(`Cannot use the config file: ${file} is not UTF-8 text`, {
+      code: "invalid-input",
+      remedy: "save the file as UTF-8",
+      cause,
+    });
+  }
+  return await parseConfig(content, file);
+}

@@ -1,0 +1,233 @@
+import { deepEqual, equal, match, ok, rejects } from "node:assert/strict";
+import { join } from "node:path";
+import fc from "fast-check";
+import { CloudletError } from "../base/errors.ts";
+import { languageOf, loadConfig, parseConfig } from "./config.ts";
+import { parseDuration, parseMemory } from "./units.ts";
+
+async function inDirectory(test: (directory: string) => Promise<void>): Promise<void> {
+  const directory = await Deno.makeTempDir();
+  try {
+    await Deno.writeTextFile(join(directory, "main.py"), "print(1)\n");
+    await test(directory);
+  } finally {
+    await Deno.remove(directory, { recursive: true });
+  }
+}
+
+async function messageFor(content: string): Promise<string> {
+  let message = "";
+  await inDirectory(async (directory) => {
+    try {
+      await parseConfig(content, join(directory, "config.toml"));
+    } catch (error) {
+      ok(error instanceof CloudletError, String(error));
+      equal(error.code, "invalid-input");
+      ok(error.remedy);
+      message = error.message.replaceAll(directory + "/", "");
+    }
+  });
+  return message;
+}
+
+Deno.test("a config file with every field is read as written", () =>
+  inDirectory(async (directory) => {
+    await Deno.writeTextFile(join(directory, "input.txt"), "");
+    const file = join(directory, "config.toml");
+    await Deno.writeTextFile(
+      file,
+      `workload-name = "fibonacci"
+language = "python"
+action = "prepare"
+server = { address = "10.0.0.1", port = 50052 }
+[build]
+source-code-path = "main.py"
+release = true
+[run]
+args = ["a", "b c"]
+env = { A = "1", B = "x=y" }
+stdin = "input.txt"
+timeout = "1m30s"
+[vm]
+vcpus = 2
+memory = "1G"
+[image]
+packages = ["python3-numpy"]
+`,
+    );
+    deepEqual(await loadConfig(file), {
+      path: file,
+      workloadName: "fibonacci",
+      language: "python",
+      action: "prepare",
+      server: { address: "10.0.0.1", port: 50052 },
+      source: join(directory, "main.py"),
+      release: true,
+      run: {
+        args: ["a", "b c"],
+        env: { A: "1", B: "x=y" },
+        stdin: join(directory, "input.txt"),
+        timeout: 90_000,
+      },
+      vm: { vcpus: 2, memory: 1024, kernel: undefined },
+      image: { packages: ["python3-numpy"] },
+    });
+  }));
+
+Deno.test("only the source is needed; the rest has defaults", () =>
+  inDirectory(async (directory) => {
+    const content = '[build]\nsource-code-path = "main.py"\n';
+    const config = await parseConfig(content, join(directory, "config.toml"));
+    equal(config.language, "python");
+    equal(config.workloadName, "main.py");
+    equal(config.action, "prepare-and-run");
+    deepEqual(config.server, { address: "localhost", port: 3000 });
+    equal(config.run.timeout, undefined);
+  }));
+
+const BUILD = '[build]\nsource-code-path = "main.py"\n';
+const WRONG: readonly (readonly [what: string, content: string, expected: RegExp])[] = [
+  ["a mistyped key", 'languge = "python"\n' + BUILD, /config\.toml:1:1: languge: .*"language"\?/],
+  ["a mistyped nested key", BUILD + "relase = true", /:3:1: build\.relase: .*"release"\?/],
+  ["a key with the wrong case", BUILD + "Release = true", /:3:1: build\.Release: .*"release"\?/],
+  ["a key in the wrong table", "timeout = 3\n" + BUILD, /:1:1: timeout: .*table \[run\]/],
+  [
+    "a top key in a table",
+    BUILD + 'language = "python"',
+    /:3:1: build\.language: .*top of the file/,
+  ],
+  ["an unknown table", BUILD + "[nonsense]\na = 1", /:3:2: nonsense: unknown key$/m],
+  ["a wrong type", BUILD + "release = 1", /:3:1: build\.release: expected a boolean, .*number 1/],
+  ["a table's wrong type", 'build = "x"', /:1:1: build: expected a table, found the text "x"/],
+  [
+    "an array's wrong element",
+    BUILD + '[run]\nargs = ["a",\n 1]',
+    /:5:2: run\.args\.1: expected a str/,
+  ],
+  [
+    "a value in an inline table",
+    BUILD + "[run]\nenv = { A = 1 }",
+    /:4:9: run\.env\.A: expected a string/,
+  ],
+  ["a dotted key", BUILD + "[run]\nenv.A = 1", /:4:5: run\.env\.A: expected a string/],
+  ["an unknown language", 'language = "pyton"\n' + BUILD, /:1:1: language: "pyton".*"python"\?/],
+  [
+    "an unknown action",
+    'action = "prepare_and_run"\n' + BUILD,
+    /:1:1: action: .*"prepare-and-run"\?/,
+  ],
+  [
+    "a port out of range",
+    BUILD + "[server]\nport = 70000",
+    /:4:1: server\.port: must be at most 65535/,
+  ],
+  [
+    "a bad timeout",
+    BUILD + '[run]\ntimeout = "soon"',
+    /:4:1: run\.timeout: .*"soon" as a duration/,
+  ],
+  ["a bad memory size", BUILD + '[vm]\nmemory = "1 elephant"', /:4:1: vm\.memory: .*memory size/],
+  ["no source", 'language = "python"', /config\.toml: build: is missing/],
+  ["an empty build table", "[build]", /:1:2: build\.source-code-path: is missing/],
+  [
+    "a missing source",
+    '[build]\nsource-code-path = "no.py"',
+    /:2:1: build\.source-code-path: no\.py does/,
+  ],
+  [
+    "a missing stdin",
+    BUILD + '[run]\nstdin = "no.txt"',
+    /:4:1: run\.stdin: no\.txt does not exist/,
+  ],
+  ["a directory as stdin", BUILD + '[run]\nstdin = "."', /:4:1: run\.stdin: .* is a directory/],
+  ["text that is not TOML", "a = [1,\n\n", /config\.toml:\d+:\d+: /],
+  ["a key written twice", "a = 1\na = 2", /config\.toml:2:\d+: /],
+  [
+    "a bad package name",
+    BUILD + '[image]\npackages = ["../x"]',
+    /:4:13: image\.packages\.0: is no name/,
+  ],
+  [
+    "a variable with =",
+    BUILD + '[run]\nenv = { "A=B" = "1" }',
+    /:4:9: run\.env\.A=B: a variable's name/,
+  ],
+];
+for (const [what, content, expected] of WRONG) {
+  Deno.test(`${what} is refused with file, line and key`, async () => {
+    match(await messageFor(content), expected);
+  });
+}
+
+Deno.test("everything that is wrong is told at once, in the order of the lines", async () => {
+  const message = await messageFor(`languge = "x"\n${BUILD}relase = 1\n[vm]\nvcpus = 0\n`);
+  deepEqual(message.match(/:(\d+):/g), [":1:", ":4:", ":6:"]);
+});
+
+Deno.test("a config file that is missing or not UTF-8 is refused", () =>
+  inDirectory(async (directory) => {
+    await rejects(loadConfig(join(directory, "config.toml")), { code: "not-found" });
+    await Deno.writeFile(join(directory, "config.toml"), new Uint8Array([0x61, 0xff]));
+    await rejects(loadConfig(join(directory, "config.toml")), /not UTF-8/);
+  }));
+
+Deno.test("any text gives a config or a CloudletError", async () => {
+  const word = fc.constantFrom(
+    "[build]",
+    "[run]",
+    "language",
+    "=",
+    '"a"',
+    "1",
+    "\n",
+    "[",
+    "]",
+    "{",
+  );
+  await fc.assert(
+    fc.asyncProperty(
+      fc.oneof(fc.string(), fc.array(word).map((w) => w.join(" "))),
+      async (text) => {
+        await parseConfig(text, "/nowhere/config.toml").then(
+          () => {},
+          (error) => ok(error instanceof CloudletError, String(error)),
+        );
+      },
+    ),
+    { numRuns: 300 },
+  );
+});
+
+Deno.test("the language is told by the extension or by the project's files", () =>
+  inDirectory((directory) => {
+    equal(languageOf("a/b.RS"), "rust");
+    equal(languageOf("x.unknown"), undefined);
+    equal(languageOf(directory), "python");
+    return Promise.resolve();
+  }));
+
+Deno.test("durations and memory sizes are read with their units", () => {
+  equal(parseDuration(2), 2000);
+  equal(parseDuration("0.5"), 500);
+  equal(parseDuration("500ms"), 500);
+  equal(parseDuration("1h2m3s"), 3_723_000);
+  for (const bad of ["", "0", "-1", "1x", "1e9h", "s", "99999h"]) {
+    match(messageOfThrown(() => parseDuration(bad)), /duration/);
+  }
+  equal(parseMemory(512), 512);
+  equal(parseMemory("512m"), 512);
+  equal(parseMemory("2 GiB"), 2048);
+  equal(parseMemory("1.5G"), 1536);
+  for (const bad of ["", "0", "-1", "1.3", "1T", "G"]) {
+    match(messageOfThrown(() => parseMemory(bad)), /memory size/);
+  }
+});
+
+function messageOfThrown(act: () => unknown): string {
+  try {
+    act();
+  } catch (error) {
+    return error instanceof CloudletError ? error.message : `not a CloudletError: ${error}`;
+  }
+  return "";
+}
