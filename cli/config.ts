@@ -8,7 +8,7 @@ import { basename, dirname, extname, resolve } from "node:path";
 import { parse, TomlError } from "smol-toml";
 import { z } from "zod";
 import { CloudletError, messageOf } from "../base/errors.ts";
-import { nearest } from "./nearest.ts";
+import { nearest } from "../base/nearest.ts";
 import { parseDuration, parseMemory } from "./units.ts";
 
 /** The languages that a workload can be written in. */
