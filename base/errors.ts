@@ -16,6 +16,8 @@ export type ErrorCode =
   | "host" // the host lacks something: permission, memory, disk, a feature
   | "guest" // the microVM failed
   | "conflict" // somebody else holds it
+  | "exhausted" // a limit is reached; later the same may work
+  | "denied" // the caller may not do this
   | "cancelled" // the caller gave up
   | "internal"; // a defect of cloudlet
 

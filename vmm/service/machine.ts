@@ -1,0 +1,39 @@
+/**
+ * What the service needs of a microVM: an agent to talk to, and an end.
+ *
+ * @module
+ */
+import type { Client } from "@connectrpc/connect";
+import type { Progress } from "../../base/progress.ts";
+import type { WorkloadRunner } from "../../proto/gen/cloudlet/agent/agent_pb.ts";
+
+/** The microVM that a run asks for. */
+export interface MachineRequest {
+  /** Id of the run; unique among the machines of this host. */
+  readonly id: string;
+  /** Name of the language whose image is needed, such as "python". */
+  readonly language: string;
+  /** Memory in MiB. */
+  readonly memory: number;
+  /** Number of virtual CPUs. */
+  readonly vcpus: number;
+  /** Debian packages added to those of the language. */
+  readonly packages: readonly string[];
+  /** Gives up: the factory then rejects, and leaves nothing behind. */
+  readonly signal: AbortSignal;
+  /** Where fetching, building and booting are reported. */
+  readonly progress: Progress;
+}
+
+/** A running machine with an agent that answers. Disposing it ends everything that belongs to it. */
+export interface Machine extends AsyncDisposable {
+  /** The agent inside. */
+  readonly agent: Client<typeof WorkloadRunner>;
+  /** Resolves, with the reason in words, when the machine ends by itself. */
+  readonly ended: Promise<string>;
+  /** The last lines of the machine's console. */
+  console(): string;
+}
+
+/** Makes machines. */
+export type MachineFactory = (request: MachineRequest) => Promise<Machine>;
