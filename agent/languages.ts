@@ -1,0 +1,242 @@
+/**
+ * The languages that workloads are written in: one declaration for each.
+ *
+ * The image builder reads the packages, the command line the file extensions, and the agent in the
+ * microVM the rest. Nothing here touches a file or starts anything.
+ *
+ * @module
+ */
+import { CloudletError } from "../base/errors.ts";
+
+/** Name of a language, as in the configuration file and in requests. */
+export type LanguageName = "python" | "node" | "rust" | "deno" | "bash";
+
+/** A workload's files, as a language sees them. */
+export interface Project {
+  /** Absolute directory of the files. */
+  readonly directory: string;
+  /** Absolute directory for what building makes; not inside {@linkcode Project.directory}. */
+  readonly output: string;
+  /** Paths of all files, relative to the directory. */
+  readonly files: readonly string[];
+  /** The file that the user named as the one to run, if any. */
+  readonly entryPoint: string | undefined;
+  /** Whether to build with optimisation. */
+  readonly release: boolean;
+  /** Text of a file of the project; undefined when there is none. */
+  read(path: string): string | undefined;
+  /** Paths of executable files directly in a directory below {@linkcode Project.output}. */
+  executables(directory: string): readonly string[];
+}
+
+/** How one language is installed, built and run. */
+export interface Language {
+  /** As in the configuration file and in requests. */
+  readonly name: LanguageName;
+  /** Debian packages that the image holds for it, besides the base system. */
+  readonly packages: readonly string[];
+  /** Extensions of its source files, with the dot; the first is that of a workload of one file. */
+  readonly extensions: readonly [string, ...string[]];
+  /** Name of the source file of a workload of one file. */
+  readonly sourceFile: string;
+  /** Files that are run when a project has them and the user names none, the best first. */
+  readonly entryPoints: readonly string[];
+  /** Environment of building and running. */
+  readonly environment: Readonly<Record<string, string>>;
+  /**
+   * The command that builds the project.
+   *
+   * @returns program and arguments, or undefined when there is nothing to build
+   */
+  build?(project: Project): readonly string[] | undefined;
+  /**
+   * The command that runs the built project, without the user's arguments. An interpreter's command
+   * ends with the file that it runs.
+   */
+  run(project: Project): readonly string[];
+}
+
+/** An absolute path inside the project. */
+function inside(project: Project, path: string): string {
+  return `${project.directory}/${path}`;
+}
+
+/** The file to run or compile: the user's, the language's default, or the only one there is. */
+export function entryPoint(language: Language, project: Project): string {
+  const { files } = project;
+  if (project.entryPoint !== undefined) {
+    if (files.includes(project.entryPoint)) return project.entryPoint;
+    throw new CloudletError(
+      `Cannot run ${JSON.stringify(project.entryPoint)}: the workload has no such file`,
+      { code: "invalid-input", remedy: "name a file of the project, relative to its directory" },
+    );
+  }
+  const usual = language.entryPoints.find((name) => files.includes(name));
+  if (usual !== undefined) return usual;
+  const sources = files.filter((path) =>
+    !path.includes("/") && language.extensions.some((extension) => path.endsWith(extension))
+  );
+  if (sources.length === 1) return sources[0]!;
+  throw new CloudletError(
+    `Cannot tell which file of the ${language.name} project to run: it has ` +
+      (sources.length === 0 ? "no source file" : `${sources.length} source files`) +
+      ` at its top and none is named ${language.entryPoints.join(", ")}`,
+    { code: "invalid-input", remedy: "name the entry point" },
+  );
+}
+
+const python: Language = {
+  name: "python",
+  packages: ["python3"],
+  extensions: [".py"],
+  sourceFile: "main.py",
+  entryPoints: ["main.py", "__main__.py", "app.py"],
+  environment: {
+    PYTHONDONTWRITEBYTECODE: "1", // the next run is in another microVM
+    PYTHONUNBUFFERED: "1", // output is seen when it is printed
+    PYTHONNOUSERSITE: "1",
+  },
+  run: (project) => ["python3", inside(project, entryPoint(python, project))],
+};
+
+/** The `main` of package.json, when it is one. */
+function packageMain(project: Project): string | undefined {
+  const text = project.read("package.json");
+  if (text === undefined) return undefined;
+  let main: unknown;
+  try {
+    main = (JSON.parse(text) as { main?: unknown } | null)?.main;
+  } catch (cause) {
+    throw new CloudletError(`Cannot read package.json: ${(cause as Error).message}`, {
+      code: "invalid-input",
+      remedy: "make package.json valid JSON",
+      cause,
+    });
+  }
+  if (typeof main !== "string") return undefined;
+  const path = main.replace(/^\.\//, "");
+  return [path, `${path}.js`, `${path}/index.js`].find((name) => project.files.includes(name));
+}
+
+const node: Language = {
+  name: "node",
+  packages: ["nodejs"],
+  extensions: [".js", ".mjs", ".cjs"],
+  sourceFile: "main.js",
+  entryPoints: ["index.js", "main.js", "index.mjs", "main.mjs", "index.cjs", "main.cjs"],
+  environment: { NODE_NO_WARNINGS: "1" },
+  run(project) {
+    const main = project.entryPoint === undefined ? packageMain(project) : undefined;
+    return ["node", inside(project, main ?? entryPoint(node, project))];
+  },
+};
+
+/** Whether cargo builds the project, rather than rustc its one file. */
+function isCargo(project: Project): boolean {
+  return project.files.includes("Cargo.toml");
+}
+
+const rust: Language = {
+  name: "rust",
+  packages: ["rustc", "cargo", "gcc", "libc6-dev"],
+  extensions: [".rs"],
+  sourceFile: "main.rs",
+  entryPoints: ["main.rs", "src/main.rs"],
+  environment: { CARGO_HOME: "/tmp/.cargo", CARGO_NET_OFFLINE: "true", CARGO_TERM_COLOR: "never" },
+  build(project) {
+    if (isCargo(project)) {
+      return [
+        "cargo",
+        "build",
+        "--offline",
+        "--manifest-path",
+        inside(project, "Cargo.toml"),
+        "--target-dir",
+        project.output,
+        ...(project.release ? ["--release"] : []),
+      ];
+    }
+    return [
+      "rustc",
+      "--edition=2021",
+      "--crate-name=workload",
+      ...(project.release ? ["-O"] : []),
+      "-o",
+      `${project.output}/workload`,
+      inside(project, entryPoint(rust, project)),
+    ];
+  },
+  run(project) {
+    if (!isCargo(project)) return [`${project.output}/workload`];
+    const built = project.executables(
+      `${project.output}/${project.release ? "release" : "debug"}`,
+    );
+    const wanted = project.entryPoint === undefined
+      ? built
+      : built.filter((path) => path.endsWith(`/${project.entryPoint}`));
+    if (wanted.length === 1) return [wanted[0]!];
+    const names = built.map((path) => path.slice(path.lastIndexOf("/") + 1)).join(", ");
+    throw new CloudletError(
+      wanted.length === 0
+        ? `Cannot run the cargo project: it has no such program; it has ${names || "none"}`
+        : `Cannot tell which program of the cargo project to run: it has ${names}`,
+      { code: "invalid-input", remedy: "name the program as the entry point" },
+    );
+  },
+};
+
+const deno: Language = {
+  name: "deno",
+  packages: [], // every image has Deno: the agent runs under it
+  extensions: [".ts", ".tsx", ".mts", ".jsx"],
+  sourceFile: "main.ts",
+  entryPoints: ["main.ts", "mod.ts", "index.ts", "main.js", "index.js"],
+  environment: { DENO_DIR: "/tmp/.deno", DENO_NO_UPDATE_CHECK: "1", NO_COLOR: "1" },
+  run: (project) => [
+    "deno",
+    "run",
+    "--allow-all",
+    "--quiet",
+    "--no-prompt",
+    inside(project, entryPoint(deno, project)),
+  ],
+};
+
+const bash: Language = {
+  name: "bash",
+  packages: ["bash", "coreutils", "sed", "grep", "gawk", "findutils"],
+  extensions: [".sh", ".bash"],
+  sourceFile: "main.sh",
+  entryPoints: ["main.sh", "run.sh", "index.sh"],
+  environment: {},
+  run: (project) => ["bash", inside(project, entryPoint(bash, project))],
+};
+
+/** Every language, by name. */
+export const languages: Readonly<Record<LanguageName, Language>> = {
+  python,
+  node,
+  rust,
+  deno,
+  bash,
+};
+
+/**
+ * The language of that name.
+ *
+ * @throws {CloudletError} `invalid-input` when there is none
+ */
+export function languageNamed(name: string): Language {
+  if (Object.hasOwn(languages, name)) return languages[name as LanguageName];
+  throw new CloudletError(`Cannot run the language ${JSON.stringify(name.slice(0, 64))}: unknown`, {
+    code: "invalid-input",
+    remedy: `use one of ${Object.keys(languages).join(", ")}`,
+  });
+}
+
+/** The language that a source file's name tells, or undefined. */
+export function languageOfFile(path: string): Language | undefined {
+  return Object.values(languages).find(({ extensions }) =>
+    extensions.some((extension) => path.endsWith(extension))
+  );
+}
