@@ -1,0 +1,9 @@
+/**
+ * The front halves that a vCPU thread can make, by {@linkcode MmioRegion.kind}.
+ *
+ * @module
+ */
+import type { MmioFactory } from "./bus.ts";
+
+/** One line for each kind of device. */
+export const MMIO_FACTORIES: Readonly<Record<string, MmioFactory>> = {};
