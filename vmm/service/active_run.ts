@@ -1,0 +1,141 @@
+/**
+ * A run under way: what belongs to it, what is written down of it, and its one end.
+ *
+ * @module
+ */
+import { CloudletError } from "../../base/errors.ts";
+import {
+  type ExecuteResponse,
+  ExecuteResponse_Stage as Stage,
+} from "../../proto/gen/cloudlet/agent/agent_pb.ts";
+import type { Machine } from "./machine.ts";
+import type { LogStream, RunChange, RunOutcome, RunState, RunStore } from "./store.ts";
+
+/** How a run ended. */
+export type Verdict = RunChange & { readonly outcome: RunOutcome };
+
+const utf8 = new TextEncoder();
+
+/** A run under way. */
+export class ActiveRun {
+  readonly #store: RunStore;
+  readonly #onEnd: () => void;
+  readonly #abort = new AbortController();
+  readonly #resources = new AsyncDisposableStack();
+  readonly #known = Promise.withResolvers<Machine>();
+  readonly #ended = Promise.withResolvers<void>();
+  #machine: Machine | undefined;
+  #verdict: Verdict | undefined;
+  #state: RunState = "pending";
+
+  /**
+   * @param id of the run, which the store knows already
+   * @param store where it is written down
+   * @param onEnd called when everything of it is gone
+   */
+  constructor(readonly id: string, store: RunStore, onEnd: () => void) {
+    this.#store = store;
+    this.#onEnd = onEnd;
+    this.#known.promise.catch(() => {}); // nobody has to wait for it
+  }
+
+  /** Aborted when the run ends before its time. */
+  get signal(): AbortSignal {
+    return this.#abort.signal;
+  }
+
+  /** How it ended, once it has. */
+  get verdict(): Verdict | undefined {
+    return this.#verdict;
+  }
+
+  /** Resolves when the run has ended and everything of it is gone. */
+  get ended(): Promise<void> {
+    return this.#ended.promise;
+  }
+
+  /** The machine, once its agent knows the execution. */
+  get machine(): Machine | undefined {
+    return this.#machine;
+  }
+
+  /** The same, awaited; rejects when the run ends before. */
+  get whenAgentKnows(): Promise<Machine> {
+    return this.#known.promise;
+  }
+
+  /** Takes something that is to be disposed when the run ends, the last taken first. */
+  own(resource: Disposable | AsyncDisposable): void {
+    if (this.#resources.disposed) { // the run ended while the resource was being made
+      if (Symbol.asyncDispose in resource) void resource[Symbol.asyncDispose]();
+      else resource[Symbol.dispose]();
+      this.#abort.signal.throwIfAborted();
+    }
+    this.#resources.use(resource);
+  }
+
+  /** The machine is there. */
+  started(): void {
+    this.#store.update(this.id, { startedAt: Date.now() });
+  }
+
+  /** The agent has answered. */
+  agentKnows(machine: Machine): void {
+    if (this.#machine !== undefined) return;
+    this.#machine = machine;
+    this.#known.resolve(machine);
+  }
+
+  /** Writes down what the agent said. */
+  note(event: ExecuteResponse): void {
+    const state = event.stage === Stage.BUILDING
+      ? "building"
+      : event.stage === Stage.RUNNING
+      ? "running"
+      : this.#state;
+    if (state !== this.#state) {
+      this.#state = state;
+      this.#store.update(this.id, { state });
+    }
+    const stdout = event.stdoutBytes ?? event.stdout;
+    const stderr = event.stderrBytes ?? event.stderr;
+    if (stdout !== undefined) this.log("stdout", stdout);
+    if (stderr !== undefined) this.log("stderr", stderr);
+  }
+
+  /** Keeps a piece of output. */
+  log(stream: LogStream, data: Uint8Array | string): void {
+    this.#store.log(this.id, stream, typeof data === "string" ? utf8.encode(data) : data);
+  }
+
+  /** Ends the run because something broke; the reason reaches the client. */
+  fail(error: CloudletError): void {
+    void this.#end({ outcome: "error", message: error.message }, error);
+  }
+
+  /** Ends the run; only the first call decides how. Resolves when everything of it is gone. */
+  end(verdict: Verdict): Promise<void> {
+    return this.#end(
+      verdict,
+      new CloudletError(`Cannot go on with the run: ${verdict.message ?? verdict.outcome}`, {
+        code: "cancelled",
+      }),
+    );
+  }
+
+  async #end(verdict: Verdict, reason: CloudletError): Promise<void> {
+    if (this.#verdict !== undefined) return await this.ended;
+    this.#verdict = verdict;
+    this.#store.update(this.id, { state: "failed", ...verdict, endedAt: Date.now() });
+    this.#abort.abort(reason);
+    this.#known.reject(reason);
+    try {
+      await this.#resources.disposeAsync();
+    } catch (error) {
+      console.error(`Cannot clean up after the run ${this.id}:`, error);
+    } finally {
+      this.#onEnd();
+      this.#ended.resolve();
+    }
+  }
+}

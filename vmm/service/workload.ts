@@ -1,0 +1,123 @@
+/**
+ * What a request to run something asks for, checked.
+ *
+ * @module
+ */
+import { create } from "@bufbuild/protobuf";
+import { CloudletError } from "../../base/errors.ts";
+import {
+  type ExecuteRequest,
+  ExecuteRequest_Action as Action,
+  ExecuteRequestSchema,
+  OptionsSchema,
+} from "../../proto/gen/cloudlet/agent/agent_pb.ts";
+import { Language, LogLevel, type RunVmmRequest } from "../../proto/gen/vmmorchestrator/vmm_pb.ts";
+import type { NoteLevel } from "./notes.ts";
+
+/** Bounds of one run, set by whoever offers the service. */
+export interface RunLimits {
+  /** Memory in MiB of a machine that asks for none. */
+  readonly defaultMemory: number;
+  /** Least memory in MiB: with less no agent starts. */
+  readonly minMemory: number;
+  /** Most virtual CPUs. */
+  readonly maxVcpus: number;
+  /** Longest run in milliseconds, from the machine's start to the end. */
+  readonly maxTime: number;
+}
+
+/** A checked request. */
+export interface Workload {
+  /** Id of the run, made up when the client gave none. */
+  readonly id: string;
+  readonly name: string;
+  readonly language: string;
+  readonly action: "run" | "prepare" | "prepare-and-run";
+  readonly memory: number;
+  readonly vcpus: number;
+  readonly packages: readonly string[];
+  readonly noteLevel: NoteLevel;
+  /** What the agent is asked. */
+  readonly execute: ExecuteRequest;
+}
+
+const LANGUAGE_NAMES: Readonly<Record<Language, string>> = {
+  [Language.RUST]: "rust",
+  [Language.PYTHON]: "python",
+  [Language.NODE]: "node",
+  [Language.DENO]: "deno",
+  [Language.BASH]: "bash",
+};
+const ACTION_NAMES = {
+  [Action.RUN]: "run",
+  [Action.PREPARE]: "prepare",
+  [Action.PREPARE_AND_RUN]: "prepare-and-run",
+} as const;
+
+function refuse(what: string, remedy: string): CloudletError {
+  return new CloudletError(`Cannot start the run: ${what}`, { code: "invalid-input", remedy });
+}
+
+/**
+ * Checks a request; the agent checks what it is told in `execute`.
+ *
+ * @throws {CloudletError} `invalid-input`
+ */
+export function workloadOf(request: RunVmmRequest, limits: RunLimits): Workload {
+  const language = LANGUAGE_NAMES[request.language] as string | undefined;
+  if (language === undefined) {
+    throw refuse(
+      `there is no language number ${request.language}`,
+      `use one of ${
+        Object.entries(LANGUAGE_NAMES).map(([n, name]) => `${n} (${name})`).join(", ")
+      }`,
+    );
+  }
+  const action = request.action ?? Action.PREPARE_AND_RUN;
+  if (!(action in ACTION_NAMES)) throw refuse(`there is no action number ${action}`, "use 0 to 2");
+  const id = request.options?.executionId || crypto.randomUUID();
+  if (!/^[A-Za-z0-9._-]{1,128}$/.test(id)) {
+    throw refuse(`the id ${JSON.stringify(id)} is not allowed`, "use up to 128 of [A-Za-z0-9._-]");
+  }
+  const name = request.workloadName;
+  if (name.length > 200) throw refuse("the workload's name is too long", "use 200 characters");
+  const memory = request.memoryMib || limits.defaultMemory;
+  if (memory < limits.minMemory) {
+    throw refuse(
+      `${memory} MiB of memory are too little`,
+      `ask for ${limits.minMemory} MiB or more`,
+    );
+  }
+  const vcpus = request.vcpus || 1;
+  if (vcpus > limits.maxVcpus) {
+    throw refuse(`${vcpus} virtual CPUs are too many`, `ask for at most ${limits.maxVcpus}`);
+  }
+  for (const name of request.packages) {
+    // Debian policy 5.6.1: "must consist only of lower case letters, digits, plus and minus signs,
+    // and periods. They must be at least two characters long and must start with an alphanumeric".
+    if (!/^[a-z0-9][a-z0-9+.-]+$/.test(name)) {
+      throw refuse(`${JSON.stringify(name)} is no name of a Debian package`, "correct the name");
+    }
+  }
+  if (!(request.logLevel in LogLevel)) {
+    throw refuse(`there is no log level number ${request.logLevel}`, "use 0 to 3");
+  }
+  return {
+    id,
+    name,
+    language,
+    action: ACTION_NAMES[action],
+    memory,
+    vcpus,
+    packages: request.packages,
+    noteLevel: request.logLevel as NoteLevel,
+    execute: create(ExecuteRequestSchema, {
+      workloadName: name,
+      language,
+      action,
+      code: request.code,
+      configStr: request.configStr,
+      options: { ...(request.options ?? create(OptionsSchema)), executionId: id },
+    }),
+  };
+}
