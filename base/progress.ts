@@ -26,7 +26,7 @@ export interface ProgressOptions {
 }
 
 /** Somebody to whom work reports. */
-export interface Progress {
+export interface Progress extends Disposable {
   /**
    * Announces a piece of work.
    *
@@ -35,6 +35,8 @@ export interface Progress {
   task(title: string, options?: ProgressOptions): ProgressTask;
   /** A remark that stands on its own line. */
   info(message: string): void;
+  /** Nothing more will be reported: a terminal is given back. */
+  [Symbol.dispose](): void;
 }
 
 const SILENT_TASK: ProgressTask = {
@@ -48,4 +50,5 @@ const SILENT_TASK: ProgressTask = {
 export const silentProgress: Progress = {
   task: () => SILENT_TASK,
   info() {},
+  [Symbol.dispose]() {},
 };

@@ -56,10 +56,13 @@ export class LineProgress implements Progress {
   info(message: string): void {
     this.write(message);
   }
+
+  /** Nothing to give back. */
+  [Symbol.dispose](): void {}
 }
 
 /** Progress as bars at the bottom of a terminal. */
-export class BarProgress implements Progress, Disposable {
+export class BarProgress implements Progress {
   readonly #lines = new LineProgress((line) => this.#log(line));
   #bars: cliProgress.MultiBar | undefined;
   #active = 0;

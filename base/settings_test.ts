@@ -1,0 +1,27 @@
+import assert from "node:assert/strict";
+import { parseSettings } from "./settings.ts";
+
+Deno.test("settings are read; absent ones stay absent", () => {
+  assert.deepEqual(parseSettings("", "config.toml"), { debian: {} });
+  assert.deepEqual(
+    parseSettings('[debian]\nmirror = "http://127.0.0.1:8/debian"\nsuite = "bookworm"\n', "c"),
+    { debian: { mirror: "http://127.0.0.1:8/debian", suite: "bookworm" } },
+  );
+});
+
+for (
+  const [what, text, expected] of [
+    ["broken TOML", "[debian\n", /Cannot read the settings in x\.toml/],
+    ["an unknown key", '[debian]\nmiror = "http://a/"\n', /miror/],
+    ["a mirror that is no URL", '[debian]\nmirror = "here"\n', /mirror/],
+    ["a suite with a path in it", '[debian]\nsuite = "../x"\n', /suite/],
+    ["a wrong type", "debian = 3\n", /debian/],
+  ] as const
+) {
+  Deno.test(`${what} is an error that names the file`, () => {
+    assert.throws(() => parseSettings(text, "x.toml"), {
+      code: "invalid-input",
+      message: expected,
+    });
+  });
+}

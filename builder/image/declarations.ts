@@ -1,0 +1,66 @@
+/**
+ * The root images that cloudlet can build by name: one for each language, and `tiny` for tests.
+ *
+ * @module
+ */
+import { CloudletError } from "../../base/errors.ts";
+import { nearest } from "../../base/nearest.ts";
+import { LANGUAGES } from "../../agent/languages.ts";
+
+/** What an image is made of. */
+export interface ImageDeclaration {
+  /** Name by which it is built and listed. */
+  readonly name: string;
+  /** Debian packages that are asked for; what they depend on comes along. */
+  readonly packages: readonly string[];
+  /** Whether the agent and the Deno binary that runs it are inside. */
+  readonly agent: boolean;
+  /** Whether programs find Deno as `/usr/bin/deno`. */
+  readonly deno: boolean;
+  /** Whether busybox is found under the names of all its commands. */
+  readonly busybox: boolean;
+}
+
+// What the Deno binary is linked to (`ldd`), beyond what libc6 itself brings.
+const DENO_NEEDS = ["libc6", "libgcc-s1"];
+// Every image: process 1 is a script of this shell, and it mounts and switches off.
+const ALWAYS = ["busybox-static"];
+
+const TINY: ImageDeclaration = {
+  name: "tiny",
+  packages: ALWAYS,
+  agent: false,
+  deno: false,
+  busybox: true,
+};
+
+/** Names of all images, sorted. */
+export function imageNames(): string[] {
+  return [...Object.keys(LANGUAGES), TINY.name].sort();
+}
+
+/**
+ * The declaration of the image `name`.
+ *
+ * @throws {CloudletError} `not-found` for a name that is not one, with the nearest that is
+ */
+export function imageDeclaration(name: string): ImageDeclaration {
+  if (name === TINY.name) return TINY;
+  if (!Object.hasOwn(LANGUAGES, name)) {
+    const guess = nearest(name, imageNames());
+    throw new CloudletError(`Cannot build the image "${name}": there is none of that name`, {
+      code: "not-found",
+      remedy: guess === undefined
+        ? `choose one of ${imageNames().join(", ")}`
+        : `did you mean "${guess}"? There are ${imageNames().join(", ")}`,
+    });
+  }
+  const language = LANGUAGES[name as keyof typeof LANGUAGES];
+  return {
+    name,
+    packages: [...new Set([...ALWAYS, ...DENO_NEEDS, ...language.packages])],
+    agent: true,
+    deno: name === "deno",
+    busybox: false,
+  };
+}

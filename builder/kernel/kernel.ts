@@ -1,0 +1,265 @@
+/**
+ * The guest's kernel, compiled from Debian's source package with a compiler that comes from Debian
+ * packages too: the host needs neither.
+ *
+ * ```text
+ * <cache>/toolchains/<key>/root/       the compiler's root file system
+ * <cache>/kernels/<key>/vmlinux        ELF kernel with its symbols
+ *                       config         the final .config
+ *                       System.map     addresses by name, to read a crash
+ *                       build.log      what make said
+ *                       manifest.json  what it was made from
+ * ```
+ *
+ * @module
+ */
+import { join } from "node:path";
+import { cacheDir } from "../../base/dirs.ts";
+import { CloudletError } from "../../base/errors.ts";
+import type { Progress } from "../../base/progress.ts";
+import { cacheKey, type KeyPart, Store } from "../../base/store.ts";
+import { finishSystemTree, newSystemTree } from "../base_tree.ts";
+import { copyContent } from "../content.ts";
+import type { Debian, DebianPackage } from "../debian/debian.ts";
+import { extractTree } from "../extract.ts";
+import { readPointer, writePointer } from "../pointers.ts";
+import { runInRoot } from "../sandbox.ts";
+import { Tree } from "../tree.ts";
+import { checkConfig, configFragments, type KernelVariant, patches } from "./config.ts";
+
+const FORMAT = 1; // of the cache entry; raise it when the way of building changes
+const SOURCE_PACKAGE = "linux-source-6.1";
+const TOOLCHAIN = [
+  ...["gcc", "libc6-dev", "make", "flex", "bison", "bc", "libelf-dev", "patch"],
+  ...["tar", "xz-utils", "gzip", "dash", "coreutils", "sed", "grep", "mawk", "findutils"],
+  ...["diffutils", "busybox-static"],
+];
+
+/** A finished kernel. */
+export interface Kernel {
+  /** Name of the cache entry: the hash of everything that went in. */
+  readonly key: string;
+  /** Path of the ELF file. */
+  readonly vmlinux: string;
+  /** Path of the symbol table. */
+  readonly systemMap: string;
+  /** Version of the Debian source package. */
+  readonly version: string;
+}
+
+/** What {@linkcode buildKernel} needs. */
+export interface KernelOptions {
+  /** Where the packages come from. */
+  readonly debian: Debian;
+  /** `up` (the default) for one vCPU, `smp` for up to 64. */
+  readonly variant?: KernelVariant;
+  /** Gets told how far it is. */
+  readonly progress: Progress;
+  /** Ends the build; nothing half-made stays. */
+  readonly signal?: AbortSignal | undefined;
+}
+
+/** The store of finished kernels. */
+export function kernelStore(): Store {
+  return new Store(join(cacheDir(), "kernels"));
+}
+
+// Left out when unpacking, as nothing in an x86 microVM kernel is made from it: less than half of
+// the source is written to disk. Kconfig files all stay, since the top one includes them.
+const UNUSED_SOURCE = [
+  ...["drivers/gpu", "drivers/media", "drivers/staging", "drivers/net/ethernet", "sound"]
+    .map((directory) => `*/${directory}/*.[chS]`),
+  "*/Documentation/*/*",
+  "*/tools/testing/*",
+  ...["alpha", "arc", "arm", "arm64", "csky", "hexagon", "ia64", "loongarch", "m68k"]
+    .map((architecture) => `linux-source-*/arch/${architecture}/*`),
+  ...["microblaze", "mips", "nios2", "openrisc", "parisc", "powerpc", "riscv", "s390", "sh"]
+    .map((architecture) => `linux-source-*/arch/${architecture}/*`),
+  ...["sparc", "xtensa"].map((architecture) => `linux-source-*/arch/${architecture}/*`),
+];
+
+const SCRIPT = `
+set -e
+cd /build
+mkdir linux
+echo "cloudlet: unpack"
+set -f
+exclude=
+for pattern in $UNUSED_SOURCE; do exclude="$exclude --exclude=$pattern"; done
+tar --extract --xz --file=source.tar.xz --strip-components=1 --directory=linux $exclude
+set +f
+cd linux
+for patch in ../*.patch; do patch --strip=1 --input="$patch"; done
+echo "cloudlet: configure"
+make tinyconfig
+scripts/kconfig/merge_config.sh -m .config ../*.config
+make olddefconfig
+cp .config ../config
+echo "cloudlet: compile"
+make --jobs="$JOBS" vmlinux
+cp vmlinux System.map ..
+`;
+
+/** Packages of `packages` that have one of the `names`, or an error that names the missing one. */
+function only(packages: readonly DebianPackage[], name: string): DebianPackage {
+  const found = packages.find((candidate) => candidate.name === name);
+  if (found === undefined) {
+    throw new CloudletError(`Cannot build the kernel: the archive has no package ${name}`, {
+      code: "not-found",
+      remedy: "choose a Debian suite that has it ([debian] suite in the settings)",
+    });
+  }
+  return found;
+}
+
+async function toolchain(
+  debian: Debian,
+  packages: readonly DebianPackage[],
+  progress: Progress,
+): Promise<string> {
+  const store = new Store(join(cacheDir(), "toolchains"));
+  const key = cacheKey({ format: FORMAT, packages: packages.map(({ sha256 }) => sha256) });
+  const entry = await store.getOrMake(key, async (directory) => {
+    const tree = newSystemTree();
+    await debian.unpack(packages, tree);
+    finishSystemTree(tree);
+    using task = progress.task("Unpack the compiler");
+    await extractTree(tree, join(directory, "root"));
+    task.done();
+  }, () => progress.info("Another process unpacks the compiler; waiting for it"));
+  return join(entry, "root");
+}
+
+/**
+ * The kernel for a variant: from the cache, or compiled, which takes minutes.
+ *
+ * @throws {CloudletError} `host` or `internal` when it cannot be built; the log's path is named
+ */
+export async function buildKernel(options: KernelOptions): Promise<Kernel> {
+  const { debian, progress, variant = "up" } = options;
+  const tools = debian.resolve(TOOLCHAIN, { essential: false });
+  const source = only(debian.resolve([SOURCE_PACKAGE]), SOURCE_PACKAGE);
+  const fragments = await configFragments(variant);
+  const patchTexts = await patches();
+  const key = cacheKey({
+    format: FORMAT,
+    source: source.sha256,
+    fragments,
+    patches: patchTexts,
+    script: SCRIPT,
+    tools: tools.map(({ sha256 }) => sha256),
+  });
+  await kernelStore().getOrMake(key, async (directory) => {
+    const root = await toolchain(debian, tools, progress);
+    const work = join(directory, "work");
+    await Deno.mkdir(work);
+    const tree = new Tree();
+    await debian.unpack([source], tree);
+    const tarball = tree.lookup(`usr/src/${SOURCE_PACKAGE}.tar.xz`);
+    if (tarball?.type !== "file") {
+      throw new CloudletError(`Cannot build the kernel: ${SOURCE_PACKAGE} holds no source`, {
+        code: "untrusted",
+      });
+    }
+    await copyContent(tarball.content, join(work, "source.tar.xz"));
+    for (const [i, text] of patchTexts.entries()) {
+      await Deno.writeTextFile(join(work, `${i}.patch`), text);
+    }
+    for (const [i, text] of fragments.entries()) {
+      await Deno.writeTextFile(join(work, `${i}.config`), text);
+    }
+    await compile(root, directory, options);
+    checkConfig(await Deno.readTextFile(join(work, "config")), fragments);
+    for (const name of ["vmlinux", "System.map", "config"]) {
+      await Deno.rename(join(work, name), join(directory, name));
+    }
+    await Deno.remove(work, { recursive: true });
+    await Deno.writeTextFile(
+      join(directory, "manifest.json"),
+      JSON.stringify(
+        {
+          version: source.version,
+          variant,
+          tools: tools.map((tool) => `${tool.name} ${tool.version}`),
+        },
+        undefined,
+        2,
+      ),
+    );
+  }, () => progress.info("Another process compiles this kernel; waiting for it"));
+  await writePointer(kernelStore(), variant, await inputs(variant), key);
+  return await openKernel(key);
+}
+
+/** Everything but the archive's state that decides what is compiled. */
+async function inputs(variant: KernelVariant): Promise<KeyPart> {
+  return {
+    format: FORMAT,
+    fragments: await configFragments(variant),
+    patches: await patches(),
+    script: SCRIPT,
+    toolchain: TOOLCHAIN,
+  };
+}
+
+/** The kernel of a variant that was built last, if any. */
+export async function findKernel(variant: KernelVariant): Promise<Kernel | undefined> {
+  const key = await readPointer(kernelStore(), variant, await inputs(variant));
+  return key === undefined ? undefined : await openKernel(key);
+}
+
+async function openKernel(key: string): Promise<Kernel> {
+  const entry = join(kernelStore().root, key);
+  const { version } = JSON.parse(await Deno.readTextFile(join(entry, "manifest.json")));
+  return {
+    key,
+    vmlinux: join(entry, "vmlinux"),
+    systemMap: join(entry, "System.map"),
+    version,
+  };
+}
+
+// What a vmlinux of this configuration compiles, for the progress bar; more or less is no harm.
+const COMPILE_STEPS = 1400;
+
+async function compile(root: string, directory: string, options: KernelOptions): Promise<void> {
+  using task = options.progress.task("Compile the kernel", { total: COMPILE_STEPS, unit: "items" });
+  using log = await Deno.open(join(directory, "build.log"), { create: true, write: true });
+  const decoder = new TextDecoder();
+  let line = "";
+  const code = await runInRoot({
+    root,
+    command: ["/bin/sh", "-c", SCRIPT],
+    binds: { "/build": join(directory, "work") },
+    env: {
+      PATH: "/usr/bin:/usr/sbin",
+      LC_ALL: "C",
+      JOBS: String(navigator.hardwareConcurrency),
+      UNUSED_SOURCE: UNUSED_SOURCE.join(" "),
+      // the same bytes on every machine and day: Documentation/kbuild/reproducible-builds.rst
+      KBUILD_BUILD_TIMESTAMP: "1970-01-01 00:00:00 UTC",
+      KBUILD_BUILD_USER: "cloudlet",
+      KBUILD_BUILD_HOST: "cloudlet",
+      KBUILD_BUILD_VERSION: "1",
+    },
+    ...(options.signal && { signal: options.signal }),
+    onOutput(chunk) {
+      for (let rest = chunk; rest.length > 0;) rest = rest.subarray(log.writeSync(rest));
+      const lines = (line + decoder.decode(chunk, { stream: true })).split("\n");
+      line = lines.pop()!;
+      for (const text of lines) {
+        if (text.startsWith("cloudlet: ")) task.note(text.slice("cloudlet: ".length));
+        else if (/^ {2}(CC|AS|AR|LD|HOSTCC|GEN|UPD) /.test(text)) task.advance(1);
+      }
+    },
+  });
+  if (code !== 0) {
+    const kept = join(cacheDir(), "kernel-build.log");
+    await Deno.copyFile(join(directory, "build.log"), kept);
+    throw new CloudletError(`Cannot compile the kernel: make ended with exit code ${code}`, {
+      code: "host",
+      remedy: `read the end of ${kept}; often the disk or the memory ran out`,
+    });
+  }
+  task.done();
+}

@@ -1,0 +1,45 @@
+/**
+ * Which finished entry of a store a name means now, so that a second use of `python` or of the
+ * kernel needs neither the mirror nor the dependency resolver.
+ *
+ * @module
+ */
+import { join } from "node:path";
+import { writeFileAtomic } from "../base/files.ts";
+import { cacheKey, type KeyPart, type Store } from "../base/store.ts";
+
+function pointerPath(store: Store, name: string, inputs: KeyPart): string {
+  return join(store.root, `.name-${name}-${cacheKey(inputs)}`);
+}
+
+/**
+ * Key of the entry that `name` last led to with the same inputs, or undefined when there is none
+ * or the entry is gone.
+ *
+ * @param inputs everything but the archive's state that decides what is built
+ */
+export async function readPointer(
+  store: Store,
+  name: string,
+  inputs: KeyPart,
+): Promise<string | undefined> {
+  let key: string;
+  try {
+    key = (await Deno.readTextFile(pointerPath(store, name, inputs))).trim();
+  } catch (error) {
+    if (error instanceof Deno.errors.NotFound) return undefined;
+    throw error;
+  }
+  // the file is the user's own, but a damaged one must not lead out of the store
+  return /^[0-9a-f]{32}$/.test(key) && await store.get(key) !== undefined ? key : undefined;
+}
+
+/** Makes `name` with these inputs mean the entry `key`. */
+export async function writePointer(
+  store: Store,
+  name: string,
+  inputs: KeyPart,
+  key: string,
+): Promise<void> {
+  await writeFileAtomic(pointerPath(store, name, inputs), `${key}\n`);
+}

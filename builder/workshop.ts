@@ -1,0 +1,112 @@
+/**
+ * Everything a microVM boots from, found in the cache or built on the spot: the one door through
+ * which the runner and the command line reach the builders.
+ *
+ * @module
+ */
+import { join } from "node:path";
+import { cacheDir } from "../base/dirs.ts";
+import { CloudletError } from "../base/errors.ts";
+import { type Progress, silentProgress } from "../base/progress.ts";
+import { loadSettings } from "../base/settings.ts";
+import { cacheKey, Store } from "../base/store.ts";
+import { contentBytes } from "./content.ts";
+import { type Debian, openDebian } from "./debian/debian.ts";
+import { imageDeclaration } from "./image/declarations.ts";
+import { buildImage, findImage, type Image } from "./image/image.ts";
+import { buildInitramfs, initScript } from "./initramfs/mod.ts";
+import type { KernelVariant } from "./kernel/config.ts";
+import { buildKernel, findKernel, type Kernel } from "./kernel/kernel.ts";
+import { readPointer, writePointer } from "./pointers.ts";
+import { Tree } from "./tree.ts";
+
+/** How to build. */
+export interface WorkshopOptions {
+  /** Gets told how far it is; nobody when absent. */
+  readonly progress?: Progress;
+  /** Ends what is being built; nothing half-made stays. */
+  readonly signal?: AbortSignal;
+}
+
+/** Builds and finds kernels, initramfs and images; opens the Debian archive only when it must. */
+export class Workshop {
+  readonly #progress: Progress;
+  readonly #signal: AbortSignal | undefined;
+  #debian: Promise<Debian> | undefined;
+
+  /** @param options progress and cancellation */
+  constructor(options: WorkshopOptions = {}) {
+    this.#progress = options.progress ?? silentProgress;
+    this.#signal = options.signal;
+  }
+
+  #archive(): Promise<Debian> {
+    return this.#debian ??= loadSettings().then(({ debian }) =>
+      openDebian({
+        ...(debian.mirror !== undefined && { mirror: debian.mirror }),
+        ...(debian.suite !== undefined && { suite: debian.suite }),
+        ...(debian.keyring !== undefined && { keyring: debian.keyring }),
+        progress: this.#progress,
+        ...(this.#signal && { signal: this.#signal }),
+      })
+    );
+  }
+
+  /** The kernel; `refresh` asks the archive whether there is a newer source. */
+  async kernel(variant: KernelVariant = "up", refresh = false): Promise<Kernel> {
+    const existing = refresh ? undefined : await findKernel(variant);
+    return existing ?? await buildKernel({
+      debian: await this.#archive(),
+      variant,
+      progress: this.#progress,
+      signal: this.#signal,
+    });
+  }
+
+  /** The root image `name`; `refresh` asks the archive whether there are newer packages. */
+  async image(name: string, refresh = false): Promise<Image> {
+    const existing = refresh ? undefined : await findImage(name);
+    return existing ?? await buildImage(name, {
+      debian: await this.#archive(),
+      progress: this.#progress,
+    });
+  }
+
+  /** Paths of the .deb files that an image was made from, in the order in which they were unpacked. */
+  async packageFiles(image: Image): Promise<string[]> {
+    const debian = await this.#archive();
+    const names = new Set(image.manifest.packages.map(({ sha256 }) => sha256));
+    const packages = debian.resolve(imageDeclaration(image.manifest.name).packages)
+      .filter(({ sha256 }) => names.has(sha256));
+    const files = await debian.fetch(packages);
+    return packages.map(({ sha256 }) => files.get(sha256)!);
+  }
+
+  /** Path of the initramfs that mounts a root image, or gives a shell without one. */
+  async initramfs(): Promise<string> {
+    const store = new Store(join(cacheDir(), "initramfs"));
+    const init = await initScript();
+    const inputs = { format: 1, init };
+    let key = await readPointer(store, "initramfs", inputs);
+    if (key === undefined) {
+      const debian = await this.#archive();
+      const found = debian.resolve(["busybox-static"])
+        .filter(({ name }) => name === "busybox-static");
+      key = cacheKey({ ...inputs, busybox: found.map(({ sha256 }) => sha256) });
+      await store.getOrMake(key, async (directory) => {
+        const tree = new Tree();
+        await debian.unpack(found, tree);
+        const busybox = tree.lookup("bin/busybox") ?? tree.lookup("usr/bin/busybox");
+        if (busybox?.type !== "file") {
+          throw new CloudletError("Cannot build the initramfs: busybox-static holds no busybox", {
+            code: "untrusted",
+          });
+        }
+        const archive = await buildInitramfs({ busybox: contentBytes(busybox.content), init });
+        await Deno.writeFile(join(directory, "initramfs.cpio"), archive);
+      });
+      await writePointer(store, "initramfs", inputs, key);
+    }
+    return join(store.root, key, "initramfs.cpio");
+  }
+}

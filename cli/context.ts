@@ -1,0 +1,46 @@
+/**
+ * What the commands share: progress, cancellation, and how an error is shown.
+ *
+ * @module
+ */
+import { CloudletError, messageOf } from "../base/errors.ts";
+import type { Progress } from "../base/progress.ts";
+import { terminalProgress } from "./progress.ts";
+
+/** What long work is given. */
+export interface WorkOptions {
+  /** Shows how far it is. */
+  readonly progress: Progress;
+}
+
+/**
+ * Runs long work with progress shown, and gives the terminal back afterwards. Ctrl-C is not caught
+ * here: base/files.ts removes what is unfinished and ends the process.
+ */
+export async function withProgress<T>(work: (options: WorkOptions) => Promise<T>): Promise<T> {
+  const progress = terminalProgress();
+  try {
+    return await work({ progress });
+  } finally {
+    progress[Symbol.dispose]();
+  }
+}
+
+/** Exit codes of cloudlet's own failures; a program's own code is passed on unchanged. */
+export const EXIT = {
+  /** Something failed: sysexits.h has finer codes, which no program here would tell apart. */
+  failure: 1,
+  /** The command line or the config is wrong. */
+  usage: 2,
+} as const;
+
+/** How an error reads on the terminal: what happened, then what to do. */
+export function describeError(error: unknown): string {
+  if (error instanceof CloudletError) {
+    return error.remedy === undefined
+      ? `cloudlet: ${error.message}`
+      : `cloudlet: ${error.message}\n  -> ${error.remedy}`;
+  }
+  const stack = error instanceof Error && error.stack ? error.stack : messageOf(error);
+  return `cloudlet: unexpected error: ${stack}`;
+}
