@@ -19,7 +19,7 @@ import type { Message } from "@bufbuild/protobuf";
  * Describes the file vmmorchestrator/vmm.proto.
  */
 export const file_vmmorchestrator_vmm: GenFile = /*@__PURE__*/
-  fileDesc("Chl2bW1vcmNoZXN0cmF0b3Ivdm1tLnByb3RvEg92bW1vcmNoZXN0cmF0b3IiyQIKDVJ1blZtbVJlcXVlc3QSFQoNd29ya2xvYWRfbmFtZRgBIAEoCRIrCghsYW5ndWFnZRgCIAEoDjIZLnZtbW9yY2hlc3RyYXRvci5MYW5ndWFnZRIMCgRjb2RlGAMgASgJEiwKCWxvZ19sZXZlbBgEIAEoDjIZLnZtbW9yY2hlc3RyYXRvci5Mb2dMZXZlbBI6CgZhY3Rpb24YECABKA4yJS5jbG91ZGxldC5hZ2VudC5FeGVjdXRlUmVxdWVzdC5BY3Rpb25IAIgBARIoCgdvcHRpb25zGBEgASgLMhcuY2xvdWRsZXQuYWdlbnQuT3B0aW9ucxISCgptZW1vcnlfbWliGBIgASgNEg0KBXZjcHVzGBMgASgNEhIKCmNvbmZpZ19zdHIYFCABKAkSEAoIcGFja2FnZXMYFSADKAlCCQoHX2FjdGlvbiIpChFTaHV0ZG93blZtUmVxdWVzdBIUCgxleGVjdXRpb25faWQYECABKAkiJQoSU2h1dGRvd25WbVJlc3BvbnNlEg8KB3N1Y2Nlc3MYASABKAgqPgoITGFuZ3VhZ2USCAoEUlVTVBAAEgoKBlBZVEhPThABEggKBE5PREUQAhIICgRERU5PEAMSCAoEQkFTSBAEKjQKCExvZ0xldmVsEgkKBURFQlVHEAASCAoESU5GTxABEggKBFdBUk4QAhIJCgVFUlJPUhADMrQCCgpWbW1TZXJ2aWNlElMKCFNodXRkb3duEiIudm1tb3JjaGVzdHJhdG9yLlNodXRkb3duVm1SZXF1ZXN0GiMudm1tb3JjaGVzdHJhdG9yLlNodXRkb3duVm1SZXNwb25zZRJICgNSdW4SHi52bW1vcmNoZXN0cmF0b3IuUnVuVm1tUmVxdWVzdBofLmNsb3VkbGV0LmFnZW50LkV4ZWN1dGVSZXNwb25zZTABEj8KBlNpZ25hbBIdLmNsb3VkbGV0LmFnZW50LlNpZ25hbFJlcXVlc3QaFi5nb29nbGUucHJvdG9idWYuRW1wdHkSRgoFSW5wdXQSHC5jbG91ZGxldC5hZ2VudC5JbnB1dFJlcXVlc3QaHS5jbG91ZGxldC5hZ2VudC5JbnB1dFJlc3BvbnNlKAFiBnByb3RvMw", [file_cloudlet_agent_agent, file_google_protobuf_empty]);
+  fileDesc("Chl2bW1vcmNoZXN0cmF0b3Ivdm1tLnByb3RvEg92bW1vcmNoZXN0cmF0b3IiyQIKDVJ1blZtbVJlcXVlc3QSFQoNd29ya2xvYWRfbmFtZRgBIAEoCRIrCghsYW5ndWFnZRgCIAEoDjIZLnZtbW9yY2hlc3RyYXRvci5MYW5ndWFnZRIMCgRjb2RlGAMgASgJEiwKCWxvZ19sZXZlbBgEIAEoDjIZLnZtbW9yY2hlc3RyYXRvci5Mb2dMZXZlbBI6CgZhY3Rpb24YECABKA4yJS5jbG91ZGxldC5hZ2VudC5FeGVjdXRlUmVxdWVzdC5BY3Rpb25IAIgBARIoCgdvcHRpb25zGBEgASgLMhcuY2xvdWRsZXQuYWdlbnQuT3B0aW9ucxISCgptZW1vcnlfbWliGBIgASgNEg0KBXZjcHVzGBMgASgNEhIKCmNvbmZpZ19zdHIYFCABKAkSEAoIcGFja2FnZXMYFSADKAlCCQoHX2FjdGlvbiIpChFTaHV0ZG93blZtUmVxdWVzdBIUCgxleGVjdXRpb25faWQYECABKAkiJQoSU2h1dGRvd25WbVJlc3BvbnNlEg8KB3N1Y2Nlc3MYASABKAgiJwoHUHJvYmxlbRIMCgRjb2RlGAEgASgJEg4KBnJlbWVkeRgCIAEoCSo+CghMYW5ndWFnZRIICgRSVVNUEAASCgoGUFlUSE9OEAESCAoETk9ERRACEggKBERFTk8QAxIICgRCQVNIEAQqNAoITG9nTGV2ZWwSCQoFREVCVUcQABIICgRJTkZPEAESCAoEV0FSThACEgkKBUVSUk9SEAMytAIKClZtbVNlcnZpY2USUwoIU2h1dGRvd24SIi52bW1vcmNoZXN0cmF0b3IuU2h1dGRvd25WbVJlcXVlc3QaIy52bW1vcmNoZXN0cmF0b3IuU2h1dGRvd25WbVJlc3BvbnNlEkgKA1J1bhIeLnZtbW9yY2hlc3RyYXRvci5SdW5WbW1SZXF1ZXN0Gh8uY2xvdWRsZXQuYWdlbnQuRXhlY3V0ZVJlc3BvbnNlMAESPwoGU2lnbmFsEh0uY2xvdWRsZXQuYWdlbnQuU2lnbmFsUmVxdWVzdBoWLmdvb2dsZS5wcm90b2J1Zi5FbXB0eRJGCgVJbnB1dBIcLmNsb3VkbGV0LmFnZW50LklucHV0UmVxdWVzdBodLmNsb3VkbGV0LmFnZW50LklucHV0UmVzcG9uc2UoAWIGcHJvdG8z", [file_cloudlet_agent_agent, file_google_protobuf_empty]);
 
 /**
  * A workload and the microVM that it wants.
@@ -136,6 +136,34 @@ export type ShutdownVmResponse = Message<"vmmorchestrator.ShutdownVmResponse"> &
  */
 export const ShutdownVmResponseSchema: GenMessage<ShutdownVmResponse> = /*@__PURE__*/
   messageDesc(file_vmmorchestrator_vmm, 2);
+
+/**
+ * What an error of the service carries besides its gRPC code and message.
+ *
+ * @generated from message vmmorchestrator.Problem
+ */
+export type Problem = Message<"vmmorchestrator.Problem"> & {
+  /**
+   * The kind of failure, such as "invalid-input".
+   *
+   * @generated from field: string code = 1;
+   */
+  code: string;
+
+  /**
+   * What can be done about it; empty when nothing is known.
+   *
+   * @generated from field: string remedy = 2;
+   */
+  remedy: string;
+};
+
+/**
+ * Describes the message vmmorchestrator.Problem.
+ * Use `create(ProblemSchema)` to create a new message.
+ */
+export const ProblemSchema: GenMessage<Problem> = /*@__PURE__*/
+  messageDesc(file_vmmorchestrator_vmm, 3);
 
 /**
  * The languages that workloads are written in.
