@@ -1,0 +1,202 @@
+/**
+ * Archives into a {@linkcode Tree}.
+ *
+ * @module
+ */
+import { basename, join } from "node:path";
+import { createHash } from "node:crypto";
+import { CloudletError } from "../../base/errors.ts";
+import {
+  type Content,
+  contentSize,
+  type FileNode,
+  type Metadata,
+  splitPath,
+  type Tree,
+  type TreeNode,
+} from "../tree.ts";
+import { detectCompression, MAGIC_LENGTH } from "./decompress.ts";
+import { DecompressPool } from "./decompress_pool.ts";
+import { type ByteSource, openSource } from "./source.ts";
+import { readTar, type TarMember } from "./tar.ts";
+
+function metadata(member: TarMember): Metadata {
+  return {
+    mode: member.mode,
+    uid: member.uid,
+    gid: member.gid,
+    mtime: member.mtime,
+    ...(member.xattrs === undefined ? {} : { xattrs: new Map(member.xattrs) }),
+  };
+}
+
+/**
+ * Adds the members of an uncompressed tar archive to a tree. File contents stay in the archive:
+ * it must not change or go away while the tree is used.
+ *
+ * A member may not lie behind a symbolic link of the same archive, and a hard link must name a file
+ * that the same archive had before: otherwise the archive is refused.
+ *
+ * @param source the archive
+ * @param tree where its members go
+ * @throws {CloudletError} `untrusted` for a damaged or hostile archive; the tree may then have some
+ *   of its members
+ */
+export function addTar(source: ByteSource, tree: Tree): void {
+  const links = new Set<TreeNode>();
+  const files = new Map<string, FileNode>();
+  for (const member of readTar(source)) {
+    const node = toNode(source, member, files);
+    try {
+      tree.add(member.name, node, links);
+    } catch (cause) {
+      if (!(cause instanceof CloudletError)) throw cause;
+      throw new CloudletError(`Cannot unpack ${source.name}: ${cause.message}`, {
+        code: cause.code,
+        ...(cause.remedy === undefined ? {} : { remedy: cause.remedy }),
+        cause,
+      });
+    }
+    const key = splitPath(member.name).join("/");
+    files.delete(key);
+    if (node.type === "symlink") links.add(node);
+    else if (node.type === "file") files.set(key, node);
+  }
+}
+
+function toNode(
+  source: ByteSource,
+  member: TarMember,
+  files: ReadonlyMap<string, FileNode>,
+): TreeNode {
+  switch (member.type) {
+    case "directory":
+      return { type: "directory", ...metadata(member), children: new Map() };
+    case "file":
+      return {
+        type: "file",
+        ...metadata(member),
+        content: source.content(member.offset, member.size),
+      };
+    case "symlink":
+      return { type: "symlink", ...metadata(member), target: member.linkName };
+    case "character":
+    case "block":
+      return {
+        type: member.type,
+        ...metadata(member),
+        major: member.major,
+        minor: member.minor,
+      };
+    case "fifo":
+      return { type: "fifo", ...metadata(member) };
+    case "hardlink": {
+      const refuse = (why: string) =>
+        new CloudletError(
+          `Cannot unpack ${source.name}: ${JSON.stringify(member.name)} is a hard link to ` +
+            `${JSON.stringify(member.linkName)}, ${why}`,
+          {
+            code: "untrusted",
+            remedy: "the archive is damaged or hostile; fetch it again or report it to its maker",
+          },
+        );
+      const names = member.linkName.split("/").filter((name) => name !== "" && name !== ".");
+      if (member.linkName.startsWith("/") || names.includes("..")) {
+        throw refuse("which is outside of the archive");
+      }
+      const node = files.get(names.join("/"));
+      if (node === undefined) throw refuse("which is no earlier file of the archive");
+      return node;
+    }
+  }
+}
+
+/** Options of {@linkcode unpackTar}. */
+export interface UnpackTarOptions {
+  /** Directory for the decompressed form of a compressed archive. */
+  readonly cache: string;
+  /** For error messages; the path when absent. */
+  readonly name?: string;
+  /** Most bytes that may come out of a compressed archive. */
+  readonly limit?: number;
+  /** Workers to use; some are started and ended when absent. */
+  readonly pool?: DecompressPool;
+  /** Ends the work early. */
+  readonly signal?: AbortSignal;
+}
+
+/**
+ * Adds a tar archive, compressed or not, to a tree. A compressed one is decompressed into the cache
+ * once, and file contents point there.
+ *
+ * @param archive path of the archive, or its content (such as a file of another archive)
+ * @throws {CloudletError} `untrusted` for a damaged or hostile archive
+ */
+export async function unpackTar(
+  archive: string | Content,
+  tree: Tree,
+  options: UnpackTarOptions,
+): Promise<void> {
+  const plain = await decompressedTar(archive, options);
+  using source = openSource(plain, options.name);
+  addTar(source, tree);
+}
+
+async function decompressedTar(
+  archive: string | Content,
+  options: UnpackTarOptions,
+): Promise<string | Content> {
+  let compressed: { path: string; offset: number; size: number };
+  let digest: string;
+  let name: string;
+  {
+    using source = openSource(archive, options.name);
+    name = source.name;
+    const head = source.read(0, Math.min(MAGIC_LENGTH, source.size));
+    if (detectCompression(head) === "none") return archive;
+    digest = sha256(source);
+    const content = source.content(0, source.size);
+    if (content.kind === "bytes") {
+      await Deno.mkdir(options.cache, { recursive: true });
+      const path = join(options.cache, `${digest}.${basename(name).replace(/[^\w.-]/g, "_")}`);
+      await Deno.writeFile(path, content.bytes);
+      compressed = { path, offset: 0, size: contentSize(content) };
+    } else {
+      compressed = content;
+    }
+  }
+  const goal = join(options.cache, `${digest}.tar`);
+  if (await exists(goal)) return goal;
+  using own = options.pool === undefined ? new DecompressPool(1) : undefined;
+  await (options.pool ?? own!).decompress(
+    {
+      source: compressed.path,
+      offset: compressed.offset,
+      size: compressed.size,
+      name,
+      ...(options.limit === undefined ? {} : { limit: options.limit }),
+    },
+    goal,
+    options.signal,
+  );
+  return goal;
+}
+
+const CHUNK = 1024 * 1024;
+
+function sha256(source: ByteSource): string {
+  const hash = createHash("sha256");
+  for (let at = 0; at < source.size; at += CHUNK) {
+    hash.update(source.read(at, Math.min(CHUNK, source.size - at)));
+  }
+  return hash.digest("hex");
+}
+
+async function exists(path: string): Promise<boolean> {
+  try {
+    return (await Deno.stat(path)).isFile;
+  } catch (error) {
+    if (error instanceof Deno.errors.NotFound) return false;
+    throw error;
+  }
+}

@@ -1,0 +1,393 @@
+/**
+ * Fetching from a mirror: bounded in size, checked by SHA-256, resumed after interruptions, safe with
+ * several processes at once.
+ *
+ * ```text
+ * <goal>        complete and checked
+ * <goal>.part   what has arrived so far; locked (flock) by whoever is fetching it
+ * ```
+ *
+ * @module
+ */
+import { createHash, type Hash } from "node:crypto";
+import { dirname } from "node:path";
+import { CloudletError, messageOf } from "../../base/errors.ts";
+import { diskError } from "../../base/files.ts";
+
+/** How persistent fetching is. */
+export interface FetchOptions {
+  /** Ends the work early; what has arrived stays for the next time. */
+  readonly signal?: AbortSignal | undefined;
+  /** Tries without any progress before giving up; 4 when absent. */
+  readonly attempts?: number;
+  /** Wait before the second try in milliseconds, doubled each time; 300 when absent. */
+  readonly backoff?: number;
+  /** Longest silence of the server in milliseconds; 30,000 when absent. */
+  readonly timeout?: number;
+}
+
+/** What a file must be. */
+export interface Expected {
+  /** Length in bytes. */
+  readonly size: number;
+  /** SHA-256 in hex. */
+  readonly sha256: string;
+}
+
+/** The server said no, and would say so again. */
+class Refused extends CloudletError {}
+
+const RETRIED_STATUS = new Set([408, 425, 429, 500, 502, 503, 504]);
+
+function unavailable(url: string, why: string, cause?: unknown): CloudletError {
+  return new CloudletError(`Cannot fetch ${url}: ${why}`, {
+    code: "unavailable",
+    remedy: "check the network and the mirror, or set another mirror in the settings",
+    cause,
+  });
+}
+
+function cancelled(url: string, cause: unknown): CloudletError {
+  return new CloudletError(`Cannot fetch ${url}: it was cancelled`, { code: "cancelled", cause });
+}
+
+interface Body {
+  /** 404: there is no such thing. */
+  readonly missing: boolean;
+  /** Offset of the first byte. */
+  readonly start: number;
+  readonly chunks: AsyncIterable<Uint8Array>;
+}
+
+/**
+ * One request. `use` gets the body; the connection is closed and timers are cleared after it.
+ *
+ * @param from offset to start at, if the server can
+ */
+async function request<T>(
+  url: string,
+  from: number,
+  options: FetchOptions,
+  use: (body: Body) => Promise<T>,
+): Promise<T> {
+  const { signal, timeout = 30_000 } = options;
+  const controller = new AbortController();
+  const stop = () => controller.abort(signal?.reason);
+  if (signal?.aborted) throw cancelled(url, signal.reason);
+  signal?.addEventListener("abort", stop, { once: true });
+  let silent = false;
+  let timer: ReturnType<typeof setTimeout> | undefined;
+  const alive = () => {
+    clearTimeout(timer);
+    timer = setTimeout(() => {
+      silent = true;
+      controller.abort();
+    }, timeout);
+  };
+  try {
+    alive();
+    if (url.startsWith("file:")) return await use(await openFile(url, from));
+    const response = await fetch(url, {
+      signal: controller.signal,
+      headers: from > 0 ? { range: `bytes=${from}-` } : {},
+    });
+    const start = contentStart(response, from);
+    if (start === undefined) {
+      await response.body?.cancel();
+      if (response.status === 404) {
+        return await use({ missing: true, start: 0, chunks: empty() });
+      }
+      const why = `the server answers ${response.status} ${response.statusText}`.trim();
+      if (RETRIED_STATUS.has(response.status)) throw unavailable(url, why);
+      throw new Refused(unavailable(url, why).message, {
+        code: "unavailable",
+        remedy: "check the mirror's URL in the settings or the host's apt sources",
+      });
+    }
+    return await use({ missing: false, start, chunks: watched(response.body, alive) });
+  } catch (cause) {
+    if (signal?.aborted) throw cancelled(url, cause);
+    if (silent) throw unavailable(url, `the server was silent for ${timeout / 1000} s`, cause);
+    if (cause instanceof TypeError) throw unavailable(url, messageOf(cause), cause);
+    throw cause;
+  } finally {
+    clearTimeout(timer);
+    signal?.removeEventListener("abort", stop);
+    controller.abort();
+  }
+}
+
+async function* empty(): AsyncGenerator<Uint8Array> {}
+
+async function* watched(
+  body: ReadableStream<Uint8Array> | null,
+  alive: () => void,
+): AsyncGenerator<Uint8Array> {
+  for await (const chunk of body ?? []) {
+    alive();
+    yield chunk;
+  }
+}
+
+/** Offset of the first byte of a good answer: RFC 9110 15.3.7 for 206. */
+function contentStart(response: Response, from: number): number | undefined {
+  if (response.status === 200) return 0;
+  if (response.status !== 206) return undefined;
+  const range = /^bytes (\d+)-/.exec(response.headers.get("content-range") ?? "");
+  return Number(range?.[1] ?? NaN) === from ? from : undefined;
+}
+
+async function openFile(url: string, from: number): Promise<Body> {
+  let file: Deno.FsFile;
+  try {
+    file = await Deno.open(new URL(url));
+  } catch (cause) {
+    if (cause instanceof Deno.errors.NotFound) return { missing: true, start: 0, chunks: empty() };
+    throw new Refused(`Cannot fetch ${url}: ${messageOf(cause)}`, { code: "unavailable", cause });
+  }
+  await file.seek(from, Deno.SeekMode.Start);
+  return { missing: false, start: from, chunks: file.readable };
+}
+
+/**
+ * Repeats `attempt` while it fails for reasons that may pass.
+ *
+ * @param progress tells how much has arrived so far; an attempt that adds to it costs nothing
+ */
+async function persistently<T>(
+  url: string,
+  options: FetchOptions,
+  attempt: () => Promise<T>,
+  progress: () => number = () => 0,
+): Promise<T> {
+  const { attempts = 4, backoff = 300, signal } = options;
+  let arrived = progress();
+  for (let tried = 1;; tried++) {
+    try {
+      return await attempt();
+    } catch (error) {
+      const mayPass = error instanceof CloudletError && error.code === "unavailable" &&
+        !(error instanceof Refused);
+      if (progress() > arrived) {
+        arrived = progress();
+        tried = 0;
+      }
+      if (!mayPass || tried >= attempts) throw error;
+    }
+    await pause(url, backoff * 2 ** tried * (0.5 + Math.random() / 2), signal);
+  }
+}
+
+function pause(url: string, milliseconds: number, signal: AbortSignal | undefined): Promise<void> {
+  return new Promise((resolve, reject) => {
+    const stop = () => {
+      clearTimeout(timer);
+      reject(cancelled(url, signal?.reason));
+    };
+    const timer = setTimeout(() => {
+      signal?.removeEventListener("abort", stop);
+      resolve();
+    }, milliseconds);
+    signal?.addEventListener("abort", stop, { once: true });
+  });
+}
+
+/**
+ * Fetches something small into memory.
+ *
+ * @param limit most bytes that are accepted
+ * @returns undefined when the server has no such thing
+ * @throws {CloudletError} `unavailable`, `untrusted` when it is larger than the limit, `cancelled`
+ */
+export function fetchBytes(
+  url: string,
+  limit: number,
+  options: FetchOptions = {},
+): Promise<Uint8Array<ArrayBuffer> | undefined> {
+  return persistently(url, options, () =>
+    request(url, 0, options, async ({ missing, chunks }) => {
+      if (missing) return undefined;
+      const parts: Uint8Array[] = [];
+      let size = 0;
+      for await (const chunk of chunks) {
+        size += chunk.length;
+        if (size > limit) throw tooLarge(url, limit);
+        parts.push(chunk);
+      }
+      const bytes = new Uint8Array(size);
+      let at = 0;
+      for (const part of parts) {
+        bytes.set(part, at);
+        at += part.length;
+      }
+      return bytes;
+    }));
+}
+
+function tooLarge(url: string, limit: number): CloudletError {
+  return new CloudletError(`Cannot fetch ${url}: it has more than the expected ${limit} bytes`, {
+    code: "untrusted",
+    remedy: "use another mirror",
+  });
+}
+
+async function hasSize(path: string, size: number): Promise<boolean> {
+  try {
+    const info = await Deno.stat(path);
+    return info.isFile && info.size === size;
+  } catch (error) {
+    if (error instanceof Deno.errors.NotFound) return false;
+    throw error;
+  }
+}
+
+/** Opens and locks the file with what has arrived so far; undefined when `goal` was made meanwhile. */
+async function openPart(goal: string, size: number): Promise<Deno.FsFile | undefined> {
+  const path = `${goal}.part`;
+  for (;;) {
+    const file = await Deno.open(path, { read: true, write: true, create: true });
+    try {
+      await file.lock(true);
+      if (await hasSize(goal, size)) {
+        file.close();
+        return undefined;
+      }
+      // Whoever had the lock may have renamed or removed the file that is open here.
+      const [here, there] = [await file.stat(), await Deno.stat(path).catch(() => undefined)];
+      if (there !== undefined && here.ino === there.ino && here.dev === there.dev) return file;
+      file.close();
+    } catch (error) {
+      file.close();
+      throw error;
+    }
+  }
+}
+
+/** A file that is growing, and the digest of what it has. */
+class Part {
+  size = 0;
+  #hash: Hash = createHash("sha256");
+  constructor(readonly file: Deno.FsFile) {}
+
+  /** Takes over what an earlier run left, unless it is more than there should be. */
+  async takeOver(limit: number): Promise<void> {
+    if ((await this.file.stat()).size > limit) return await this.restart();
+    const buffer = new Uint8Array(256 * 1024);
+    for (let n = await this.file.read(buffer); n !== null; n = await this.file.read(buffer)) {
+      this.#hash.update(buffer.subarray(0, n));
+      this.size += n;
+    }
+  }
+
+  async restart(): Promise<void> {
+    await this.file.truncate(0);
+    await this.file.seek(0, Deno.SeekMode.Start);
+    this.size = 0;
+    this.#hash = createHash("sha256");
+  }
+
+  async append(chunk: Uint8Array): Promise<void> {
+    for (let done = 0; done < chunk.length;) done += await this.file.write(chunk.subarray(done));
+    this.#hash.update(chunk);
+    this.size += chunk.length;
+  }
+
+  digest(): string {
+    return this.#hash.copy().digest("hex");
+  }
+}
+
+/**
+ * Fetches a file. Does nothing when `goal` is there with the right size, since nothing else than a
+ * checked file is ever given that name.
+ *
+ * @param url where it is; `http:`, `https:` or `file:`
+ * @param goal path of the finished file
+ * @param expected what it must be
+ * @param advance told how many bytes have come in
+ * @returns false when the server has no such file
+ * @throws {CloudletError} `unavailable`, `untrusted` when it is not what was expected, `host` when the
+ *   disk is full, `cancelled`
+ */
+export async function fetchFile(
+  url: string,
+  goal: string,
+  expected: Expected,
+  options: FetchOptions = {},
+  advance: (bytes: number) => void = () => {},
+): Promise<boolean> {
+  if (await hasSize(goal, expected.size)) {
+    advance(expected.size);
+    return true;
+  }
+  try {
+    await Deno.mkdir(dirname(goal), { recursive: true });
+    using file = await openPart(goal, expected.size);
+    if (file === undefined) {
+      advance(expected.size);
+      return true;
+    }
+    const part = new Part(file);
+    await part.takeOver(expected.size);
+    let resumed = part.size > 0;
+    advance(part.size);
+    const finished = () => part.size === expected.size && part.digest() === expected.sha256;
+    while (!finished()) {
+      if (part.size === expected.size) {
+        if (!resumed) {
+          const found = part.digest();
+          await part.restart();
+          throw new CloudletError(
+            `Cannot trust ${url}: its SHA-256 is ${found}, expected is ${expected.sha256}`,
+            { code: "untrusted", remedy: "try again later or use another mirror" },
+          );
+        }
+        advance(-part.size);
+        await part.restart(); // the old part may be what is wrong
+        resumed = false;
+      }
+      const exists = await persistently(
+        url,
+        options,
+        () => receive(url, part, expected, options, advance),
+        () => part.size,
+      );
+      if (!exists) {
+        if (part.size === 0) await Deno.remove(`${goal}.part`);
+        return false;
+      }
+    }
+    await Deno.rename(`${goal}.part`, goal);
+    return true;
+  } catch (cause) {
+    throw diskError(`Cannot write ${goal}`, cause);
+  }
+}
+
+function receive(
+  url: string,
+  part: Part,
+  expected: Expected,
+  options: FetchOptions,
+  advance: (bytes: number) => void,
+): Promise<boolean> {
+  return request(url, part.size, options, async ({ missing, start, chunks }) => {
+    if (missing) return false;
+    if (start !== part.size) {
+      advance(-part.size);
+      await part.restart();
+    }
+    for await (const chunk of chunks) {
+      if (part.size + chunk.length > expected.size) {
+        await part.restart();
+        throw tooLarge(url, expected.size);
+      }
+      await part.append(chunk);
+      advance(chunk.length);
+    }
+    if (part.size < expected.size) {
+      throw unavailable(url, `it ended after ${part.size} of ${expected.size} bytes`);
+    }
+    return true;
+  });
+}

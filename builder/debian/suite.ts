@@ -1,0 +1,233 @@
+/**
+ * A suite of a mirror: its verified release and its package indexes, both cached.
+ *
+ * ```text
+ * <cache>/release/<key>.json     a verified InRelease, and when the mirror was asked last
+ * <cache>/index/<sha256>         a Packages file, decompressed, by the digest of its compressed form
+ * ```
+ *
+ * @module
+ */
+import { createHash } from "node:crypto";
+import { join } from "node:path";
+import { CloudletError } from "../../base/errors.ts";
+import { writeFileAtomic } from "../../base/files.ts";
+import type { Progress } from "../../base/progress.ts";
+import type { DecompressPool } from "../archive/decompress_pool.ts";
+import { fetchBytes, fetchFile, type FetchOptions } from "./fetch.ts";
+import type { IndexFile } from "./packages.ts";
+import {
+  checkValidity,
+  isUnknownSigner,
+  type Keyring,
+  parseRelease,
+  type Release,
+  verifyInRelease,
+} from "./release.ts";
+import type { Source } from "./sources.ts";
+
+/** What working with a suite needs. */
+export interface SuiteContext {
+  /** Directory of the cache. */
+  readonly cache: string;
+  /** Keys that must sign. */
+  readonly keyring: Keyring;
+  /** Age in milliseconds up to which a cached release is taken without asking the mirror. */
+  readonly maxAge: number;
+  readonly progress: Progress;
+  readonly fetch: FetchOptions;
+}
+
+interface CachedRelease {
+  readonly url: string;
+  /** When the mirror was asked, in milliseconds since 1970. */
+  readonly checked: number;
+  /** The signed text. */
+  readonly text: string;
+}
+
+const MAX_INRELEASE = 16 * 1024 * 1024; // bytes; Debian's has 150 kB
+const ARCHITECTURE = "amd64";
+
+async function readCached(path: string, url: string): Promise<CachedRelease | undefined> {
+  let value: Partial<CachedRelease>;
+  try {
+    value = JSON.parse(await Deno.readTextFile(path));
+  } catch (error) {
+    if (error instanceof Deno.errors.NotFound || error instanceof SyntaxError) return undefined;
+    throw error;
+  }
+  const { checked, text } = value;
+  if (value.url !== url || typeof checked !== "number" || typeof text !== "string") {
+    return undefined;
+  }
+  return { url, checked, text };
+}
+
+function sha256(...parts: (string | Uint8Array)[]): string {
+  const hash = createHash("sha256");
+  for (const part of parts) hash.update(part).update("\0");
+  return hash.digest("hex");
+}
+
+/**
+ * The verified release of a source.
+ *
+ * @returns undefined when the mirror lacks an optional suite, or a doubtful one is not Debian's
+ * @throws {CloudletError} `untrusted`, `unavailable`
+ */
+export async function openRelease(
+  source: Source,
+  context: SuiteContext,
+): Promise<Release | undefined> {
+  const url = `${source.uri}dists/${source.suite}/InRelease`;
+  // With other keys, the same file may not be trusted.
+  const key = sha256(url, context.keyring.bytes).slice(0, 32);
+  const path = join(context.cache, "release", `${key}.json`);
+  const cached = await readCached(path, url);
+  const accept = (text: string) => {
+    const release = parseRelease(text, url);
+    if (source.checkValidUntil) checkValidity(release);
+    return release;
+  };
+  const now = Date.now();
+  if (cached !== undefined && now >= cached.checked && now - cached.checked < context.maxAge) {
+    return accept(cached.text);
+  }
+  let bytes: Uint8Array | undefined;
+  try {
+    bytes = await fetchBytes(url, MAX_INRELEASE, context.fetch);
+    if (bytes === undefined && !source.optional) {
+      throw new CloudletError(`Cannot fetch ${url}: the mirror has no such file`, {
+        code: "unavailable",
+        remedy: "check the mirror's URL and the suite in the settings or the host's apt sources",
+      });
+    }
+  } catch (error) {
+    const down = error instanceof CloudletError && error.code === "unavailable";
+    if (!down || cached === undefined) throw error;
+    const when = new Date(cached.checked).toISOString();
+    context.progress.info(`${error.message}; going on with what it said at ${when}`);
+    return accept(cached.text);
+  }
+  if (bytes === undefined) {
+    context.progress.info(`${url} does not exist: going on without ${source.suite}`);
+    return undefined;
+  }
+  const text = await verify(bytes, url, source, context);
+  if (text === undefined) return undefined;
+  const release = accept(text);
+  if (cached !== undefined && parseRelease(cached.text, url).date > release.date) {
+    // An older release is no forgery, but it would take security updates back.
+    context.progress.info(`${url} is older than what the mirror had before: keeping that`);
+    await remember(path, { url, checked: now, text: cached.text });
+    return accept(cached.text);
+  }
+  await remember(path, { url, checked: now, text });
+  return release;
+}
+
+async function remember(path: string, release: CachedRelease): Promise<void> {
+  await writeFileAtomic(path, JSON.stringify(release));
+}
+
+async function verify(
+  bytes: Uint8Array,
+  url: string,
+  source: Source,
+  context: SuiteContext,
+): Promise<string | undefined> {
+  const text = new TextDecoder().decode(bytes);
+  try {
+    return await verifyInRelease(text, url, context.keyring);
+  } catch (error) {
+    // What is not signed by Debian and does not claim to be Debian's is somebody else's archive.
+    const claim = /^Origin: *(.*)$/m.exec(text)?.[1];
+    if (!source.doubtful || !isUnknownSigner(error) || claim === undefined || claim === "Debian") {
+      throw error;
+    }
+    context.progress.info(`${source.uri} is the archive of ${claim}: leaving it alone`);
+    return undefined;
+  }
+}
+
+/**
+ * The package indexes of a suite, fetched and checked.
+ *
+ * @throws {CloudletError} `untrusted`, `unavailable`, `not-found` for a component that is not there
+ */
+export async function openIndexes(
+  source: Source,
+  release: Release,
+  context: SuiteContext,
+  pool: () => DecompressPool,
+): Promise<IndexFile[]> {
+  const architectures = release.allIncluded ? [ARCHITECTURE] : [ARCHITECTURE, "all"];
+  const wanted = source.components.flatMap((component) =>
+    architectures.map((architecture) => `${component}/binary-${architecture}`)
+  );
+  return await Promise.all(wanted.map(async (directory) => {
+    const path = await openIndex(source, release, directory, context, pool);
+    return { bytes: await Deno.readFile(path), base: source.uri, name: path };
+  }));
+}
+
+async function openIndex(
+  source: Source,
+  release: Release,
+  directory: string,
+  context: SuiteContext,
+  pool: () => DecompressPool,
+): Promise<string> {
+  const suite = `${source.uri}dists/${source.suite}/`;
+  for (const extension of [".xz", ".gz", ""]) {
+    const name = `${directory}/Packages${extension}`;
+    const expected = release.files.get(name);
+    if (expected === undefined) continue;
+    const goal = join(context.cache, "index", expected.sha256);
+    if (await exists(goal)) return goal;
+    const places = [`${suite}${name}`];
+    if (release.byHash) places.unshift(`${suite}${directory}/by-hash/SHA256/${expected.sha256}`);
+    for (const url of places) {
+      using task = context.progress.task(`Fetch the package index of ${source.suite}`, {
+        total: expected.size,
+        unit: "bytes",
+      });
+      const fetched = join(context.cache, "index", `${expected.sha256}${extension || ".txt"}`);
+      const advance = (bytes: number) => task.advance(bytes);
+      if (!(await fetchFile(url, fetched, expected, context.fetch, advance))) continue;
+      const plain = release.files.get(`${directory}/Packages`);
+      await pool().decompress(
+        {
+          source: fetched,
+          size: expected.size,
+          name: url,
+          ...(plain === undefined ? {} : { limit: plain.size }),
+        },
+        goal,
+        context.fetch.signal,
+      );
+      await Deno.remove(fetched).catch(() => {}); // another process may have done so
+      task.done();
+      return goal;
+    }
+  }
+  const known = [...release.files.keys()].some((name) => name.startsWith(`${directory}/`));
+  throw new CloudletError(
+    `Cannot fetch the package index ${directory} of ${suite}: ` +
+      (known ? "the mirror lacks the file" : "the suite has no such component or architecture"),
+    {
+      code: known ? "unavailable" : "not-found",
+      remedy: "correct the host's apt sources, or use another mirror",
+    },
+  );
+}
+
+async function exists(path: string): Promise<boolean> {
+  try {
+    return (await Deno.stat(path)).isFile;
+  } catch (error) {
+    if (error instanceof Deno.errors.NotFound) return false;
+    throw error;
+  }
+}
