@@ -4,9 +4,9 @@
  * @module
  */
 import { createHash } from "node:crypto";
-import { CloudletError, messageOf } from "../../base/errors.ts";
 import { diskError } from "../../base/files.ts";
-import type { Content, Tree } from "../tree.ts";
+import { ContentReader } from "../content_reader.ts";
+import type { Tree } from "../tree.ts";
 import { BLOCK_SIZE, HUGE_SIZE } from "./format.ts";
 import { planImage } from "./layout.ts";
 
@@ -57,7 +57,7 @@ export async function writeErofs(
   const size = Math.ceil(layout.blocks * BLOCK_SIZE / HUGE_SIZE) * HUGE_SIZE;
   try {
     using file = await Deno.open(path, { write: true, create: true, truncate: true });
-    using sources = new Sources();
+    using reader = new ContentReader();
     await using image = new ImageWriter(file, options.onProgress);
     await image.bytes(layout.metadata);
     for (const piece of layout.pieces) {
@@ -65,7 +65,7 @@ export async function writeErofs(
       const { content } = piece;
       if (content.kind === "bytes") await image.bytes(content.bytes);
       else {await image.fill(content.size, (into, done) =>
-          sources.read(content, done, into, piece.path));}
+          reader.read(content, done, into, piece.path));}
     }
     await image.seek(size);
     const sha256 = await image.finish();
@@ -158,62 +158,4 @@ class ImageWriter implements AsyncDisposable {
       done += await this.#file.write(bytes.subarray(done));
     }
   }
-}
-
-/** The host's files that contents are slices of; keeps the last ones open. */
-class Sources implements Disposable {
-  readonly #open = new Map<string, { file: Deno.FsFile; position: number }>();
-
-  /** Fills `into` from the content, from `done` bytes after its start on. */
-  read(
-    content: Content & { kind: "file" },
-    done: number,
-    into: Uint8Array,
-    goal: string,
-  ): void {
-    const source = this.#get(content.path, goal);
-    const position = content.offset + done;
-    if (source.position !== position) source.file.seekSync(position, Deno.SeekMode.Start);
-    for (let got = 0; got < into.length;) {
-      const count = source.file.readSync(into.subarray(got));
-      if (count === null) {
-        const end = content.offset + content.size;
-        throw unreadable(goal, `${content.path} ended before byte ${end}`);
-      }
-      got += count;
-    }
-    source.position = position + into.length;
-  }
-
-  #get(path: string, goal: string): { file: Deno.FsFile; position: number } {
-    let source = this.#open.get(path);
-    if (source === undefined) {
-      const oldest = this.#open.size >= 32 ? this.#open.keys().next().value : undefined;
-      if (oldest !== undefined) {
-        this.#open.get(oldest)!.file.close();
-        this.#open.delete(oldest);
-      }
-      try {
-        source = { file: Deno.openSync(path), position: 0 };
-      } catch (cause) {
-        throw unreadable(goal, messageOf(cause), cause);
-      }
-    }
-    this.#open.delete(path); // to the end: the order is that of use
-    this.#open.set(path, source);
-    return source;
-  }
-
-  [Symbol.dispose](): void {
-    for (const { file } of this.#open.values()) file.close();
-    this.#open.clear();
-  }
-}
-
-function unreadable(goal: string, why: string, cause?: unknown): CloudletError {
-  return new CloudletError(`Cannot read the content of ${goal}: ${why}`, {
-    code: "host",
-    remedy: "something changed the cache while it was in use; build again",
-    cause,
-  });
 }
