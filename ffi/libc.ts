@@ -58,6 +58,15 @@ const SYMBOLS = {
   // ssize_t readv/writev(int fd, const struct iovec *iov, int iovcnt)
   readv: { parameters: ["i32", "buffer", "i32"], result: "isize" },
   writev: { parameters: ["i32", "buffer", "i32"], result: "isize" },
+  // ssize_t preadv/pwritev(int fd, const struct iovec *iov, int iovcnt, off_t offset)
+  preadv: { parameters: ["i32", "buffer", "i32", "i64"], result: "isize" },
+  pwritev: { parameters: ["i32", "buffer", "i32", "i64"], result: "isize" },
+  // off_t lseek(int fd, off_t offset, int whence)
+  lseek: { parameters: ["i32", "i64", "i32"], result: "i64" },
+  // int fdatasync(int fd)
+  fdatasync: { parameters: ["i32"], result: "i32" },
+  // int fallocate(int fd, int mode, off_t offset, off_t len)
+  fallocate: { parameters: ["i32", "i32", "i64", "i64"], result: "i32" },
   // ssize_t getrandom(void *buf, size_t buflen, unsigned int flags)
   getrandom: { parameters: ["buffer", "usize", "u32"], result: "isize" },
   // pid_t gettid(void)

@@ -1,0 +1,84 @@
+/**
+ * Persistent memory: virtio 1.2, section 5.19. The guest reads the file through a memory slot of
+ * its own, so that VMs with the same image share the host's page cache; the device only answers
+ * flush requests.
+ *
+ * @module
+ */
+import {
+  type Activation,
+  type Device,
+  type DeviceHost,
+  type DeviceState,
+  drain,
+} from "../virtio/device.ts";
+import { Feature } from "../virtio/mmio.ts";
+import type { VirtQueue } from "../virtio/queue.ts";
+
+const VIRTIO_ID_PMEM = 27;
+const FLUSH = 0;
+
+// 5.19.6: struct virtio_pmem_req { le32 type; }, struct virtio_pmem_resp { le32 ret; }.
+const VIRTIO_PMEM_REQ_TYPE_FLUSH = 0;
+const EIO = 1; // 5.19.6.3.2: "VIRTIO_PMEM_RESP_TYPE_EIO"
+
+/**
+ * Alignment of start and length in bytes: Linux adds device memory by sections of 128 MiB and their
+ * 2 MiB parts (include/linux/mmzone.h, SECTION_SIZE_BITS and SUBSECTION_SHIFT).
+ */
+export const PMEM_ALIGNMENT = { start: 128 << 20, length: 2 << 20 } as const;
+
+/** A read-only file as memory. */
+export class PmemDevice implements Device {
+  readonly name = "pmem";
+  readonly deviceId = VIRTIO_ID_PMEM;
+  readonly features: bigint = 1n << Feature.VERSION_1 | 1n << Feature.EVENT_IDX;
+  readonly queueSizes: readonly number[] = [16];
+  readonly config: Uint8Array;
+  readonly #host: DeviceHost;
+  readonly #request = new Uint8Array(4);
+  #queue: VirtQueue | undefined;
+
+  /**
+   * @param host what the device works with
+   * @param start guest-physical address of the memory slot
+   * @param size its length in bytes
+   */
+  constructor(host: DeviceHost, start: number, size: number) {
+    this.#host = host;
+    this.config = new Uint8Array(16); // 5.19.4: le64 start, le64 size
+    const view = new DataView(this.config.buffer);
+    view.setBigUint64(0, BigInt(start), true);
+    view.setBigUint64(8, BigInt(size), true);
+  }
+
+  activate(activation: Activation): void {
+    this.#queue = activation.queues[FLUSH];
+  }
+
+  handleQueue(_queue: number): void {
+    if (this.#queue === undefined) return;
+    drain(this.#host, FLUSH, this.#queue, (queue) => this.#answer(queue));
+  }
+
+  #answer(queue: VirtQueue): number {
+    const request = this.#request;
+    const complete = queue.read(request) === 4;
+    const type = new DataView(request.buffer).getUint32(0, true);
+    // The memory is read-only: whatever could be written was written before.
+    const result = complete && type === VIRTIO_PMEM_REQ_TYPE_FLUSH ? 0 : EIO;
+    return queue.write(Uint8Array.of(result, 0, 0, 0));
+  }
+
+  reset(): void {
+    this.#queue = undefined;
+  }
+
+  save(): DeviceState {
+    return null;
+  }
+
+  restore(_state: DeviceState): void {}
+
+  [Symbol.dispose](): void {}
+}

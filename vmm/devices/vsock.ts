@@ -1,0 +1,541 @@
+/**
+ * Socket device: virtio 1.2, section 5.10. The host's end is a Unix socket per VM:
+ *
+ * - a client connects to `<path>`, sends `CONNECT <port>\n` and gets `OK <port>\n` when a program in
+ *   the guest accepted; the connection is closed without an answer when none did;
+ * - when the guest connects to port N of the host (CID 2), the device connects to `<path>_<N>`.
+ *
+ * Data goes straight between the sockets and guest memory. What does not fit waits: in the socket
+ * towards the guest, in a bounded buffer from it, as the credit of section 5.10.6.3 says.
+ *
+ * @module
+ */
+import { EAGAIN, EINTR } from "../../ffi/errno.ts";
+import type { OwnedFd } from "../../ffi/fd.ts";
+import { errno, libc } from "../../ffi/libc.ts";
+import { EPOLLERR, EPOLLET, EPOLLHUP, EPOLLIN, EPOLLOUT, EPOLLRDHUP } from "../../ffi/uapi/mman.ts";
+import type { Activation, Device, DeviceHost, DeviceState } from "../virtio/device.ts";
+import { Feature } from "../virtio/mmio.ts";
+import type { VirtQueue } from "../virtio/queue.ts";
+import { IoVector } from "./iovec.ts";
+import { connectUnix, UnixListener } from "./unix_socket.ts";
+import {
+  HEADER_BYTES,
+  Op,
+  PacketHeader,
+  Shutdown,
+  TYPE_STREAM,
+  VSOCK_CID_HOST,
+} from "./vsock_packet.ts";
+import { BUFFER_BYTES, Owed, VsockStream } from "./vsock_stream.ts";
+
+const VIRTIO_ID_VSOCK = 19;
+const RX = 0; // 5.10.2: rx, tx, event
+const TX = 1;
+const EVENT = 2;
+const QUEUE_SIZE = 128;
+
+/** 5.10.6.7: VIRTIO_VSOCK_EVENT_TRANSPORT_RESET. */
+const TRANSPORT_RESET = Uint8Array.of(0, 0, 0, 0);
+
+/** The largest payload that is sent or taken: Linux, VIRTIO_VSOCK_MAX_PKT_BUF_SIZE. */
+const MAX_PAYLOAD = 64 * 1024;
+/** The most streams at once; more are refused. */
+export const MAX_STREAMS = 1024;
+/** The most refusals that wait for the guest to take them; more are dropped. */
+const MAX_REFUSALS = 256;
+/** `CONNECT 4294967295\n` */
+const MAX_GREETING = 19;
+/** Host ports of connections that the host begins: above those that a program would choose. */
+const FIRST_HOST_PORT = 0x4000_0000;
+const LAST_HOST_PORT = 0x7fff_ffff;
+
+interface Refusal {
+  readonly hostPort: number;
+  readonly guestPort: number;
+  readonly type: number;
+}
+
+/** What the device is made from. */
+export interface VsockOptions {
+  /** The guest's context id, 3 to 2^32 - 2. */
+  readonly cid: number;
+  /** Name of the Unix socket; must not exist. */
+  readonly path: string;
+}
+
+/** The socket device. */
+export class VsockDevice implements Device {
+  readonly name = "vsock";
+  readonly deviceId = VIRTIO_ID_VSOCK;
+  readonly features: bigint = 1n << Feature.VERSION_1 | 1n << Feature.EVENT_IDX;
+  readonly queueSizes: readonly number[] = [QUEUE_SIZE, QUEUE_SIZE, 16];
+  readonly config: Uint8Array = new Uint8Array(8); // 5.10.4: le64 guest_cid
+  /** Packets of the guest that made no sense. */
+  badPackets = 0;
+
+  readonly #host: DeviceHost;
+  readonly #options: VsockOptions;
+  readonly #listener: UnixListener;
+  readonly #header = new PacketHeader();
+  readonly #answer = new PacketHeader();
+  readonly #vector: IoVector;
+  /** By host port, then by guest port. */
+  readonly #streams = new Map<number, Map<number, VsockStream>>();
+  /** Every stream with an open socket or a place in #streams. */
+  readonly #all = new Set<VsockStream>();
+  /** Streams that may have something for the guest; the first is next. */
+  readonly #ready = new Set<VsockStream>();
+  #refusals: Refusal[] = [];
+  #queues: Activation["queues"] = [];
+  #nextPort = FIRST_HOST_PORT;
+  #previousCid: number;
+  /** A restored guest has to be told that its connections are gone before anything else. */
+  #resetting: "no" | "owed" | "told" = "no";
+  #toldAt = 0;
+  #unsignalled = 0;
+
+  /**
+   * @param host what the device works with
+   * @param options context id and socket
+   * @throws {SyscallError} when the socket cannot be made
+   */
+  constructor(host: DeviceHost, options: VsockOptions) {
+    this.#host = host;
+    this.#options = options;
+    this.#previousCid = options.cid;
+    this.#vector = new IoVector(host.memory);
+    new DataView(this.config.buffer).setBigUint64(0, BigInt(options.cid), true);
+    this.#listener = new UnixListener(options.path);
+    host.watch(this.#listener.fd, EPOLLIN, () => this.#accept());
+  }
+
+  /** How many streams there are. */
+  get streams(): number {
+    return this.#all.size;
+  }
+
+  activate(activation: Activation): void {
+    this.#queues = activation.queues;
+  }
+
+  handleQueue(index: number): void {
+    switch (index) {
+      case RX:
+        this.#deliver();
+        break;
+      case TX:
+        this.#take();
+        this.#deliver();
+        break;
+      case EVENT:
+        this.#postReset();
+        break;
+    }
+  }
+
+  // -- host side ---------------------------------------------------------------------------------
+
+  #accept(): void {
+    for (let socket = this.#listener.accept(); socket; socket = this.#listener.accept()) {
+      if (this.#queues[RX] === undefined || this.#all.size >= MAX_STREAMS) {
+        socket[Symbol.dispose]();
+        continue;
+      }
+      const port = this.#freePort();
+      this.#adopt(new VsockStream(socket, port, "greeting"));
+    }
+  }
+
+  #freePort(): number {
+    do {
+      this.#nextPort = this.#nextPort >= LAST_HOST_PORT ? FIRST_HOST_PORT : this.#nextPort + 1;
+    } while (this.#streams.has(this.#nextPort));
+    return this.#nextPort;
+  }
+
+  #adopt(stream: VsockStream): void {
+    this.#all.add(stream);
+    this.#host.watch(
+      stream.socket.fd,
+      EPOLLIN | EPOLLOUT | EPOLLRDHUP | EPOLLET,
+      (events) => this.#socketEvent(stream, events),
+    );
+  }
+
+  #socketEvent(stream: VsockStream, events: number): void {
+    if ((events & (EPOLLHUP | EPOLLERR)) !== 0) stream.hungUp = true;
+    if ((events & (EPOLLIN | EPOLLRDHUP | EPOLLHUP | EPOLLERR)) !== 0) stream.readable = true;
+    if (stream.phase === "greeting") {
+      this.#greet(stream);
+    } else {
+      if ((events & (EPOLLOUT | EPOLLHUP | EPOLLERR)) !== 0) {
+        stream.writableAgain();
+        if (!stream.flush()) this.#fail(stream);
+        else if (stream.phase === "lingering" && stream.pendingBytes === 0) this.#drop(stream);
+      }
+      if (stream.phase === "connecting" && stream.hungUp) this.#fail(stream);
+      // The other end shut down writing first and closed later: the guest should know.
+      if (stream.phase === "open" && stream.ended && stream.hungUp) this.#hostClosed(stream);
+      this.#wake(stream);
+    }
+    this.#deliver();
+  }
+
+  #greet(stream: VsockStream): void {
+    const bytes = new Uint8Array(MAX_GREETING);
+    const peeked = stream.first;
+    bytes.set(peeked);
+    let length = peeked.length;
+    while (length < MAX_GREETING && bytes.indexOf(0x0a) < 0) {
+      const room = bytes.subarray(length);
+      const got = Number(libc().read(stream.socket.fd, room, BigInt(room.length)));
+      if (got < 0 && errno() === EINTR) continue;
+      if (got < 0 && errno() === EAGAIN) {
+        stream.first = bytes.slice(0, length);
+        return;
+      }
+      if (got <= 0) return this.#drop(stream);
+      length += got;
+    }
+    const text = new TextDecoder().decode(bytes.subarray(0, length));
+    const match = /^CONNECT (\d{1,10})\n/.exec(text);
+    const port = Number(match?.[1] ?? NaN);
+    if (!(port <= 0xffff_ffff)) return this.#drop(stream);
+    stream.first = bytes.slice(match![0].length, length);
+    stream.guestPort = port;
+    stream.phase = "connecting";
+    this.#index(stream);
+    this.#owe(stream, Owed.REQUEST);
+  }
+
+  #index(stream: VsockStream): void {
+    const ports = this.#streams.get(stream.hostPort) ?? new Map<number, VsockStream>();
+    ports.set(stream.guestPort, stream);
+    this.#streams.set(stream.hostPort, ports);
+  }
+
+  #unindex(stream: VsockStream): void {
+    const ports = this.#streams.get(stream.hostPort);
+    if (ports?.get(stream.guestPort) !== stream) return;
+    ports.delete(stream.guestPort);
+    if (ports.size === 0) this.#streams.delete(stream.hostPort);
+  }
+
+  #closeSocket(stream: VsockStream): void {
+    if (stream.socket.closed) return;
+    this.#host.unwatch(stream.socket.fd);
+    stream.close();
+  }
+
+  /** Forgets a stream; the guest is told nothing more of it. */
+  #drop(stream: VsockStream): void {
+    this.#closeSocket(stream);
+    this.#unindex(stream);
+    this.#all.delete(stream);
+    this.#ready.delete(stream);
+  }
+
+  /** Ends a stream that went wrong: the guest gets a reset. */
+  #fail(stream: VsockStream): void {
+    if (stream.phase === "lingering") return this.#drop(stream);
+    this.#closeSocket(stream);
+    stream.phase = "closing";
+    this.#owe(stream, Owed.RST);
+  }
+
+  /** The host's end is gone, and everything it sent was delivered. */
+  #hostClosed(stream: VsockStream): void {
+    this.#closeSocket(stream);
+    stream.phase = "closing";
+    stream.shutdownFlags = Shutdown.BOTH;
+    this.#owe(stream, Owed.SHUTDOWN);
+  }
+
+  #owe(stream: VsockStream, packet: number): void {
+    stream.owed |= packet;
+    this.#ready.add(stream);
+  }
+
+  #wake(stream: VsockStream): void {
+    if (stream.owed !== 0 || stream.hasData) this.#ready.add(stream);
+  }
+
+  // -- from the guest ----------------------------------------------------------------------------
+
+  #take(): void {
+    const queue = this.#queues[TX];
+    if (queue === undefined) return;
+    queue.disableNotifications();
+    for (let budget = queue.size; budget > 0 && queue.pop(); budget--) {
+      const { head } = queue;
+      this.#handlePacket(queue);
+      queue.push(head, 0);
+      this.#unsignalled++;
+    }
+    // The guest only frees memory when it learns of this: it can wait for another interrupt, as
+    // long as half of the queue is free.
+    const lazy = this.#unsignalled < queue.size / 2;
+    this.#host.publish(TX, lazy);
+    if (!lazy) {
+      this.#unsignalled = 0;
+      this.#host.flush();
+    }
+    if (queue.enableNotifications()) this.#host.again(TX);
+  }
+
+  #handlePacket(queue: VirtQueue): void {
+    const header = this.#header;
+    const complete = queue.read(header.bytes) === HEADER_BYTES;
+    const { length, sourceCid } = header;
+    if (
+      !complete || length > MAX_PAYLOAD || length > queue.readableBytes - HEADER_BYTES ||
+      header.destinationCid !== VSOCK_CID_HOST ||
+      (sourceCid !== this.#options.cid && sourceCid !== this.#previousCid)
+    ) {
+      this.badPackets++;
+      return;
+    }
+    const { destinationPort: hostPort, sourcePort: guestPort, type, op } = header;
+    const stream = this.#streams.get(hostPort)?.get(guestPort);
+    if (type !== TYPE_STREAM) return this.#refuse(hostPort, guestPort, type);
+    if (stream === undefined) {
+      if (op === Op.REQUEST) this.#guestConnects(hostPort, guestPort);
+      else if (op !== Op.RST) this.#refuse(hostPort, guestPort, type);
+      return;
+    }
+    stream.credit(header.bufAlloc, header.fwdCnt);
+    this.#handleStream(queue, stream, op);
+    this.#wake(stream);
+  }
+
+  #handleStream(queue: VirtQueue, stream: VsockStream, op: number): void {
+    if (op === Op.RST) return this.#drop(stream);
+    if (stream.phase === "closing") {
+      // Only the end of it matters still: 5.10.6.5.
+      const both = op === Op.SHUTDOWN && (this.#header.flags & Shutdown.BOTH) === Shutdown.BOTH;
+      if (both) this.#fail(stream);
+      return;
+    }
+    if (stream.phase === "connecting") {
+      if (op !== Op.RESPONSE) return this.#fail(stream);
+      stream.phase = "open";
+      if (!stream.answer(`OK ${stream.hostPort}\n`)) this.#fail(stream);
+      return;
+    }
+    switch (op) {
+      case Op.RW: {
+        const { length } = this.#header;
+        if (stream.guestEnded) return this.#fail(stream);
+        this.#vector.readable(queue, HEADER_BYTES, length);
+        const copy = (target: Uint8Array, from: number) => {
+          queue.read(target, HEADER_BYTES + from);
+        };
+        if (!stream.receive(this.#vector, copy)) this.#fail(stream);
+        return;
+      }
+      case Op.CREDIT_UPDATE:
+        return;
+      case Op.CREDIT_REQUEST:
+        return this.#owe(stream, Owed.CREDIT_UPDATE);
+      case Op.SHUTDOWN:
+        return this.#guestShutsDown(stream, this.#header.flags);
+      default: // a second REQUEST or RESPONSE, or no operation at all
+        this.badPackets++;
+        return this.#fail(stream);
+    }
+  }
+
+  #guestConnects(hostPort: number, guestPort: number): void {
+    let socket: OwnedFd | undefined;
+    if (this.#all.size < MAX_STREAMS) socket = connectUnix(`${this.#options.path}_${hostPort}`);
+    if (socket === undefined) return this.#refuse(hostPort, guestPort, TYPE_STREAM);
+    const stream = new VsockStream(socket, hostPort, "open");
+    stream.guestPort = guestPort;
+    stream.credit(this.#header.bufAlloc, this.#header.fwdCnt);
+    this.#index(stream);
+    this.#adopt(stream);
+    this.#owe(stream, Owed.RESPONSE);
+  }
+
+  #guestShutsDown(stream: VsockStream, flags: number): void {
+    if ((flags & Shutdown.RECEIVE) !== 0 && !stream.guestDeaf) stream.deafen();
+    if ((flags & Shutdown.SEND) !== 0) stream.guestEnded = true;
+    if (!stream.flush()) return this.#fail(stream);
+    if (!stream.guestEnded || !stream.guestDeaf) return;
+    // 5.10.6.5: both directions are shut down: answer with a reset. What the guest sent before goes
+    // on to the host's end.
+    this.#unindex(stream);
+    this.#ready.delete(stream);
+    stream.phase = "lingering";
+    stream.owed = 0;
+    this.#refuse(stream.hostPort, stream.guestPort, TYPE_STREAM);
+    if (stream.pendingBytes === 0) this.#drop(stream);
+  }
+
+  #refuse(hostPort: number, guestPort: number, type: number): void {
+    if (this.#refusals.length < MAX_REFUSALS) this.#refusals.push({ hostPort, guestPort, type });
+  }
+
+  // -- to the guest ------------------------------------------------------------------------------
+
+  #deliver(): void {
+    const queue = this.#queues[RX];
+    if (queue === undefined || this.#resetting !== "no") return;
+    let budget = 2 * queue.size;
+    while (budget-- > 0 && (this.#refusals.length > 0 || this.#ready.size > 0)) {
+      if (!queue.pop()) {
+        // The guest has no buffer for us: it tells when it has.
+        if (queue.enableNotifications()) continue;
+        break;
+      }
+      if (queue.writableBytes <= HEADER_BYTES) {
+        queue.push(queue.head, 0);
+        queue.badChains++;
+        continue;
+      }
+      if (!this.#fill(queue)) queue.unpop();
+    }
+    this.#host.publish(RX);
+    if (budget < 0) this.#host.again(RX);
+  }
+
+  /** Puts one packet into the chain that was taken; false when there was none after all. */
+  #fill(queue: VirtQueue): boolean {
+    const refusal = this.#refusals.shift();
+    if (refusal !== undefined) {
+      const { hostPort, guestPort, type } = refusal;
+      this.#answer.set(this.#options.cid, hostPort, guestPort, type, Op.RST, 0, 0, 0, 0);
+      queue.push(queue.head, queue.write(this.#answer.bytes));
+      return true;
+    }
+    const [stream] = this.#ready;
+    if (stream === undefined) return false;
+    this.#ready.delete(stream); // and to the end again: each stream has its turn
+    const sent = stream.owed !== 0
+      ? this.#sendOwed(queue, stream)
+      : stream.hasData && this.#sendData(queue, stream);
+    if (this.#all.has(stream)) this.#wake(stream);
+    return sent;
+  }
+
+  #sendOwed(queue: VirtQueue, stream: VsockStream): boolean {
+    const { owed } = stream;
+    if ((owed & Owed.RST) !== 0) {
+      this.#send(queue, stream, Op.RST, 0, 0);
+      this.#drop(stream);
+    } else if ((owed & Owed.REQUEST) !== 0) {
+      stream.owed &= ~Owed.REQUEST;
+      this.#send(queue, stream, Op.REQUEST, 0, 0);
+    } else if ((owed & Owed.RESPONSE) !== 0) {
+      stream.owed &= ~Owed.RESPONSE;
+      this.#send(queue, stream, Op.RESPONSE, 0, 0);
+    } else if ((owed & Owed.SHUTDOWN) !== 0) {
+      stream.owed &= ~Owed.SHUTDOWN;
+      this.#send(queue, stream, Op.SHUTDOWN, stream.shutdownFlags, 0);
+    } else {
+      this.#send(queue, stream, Op.CREDIT_UPDATE, 0, 0);
+    }
+    return true;
+  }
+
+  #sendData(queue: VirtQueue, stream: VsockStream): boolean {
+    const limit = Math.min(stream.room, MAX_PAYLOAD, queue.writableBytes - HEADER_BYTES);
+    if (stream.first.length > 0) {
+      const part = stream.first.subarray(0, limit);
+      stream.first = stream.first.subarray(part.length);
+      queue.write(part, HEADER_BYTES);
+      this.#send(queue, stream, Op.RW, 0, part.length);
+      return true;
+    }
+    const vector = this.#vector;
+    vector.writable(queue, HEADER_BYTES, limit);
+    const got = Number(libc().readv(stream.socket.fd, vector.array, vector.count));
+    if (got > 0) {
+      this.#send(queue, stream, Op.RW, 0, got);
+      return true;
+    }
+    if (got === 0) {
+      stream.readable = false;
+      stream.ended = true;
+      if (stream.hungUp) this.#hostClosed(stream);
+      else {
+        stream.shutdownFlags |= Shutdown.SEND;
+        this.#owe(stream, Owed.SHUTDOWN);
+      }
+      return false;
+    }
+    const error = errno();
+    if (error === EAGAIN) stream.readable = false;
+    else if (error !== EINTR) this.#fail(stream);
+    return false;
+  }
+
+  #send(queue: VirtQueue, stream: VsockStream, op: number, flags: number, length: number): void {
+    const { hostPort, guestPort } = stream;
+    const forwarded = stream.advertise();
+    const { cid } = this.#options;
+    this.#answer.set(
+      cid,
+      hostPort,
+      guestPort,
+      TYPE_STREAM,
+      op,
+      flags,
+      length,
+      BUFFER_BYTES,
+      forwarded,
+    );
+    queue.write(this.#answer.bytes);
+    queue.push(queue.head, HEADER_BYTES + length);
+    stream.sent(length);
+  }
+
+  // -- life --------------------------------------------------------------------------------------
+
+  /** Tells a restored guest that its connections are gone, and goes on when it has seen that. */
+  #postReset(): void {
+    const queue = this.#queues[EVENT];
+    if (queue === undefined || this.#resetting === "no") return;
+    if (this.#resetting === "told") {
+      if (queue.availableIndex === this.#toldAt) return;
+      // The driver gave the buffer back, so it has read the event.
+      this.#resetting = "no";
+      this.#deliver();
+      return;
+    }
+    if (!queue.pop()) {
+      if (queue.enableNotifications()) this.#host.again(EVENT);
+      return;
+    }
+    queue.push(queue.head, queue.write(TRANSPORT_RESET));
+    this.#resetting = "told";
+    this.#toldAt = queue.notifyOfNew();
+    this.#host.publish(EVENT);
+  }
+
+  reset(): void {
+    for (const stream of [...this.#all]) this.#drop(stream);
+    this.#queues = [];
+    this.#refusals = [];
+    this.#resetting = "no";
+    this.#unsignalled = 0;
+  }
+
+  save(): DeviceState {
+    return { nextPort: this.#nextPort, cid: this.#options.cid };
+  }
+
+  restore(state: DeviceState): void {
+    const saved = state as { nextPort: number; cid: number };
+    this.#nextPort = saved.nextPort;
+    this.#previousCid = saved.cid;
+    this.#resetting = "owed";
+  }
+
+  [Symbol.dispose](): void {
+    for (const stream of [...this.#all]) this.#drop(stream);
+    this.#host.unwatch(this.#listener.fd);
+    this.#listener[Symbol.dispose]();
+  }
+}

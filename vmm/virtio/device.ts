@@ -1,0 +1,110 @@
+/**
+ * What every virtio device is, and what it is given to work with.
+ *
+ * A device runs in the device worker: one thread, so that nothing in it needs a lock. It is driven
+ * by three things: notifications of its queues, events of its file descriptors, and commands.
+ *
+ * @module
+ */
+import type { DeviceMemory } from "./memory.ts";
+import type { VirtQueue } from "./queue.ts";
+import type { DeviceDescription } from "./state.ts";
+
+/** Something that can be written as JSON, and is what a snapshot keeps of a device. */
+export type DeviceState =
+  | null
+  | boolean
+  | number
+  | string
+  | readonly DeviceState[]
+  | { readonly [name: string]: DeviceState };
+
+/** `EPOLL*` bits that were reported for a descriptor. */
+export type FdEvents = number;
+
+/** Called when a watched descriptor has something. */
+export type FdHandler = (events: FdEvents) => void;
+
+/** What the device worker does for a device. */
+export interface DeviceHost {
+  /** The guest's RAM. */
+  readonly memory: DeviceMemory;
+  /**
+   * Shows the driver what was given back in a queue, and interrupts it if it wants that.
+   *
+   * @param queue index of the queue
+   * @param lazy the interrupt may wait until something else needs one, at most some milliseconds
+   */
+  publish(queue: number, lazy?: boolean): void;
+  /** Interrupts now for what was published lazily. */
+  flush(): void;
+  /** Has {@linkcode Device.handleQueue} called again soon, after other work had its turn. */
+  again(queue: number): void;
+  /** Changes the configuration space and tells the driver. */
+  updateConfig(change: (config: Uint8Array) => void): void;
+  /**
+   * Watches a descriptor.
+   *
+   * @param fd a descriptor that the device owns
+   * @param events `EPOLL*` bits
+   * @param handler what to call
+   */
+  watch(fd: number, events: FdEvents, handler: FdHandler): void;
+  /** Stops watching; call it before closing the descriptor. */
+  unwatch(fd: number): void;
+  /** Gives pages back to the host: they read as whatever the mapping starts with. */
+  discard(offset: number, length: number): void;
+  /** Tells the main thread something that a person may want to know. */
+  warn(message: string): void;
+}
+
+/** What a driver has set up. */
+export interface Activation {
+  /** Features that both sides agreed on. */
+  readonly features: bigint;
+  /** The queues by index; undefined for one that the driver left alone. */
+  readonly queues: readonly (VirtQueue | undefined)[];
+}
+
+/** One virtio device. */
+export interface Device extends DeviceDescription, Disposable {
+  /** A short name for messages, such as `blk`. */
+  readonly name: string;
+  /** The driver is ready. Called once, until {@linkcode Device.reset}. */
+  activate(activation: Activation): void;
+  /** The driver says that there is something in a queue, or there may be. */
+  handleQueue(queue: number): void;
+  /** The driver wrote to the configuration space, whose content is given. */
+  handleConfig?(config: Uint8Array): void;
+  /** Lets go of the queues and of everything that belongs to the driver's session. */
+  reset(): void;
+  /** What a snapshot keeps besides the transport and the queues; the device is quiet. */
+  save(): DeviceState;
+  /** Takes over what was saved; {@linkcode Device.activate} follows if it was active. */
+  restore(state: DeviceState): void;
+}
+
+/**
+ * Works off a queue: calls `handle` for each chain and gives it back with the length that was
+ * returned, then shows all of it to the driver at once.
+ *
+ * @param host of the device
+ * @param index of the queue
+ * @param queue to work off
+ * @param handle returns how many bytes it wrote to the chain
+ */
+export function drain(
+  host: DeviceHost,
+  index: number,
+  queue: VirtQueue,
+  handle: (queue: VirtQueue) => number,
+): void {
+  queue.disableNotifications();
+  // Bounded, so that a driver that keeps adding does not starve the other devices.
+  for (let budget = queue.size; budget > 0 && queue.pop(); budget--) {
+    const { head } = queue;
+    queue.push(head, handle(queue));
+  }
+  host.publish(index);
+  if (queue.enableNotifications()) host.again(index);
+}

@@ -1,0 +1,244 @@
+/**
+ * The place that one device has in the device worker: joins the device to its transport, its queues
+ * and its interrupt.
+ *
+ * @module
+ */
+import { messageOf } from "../../base/errors.ts";
+import type { Device, DeviceHost, DeviceState, FdEvents, FdHandler } from "./device.ts";
+import type { DeviceMemory } from "./memory.ts";
+import { Feature, Interrupt, Status } from "./mmio.ts";
+import { type QueueState, VirtQueue } from "./queue.ts";
+import { Command, QueueWord, type TransportSnapshot, type TransportState, Word } from "./state.ts";
+
+/** How long a lazy interrupt may wait, in milliseconds. */
+const LAZY_INTERRUPT = 10;
+
+/** The loop that runs the devices. */
+export interface Scheduler {
+  /** Watches a descriptor. */
+  watch(fd: number, events: FdEvents, handler: FdHandler): void;
+  /** Stops watching it. */
+  unwatch(fd: number): void;
+  /** Runs `task` soon, after what is due now. */
+  defer(task: () => void): void;
+  /** Runs `task` after some milliseconds. */
+  after(milliseconds: number, task: () => void): void;
+}
+
+/** What a slot needs from its surroundings. */
+export interface SlotOptions {
+  /** Shared with the vCPUs. */
+  readonly state: TransportState;
+  /** The guest's RAM. */
+  readonly memory: DeviceMemory;
+  /** The worker's loop. */
+  readonly scheduler: Scheduler;
+  /** Makes the interrupt edge; the status bit is set already. */
+  readonly interrupt: () => void;
+  /** Gives pages back to the host. */
+  readonly discard: (offset: number, length: number) => void;
+  /** Where warnings go. */
+  readonly warn: (message: string) => void;
+}
+
+/** Everything that a snapshot keeps of one device. */
+export interface SlotSnapshot {
+  /** {@linkcode Device.name}: a snapshot is not for another device. */
+  readonly name: string;
+  /** The registers. */
+  readonly transport: TransportSnapshot;
+  /** The queues in use by index. */
+  readonly queues: readonly (QueueState | null)[];
+  /** What the device itself keeps. */
+  readonly device: DeviceState;
+}
+
+/** One device at work. */
+export class DeviceSlot implements DeviceHost, Disposable {
+  /** The guest's RAM. */
+  readonly memory: DeviceMemory;
+  /** The device. */
+  readonly device: Device;
+  readonly #options: SlotOptions;
+  #queues: (VirtQueue | undefined)[] = [];
+  #active = false;
+  #lazy = false;
+  #warned = false;
+
+  /**
+   * @param options surroundings
+   * @param make makes the device, which keeps the host that it is given
+   */
+  constructor(options: SlotOptions, make: (host: DeviceHost) => Device) {
+    this.#options = options;
+    this.memory = options.memory;
+    this.device = make(this);
+  }
+
+  /** Does what vCPUs asked for; call it when the command event fires. */
+  handleCommands(): void {
+    const { words } = this.#options.state;
+    const command = Atomics.exchange(words, Word.command, 0);
+    if ((command & Command.reset) !== 0) {
+      this.#deactivate();
+      Atomics.store(words, Word.active, 0);
+      Atomics.notify(words, Word.active);
+    }
+    if ((command & Command.activate) !== 0) this.#activate();
+    if ((command & Command.configWritten) !== 0 && this.#active) {
+      this.device.handleConfig?.(this.#options.state.config);
+    }
+  }
+
+  /** A queue was notified. */
+  handleQueue(queue: number): void {
+    if (!this.#active || this.#queues[queue] === undefined) return;
+    try {
+      this.device.handleQueue(queue);
+    } catch (error) { // a defect of ours or of the host: the other devices go on
+      this.#needsReset(`it failed: ${messageOf(error)}`);
+    }
+    if (this.#queues[queue]?.broken === true) this.#needsReset(`queue ${queue} is out of order`);
+  }
+
+  #activate(states?: readonly (QueueState | null)[]): void {
+    const { state, memory } = this.#options;
+    if ((state.get(Word.status) & Status.DRIVER_OK) === 0) return; // reset meanwhile
+    this.#deactivate();
+    const features = state.negotiated;
+    const eventIndex = (features >> Feature.EVENT_IDX & 1n) === 1n;
+    try {
+      this.#queues = this.device.queueSizes.map((maximum, queue) => {
+        if (state.queueWord(queue, QueueWord.ready) === 0) return undefined;
+        const layout = state.queueLayout(queue);
+        if (layout.size > maximum) throw new RangeError(`queue ${queue} is too large`);
+        return new VirtQueue(memory, layout, eventIndex, states?.[queue] ?? undefined);
+      });
+    } catch (error) { // the vCPU's side refuses these: registers changed in between
+      this.#queues = [];
+      this.#needsReset(messageOf(error));
+      return;
+    }
+    this.#active = true;
+    this.device.activate({ features, queues: this.#queues });
+    // What was notified before now may have been lost.
+    for (const queue of this.#queues.keys()) this.handleQueue(queue);
+  }
+
+  #deactivate(): void {
+    if (!this.#active) return;
+    this.#active = false;
+    this.#queues = [];
+    this.device.reset();
+  }
+
+  /** virtio 1.2, 2.1.2: the device sets DEVICE_NEEDS_RESET and sends a configuration change. */
+  #needsReset(why: string): void {
+    const { words } = this.#options.state;
+    const before = Atomics.or(words, Word.status, Status.DEVICE_NEEDS_RESET);
+    if ((before & Status.DEVICE_NEEDS_RESET) !== 0) return;
+    this.#interrupt(Interrupt.CONFIG);
+    if (!this.#warned) {
+      this.#warned = true; // once: a guest could fill the log
+      this.warn(`Cannot go on with ${this.device.name} before the guest resets it: ${why}`);
+    }
+  }
+
+  #interrupt(bit: number): void {
+    // A bit that is still set has an edge under way whose handler has not acknowledged it yet, and
+    // which looks at the queues after it did: another edge would find nothing.
+    if ((Atomics.or(this.#options.state.words, Word.interruptStatus, bit) & bit) === 0) {
+      this.#options.interrupt();
+    }
+  }
+
+  /** See {@linkcode DeviceHost.publish}. */
+  publish(queue: number, lazy = false): void {
+    const ring = this.#queues[queue];
+    if (ring === undefined || !ring.publish()) return;
+    if (!lazy) {
+      this.#lazy = false;
+      this.#interrupt(Interrupt.VRING);
+    } else if (!this.#lazy) {
+      this.#lazy = true;
+      this.#options.scheduler.after(LAZY_INTERRUPT, () => this.flush());
+    }
+  }
+
+  /** See {@linkcode DeviceHost.flush}. */
+  flush(): void {
+    if (!this.#lazy) return;
+    this.#lazy = false;
+    if (this.#active) this.#interrupt(Interrupt.VRING);
+  }
+
+  /** See {@linkcode DeviceHost.again}. */
+  again(queue: number): void {
+    this.#options.scheduler.defer(() => this.handleQueue(queue));
+  }
+
+  /** See {@linkcode DeviceHost.updateConfig}. */
+  updateConfig(change: (config: Uint8Array) => void): void {
+    this.#options.state.updateConfig(change);
+    if (this.#active) this.#interrupt(Interrupt.CONFIG);
+  }
+
+  /** See {@linkcode DeviceHost.watch}. */
+  watch(fd: number, events: FdEvents, handler: FdHandler): void {
+    this.#options.scheduler.watch(fd, events, handler);
+  }
+
+  /** See {@linkcode DeviceHost.unwatch}. */
+  unwatch(fd: number): void {
+    this.#options.scheduler.unwatch(fd);
+  }
+
+  /** See {@linkcode DeviceHost.discard}. */
+  discard(offset: number, length: number): void {
+    this.#options.discard(offset, length);
+  }
+
+  /** See {@linkcode DeviceHost.warn}. */
+  warn(message: string): void {
+    this.#options.warn(message);
+  }
+
+  /** What a snapshot keeps. The vCPUs are paused. */
+  save(): SlotSnapshot {
+    this.handleCommands();
+    this.flush();
+    return {
+      name: this.device.name,
+      device: this.device.save(),
+      queues: this.device.queueSizes.map((_, queue) => this.#queues[queue]?.save() ?? null),
+      transport: this.#options.state.save(),
+    };
+  }
+
+  /**
+   * Goes on where a snapshot was made. The vCPUs have not started yet, guest memory is in place.
+   *
+   * @throws {RangeError} when the snapshot is of another kind of device
+   */
+  restore(snapshot: SlotSnapshot): void {
+    const { state } = this.#options;
+    if (snapshot.name !== this.device.name) {
+      throw new RangeError(`a snapshot of ${snapshot.name} is not for ${this.device.name}`);
+    }
+    this.#deactivate();
+    state.restore(snapshot.transport);
+    this.device.restore(snapshot.device);
+    if (state.get(Word.active) !== 0) this.#activate(snapshot.queues);
+    // An edge that was on its way is lost with the old interrupt controller's line; a spare one
+    // does no harm.
+    if (state.get(Word.interruptStatus) !== 0) this.#options.interrupt();
+  }
+
+  /** Ends the device. */
+  [Symbol.dispose](): void {
+    this.#active = false;
+    this.#queues = [];
+    this.device[Symbol.dispose]();
+  }
+}
