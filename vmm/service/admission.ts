@@ -60,15 +60,12 @@ export class Admission {
   }
 
   /**
-   * Waits for a machine's place.
+   * Tells whether it is worth waiting for a machine's place.
    *
    * @param memory of the machine, in MiB
-   * @param signal ends the wait; its reason is thrown
    * @throws {CloudletError} `invalid-input` for what never fits, `exhausted` when the queue is full
-   *   or the wait is too long
    */
-  async acquire(memory: number, signal: AbortSignal): Promise<Lease> {
-    signal.throwIfAborted();
+  check(memory: number): void {
     if (memory > this.limits.memory) {
       throw new CloudletError(
         `Cannot start the microVM: it asks for ${memory} MiB of memory, and all microVMs together ` +
@@ -76,10 +73,23 @@ export class Admission {
         { code: "invalid-input", remedy: "ask for less memory, or raise the limit of the server" },
       );
     }
-    if (this.#waiting.size === 0 && this.#fits(memory)) return this.#lease(memory);
+    if (this.#waiting.size === 0 && this.#fits(memory)) return;
     if (this.#waiting.size >= this.limits.queue) {
       throw exhausted(`${this.#machines} are running and ${this.#waiting.size} wait`);
     }
+  }
+
+  /**
+   * Waits for a machine's place.
+   *
+   * @param memory of the machine, in MiB
+   * @param signal ends the wait; its reason is thrown
+   * @throws {CloudletError} as {@linkcode check}, and `exhausted` when the wait is too long
+   */
+  async acquire(memory: number, signal: AbortSignal): Promise<Lease> {
+    signal.throwIfAborted();
+    this.check(memory);
+    if (this.#waiting.size === 0 && this.#fits(memory)) return this.#lease(memory);
     const { promise, resolve, reject } = Promise.withResolvers<Lease>();
     const waiting: Waiting = { memory, admit: resolve };
     // Leaves the queue and settles in one step, so that nobody admits one who has given up.

@@ -90,6 +90,7 @@ export class Orchestrator implements AsyncDisposable {
     client.throwIfAborted();
     if (this.#closing) throw closing();
     const workload = workloadOf(request, this.#options.limits);
+    this.#admission.check(workload.memory); // refused before anything is streamed
     this.#options.store.add({
       id: workload.id,
       workloadName: workload.name,

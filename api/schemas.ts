@@ -1,0 +1,164 @@
+/**
+ * What is said over HTTP, as schemas: they check requests and describe the API.
+ *
+ * @module
+ */
+import { z } from "zod";
+import { languages } from "../agent/languages.ts";
+
+/** Takes an enumeration as any client writes it: `Python`, `PREPARE_AND_RUN`, `prepareAndRun`. */
+function relaxed<const T extends readonly [string, ...string[]]>(names: T) {
+  const plain = (text: string) => text.toLowerCase().replaceAll(/[^a-z0-9]/g, "");
+  return z.preprocess(
+    (value) =>
+      typeof value === "string"
+        ? names.find((name) => plain(name) === plain(value)) ?? value
+        : value ?? undefined,
+    z.enum(names),
+  );
+}
+
+const languageNames = Object.keys(languages) as [string, ...string[]];
+const optional = <T extends z.ZodType>(schema: T) =>
+  schema.nullish().transform((v) => v ?? undefined);
+const noNul = z.string().refine((text) => !text.includes("\0"), "must not have a NUL byte in it");
+
+const base64 = z.base64().transform((text) => Uint8Array.fromBase64(text));
+
+const file = z.strictObject({
+  path: noNul.min(1).describe("Relative to the workload's directory"),
+  content: optional(z.string()).describe("The content as text"),
+  content_base64: optional(base64).describe("The content as bytes, in place of `content`"),
+  mode: optional(z.int().min(0).max(0o777)).describe("Permission bits, as a number"),
+}).refine(
+  ({ content, content_base64 }) => (content === undefined) !== (content_base64 === undefined),
+  "must have one of content and content_base64",
+);
+
+/** Body of POST /run: the fields of virt-do/cloudlet first, then ours. */
+export const runRequest = z.strictObject({
+  workload_name: optional(z.string().max(200)).describe("A name for people"),
+  language: relaxed(languageNames).describe("What the workload is written in"),
+  code: optional(z.string()).describe("The source of a workload of one file"),
+  log_level: optional(relaxed(["debug", "info", "warn", "error"]))
+    .describe("How much of what the service does becomes events of the stage Debug"),
+  action: optional(relaxed(["prepare", "run", "prepare-and-run"])).describe("What to do"),
+  server: z.unknown().optional().describe("What the client's config says; not used"),
+  build: optional(z.strictObject({
+    source_code_path: optional(z.string()).describe("Of the client's file; not read here"),
+    "source-code-path": optional(z.string()),
+    release: optional(z.boolean()).describe("Build with optimisation"),
+  })),
+  id: optional(z.string().regex(/^[A-Za-z0-9._-]{1,128}$/, "must be 1 to 128 of [A-Za-z0-9._-]"))
+    .describe("Id of the run; made up when absent"),
+  args: optional(z.array(noNul)).describe("Arguments of the program"),
+  env: optional(z.record(noNul.regex(/^[^=]+$/, "is no name of a variable"), noNul))
+    .describe("Variables added to the program's environment"),
+  stdin: optional(z.string()).describe("Standard input as text"),
+  stdin_base64: optional(base64).describe("Standard input as bytes, in place of `stdin`"),
+  timeout: optional(z.number().positive().max(2 ** 31 / 1000 - 1))
+    .describe("Seconds after which the program is killed"),
+  memory: optional(z.int().positive().max(2 ** 31)).describe("Memory of the microVM in MiB"),
+  vcpus: optional(z.int().positive().max(255)).describe("Virtual CPUs of the microVM"),
+  files: optional(z.array(file)).describe("A project's files, in place of `code`"),
+  entry_point: optional(noNul).describe("The file of the project that is run"),
+  packages: optional(z.array(z.string())).describe("Debian packages added to the image"),
+  output: optional(z.enum(["text", "base64"]))
+    .describe("Whether events carry output as text, or as bytes in base64"),
+}).refine(
+  ({ code, files }) => (code === undefined) !== (files === undefined),
+  "must have one of code and files",
+).refine(
+  ({ stdin, stdin_base64 }) => stdin === undefined || stdin_base64 === undefined,
+  "must not have both stdin and stdin_base64",
+);
+
+/** A checked body of POST /run. */
+export type RunRequest = z.output<typeof runRequest>;
+
+/** Stages as the events name them, by their number in the proto. */
+export const STAGES = ["Pending", "Building", "Running", "Done", "Failed", "Debug"] as const;
+
+const nullable = <T extends z.ZodType>(schema: T) => schema.nullable();
+
+/** The data of one server-sent event of POST /run. */
+export const runEvent = z.object({
+  stage: z.enum(STAGES),
+  stdout: nullable(z.string()),
+  stderr: nullable(z.string()),
+  exit_code: nullable(z.int()),
+  id: z.string().optional().describe("Id of the run, in the first event"),
+  stdout_base64: z.string().optional(),
+  stderr_base64: z.string().optional(),
+  outcome: z.string().optional().describe("How it ended, in the last event"),
+  message: z.string().optional().describe("The same in words"),
+  usage: z.object({
+    wall_ms: z.number(),
+    user_ms: z.number(),
+    system_ms: z.number(),
+    peak_memory_bytes: z.number(),
+  }).optional(),
+  problem: z.unknown().optional().describe("What went wrong, when the service or the VM failed"),
+}).describe("An event");
+/** The data of one server-sent event of POST /run. */
+export type RunEventBody = z.output<typeof runEvent>;
+
+const time = z.iso.datetime();
+
+/** A run, as GET /runs tells it. */
+export const runInfo = z.object({
+  id: z.string(),
+  workload_name: z.string(),
+  language: z.string(),
+  action: z.string(),
+  state: z.enum(["pending", "building", "running", "done", "failed"]),
+  outcome: nullable(z.string()),
+  exit_code: nullable(z.int()),
+  message: nullable(z.string()),
+  memory: z.int().describe("MiB"),
+  vcpus: z.int(),
+  created_at: time,
+  started_at: nullable(time),
+  ended_at: nullable(time),
+});
+/** A run, as GET /runs tells it. */
+export type RunInfo = z.output<typeof runInfo>;
+
+/** A run's figures, as GET /metrics/{id} tells them. */
+export const runMetrics = z.object({
+  id: z.string(),
+  state: z.string(),
+  outcome: nullable(z.string()),
+  start_ms: nullable(z.number()).describe("From the request to the microVM's being ready"),
+  total_ms: nullable(z.number()).describe("From the request to the end, or to now"),
+  wall_ms: nullable(z.number()).describe("How long the program ran"),
+  user_ms: nullable(z.number()),
+  system_ms: nullable(z.number()),
+  peak_memory_bytes: nullable(z.number()),
+  stdout_bytes: z.number(),
+  stderr_bytes: z.number(),
+});
+
+/** A run's output, as GET /logs/{id} tells it. */
+export const runLogs = z.object({
+  id: z.string(),
+  truncated: z.boolean().describe("Whether there was more output than is kept"),
+  entries: z.array(z.object({
+    time,
+    stream: z.enum(["stdout", "stderr", "service"]),
+    text: z.string().optional().describe("The data, when it is UTF-8"),
+    base64: z.string().optional().describe("The data, when it is not"),
+  })),
+});
+
+/** Query of GET /runs. */
+export const runsQuery = z.strictObject({
+  state: z.enum(["pending", "building", "running", "done", "failed"]).optional(),
+  limit: z.coerce.number().int().min(1).max(1000).default(100),
+  before: z.iso.datetime({ offset: true }).optional().describe("Only runs older than this"),
+});
+
+/** Query of GET /logs/{id}. */
+export const logsQuery = z.strictObject({
+  stream: z.enum(["stdout", "stderr", "service"]).optional(),
+});

@@ -1,0 +1,158 @@
+/**
+ * Between the JSON of the HTTP API and the messages of VmmService.
+ *
+ * @module
+ */
+import { create } from "@bufbuild/protobuf";
+import { durationFromMs, durationMs } from "@bufbuild/protobuf/wkt";
+import type { z } from "zod";
+import {
+  ExecuteRequest_Action as Action,
+  type ExecuteResponse,
+  ExecuteResponse_Stage as Stage,
+} from "../proto/gen/cloudlet/agent/agent_pb.ts";
+import {
+  Language,
+  LogLevel,
+  type RunVmmRequest,
+  RunVmmRequestSchema,
+} from "../proto/gen/vmmorchestrator/vmm_pb.ts";
+import { outcomeName } from "../vmm/service/outcome.ts";
+import type { LogEntry, RunRecord } from "../vmm/service/store.ts";
+import type { Problem } from "./problem.ts";
+import {
+  type RunEventBody,
+  type RunInfo,
+  type runLogs,
+  type runMetrics,
+  type RunRequest,
+  STAGES,
+} from "./schemas.ts";
+
+const utf8 = new TextEncoder();
+
+/** Names of actions, as in the config file. */
+export const ACTIONS: Readonly<Record<string, Action>> = {
+  "run": Action.RUN,
+  "prepare": Action.PREPARE,
+  "prepare-and-run": Action.PREPARE_AND_RUN,
+};
+
+/** The number of a language's name. */
+export function languageNumber(name: string): Language {
+  return Language[name.toUpperCase() as keyof typeof Language];
+}
+
+/** What VmmService is asked for by the body of POST /run. */
+export function toRunVmmRequest(body: RunRequest): RunVmmRequest {
+  const level = (body.log_level ?? "info").toUpperCase() as keyof typeof LogLevel;
+  return create(RunVmmRequestSchema, {
+    workloadName: body.workload_name ?? "",
+    language: languageNumber(body.language),
+    code: body.code ?? "",
+    logLevel: LogLevel[level],
+    action: ACTIONS[body.action ?? "prepare-and-run"]!,
+    memoryMib: body.memory ?? 0,
+    vcpus: body.vcpus ?? 0,
+    packages: body.packages ?? [],
+    options: {
+      executionId: body.id ?? "",
+      args: body.args ?? [],
+      env: body.env ?? {},
+      ...(body.timeout !== undefined && { timeout: durationFromMs(body.timeout * 1000) }),
+      release: body.build?.release ?? false,
+      files: (body.files ?? []).map((file) => ({
+        path: file.path,
+        content: file.content_base64 ?? utf8.encode(file.content),
+        mode: file.mode ?? 0,
+      })),
+      entryPoint: body.entry_point ?? "",
+      stdin: body.stdin_base64 ?? utf8.encode(body.stdin ?? ""),
+      rawOutput: body.output === "base64",
+    },
+  });
+}
+
+/** The event that tells a response of VmmService. */
+export function toEvent(response: ExecuteResponse): RunEventBody {
+  const { usage, outcome } = response;
+  const last = response.stage === Stage.DONE || response.stage === Stage.FAILED;
+  return {
+    stage: STAGES[response.stage] ?? "Debug",
+    stdout: response.stdout ?? null,
+    stderr: response.stderr ?? null,
+    exit_code: response.exitCode ?? null,
+    ...(response.executionId !== "" && { id: response.executionId }),
+    ...(response.stdoutBytes && { stdout_base64: response.stdoutBytes.toBase64() }),
+    ...(response.stderrBytes && { stderr_base64: response.stderrBytes.toBase64() }),
+    ...(last && outcome && { outcome: outcomeName(outcome.kind) }),
+    ...(outcome?.message && { message: outcome.message }),
+    ...(usage && {
+      usage: {
+        wall_ms: usage.wallTime ? durationMs(usage.wallTime) : 0,
+        user_ms: usage.userTime ? durationMs(usage.userTime) : 0,
+        system_ms: usage.systemTime ? durationMs(usage.systemTime) : 0,
+        peak_memory_bytes: Number(usage.peakMemoryBytes),
+      },
+    }),
+  };
+}
+
+/** The last event of a run that the service or its microVM could not finish. */
+export function toFailedEvent(problem: Problem): RunEventBody {
+  return { stage: "Failed", stdout: null, stderr: null, exit_code: null, problem };
+}
+
+function isoTime(milliseconds: number): string;
+function isoTime(milliseconds: number | null): string | null;
+function isoTime(milliseconds: number | null): string | null {
+  return milliseconds === null ? null : new Date(milliseconds).toISOString();
+}
+
+/** A run as GET /runs tells it. */
+export function toRunInfo(run: RunRecord): RunInfo {
+  return {
+    id: run.id,
+    workload_name: run.workloadName,
+    language: run.language,
+    action: run.action,
+    state: run.state,
+    outcome: run.outcome,
+    exit_code: run.exitCode,
+    message: run.message,
+    memory: run.memory,
+    vcpus: run.vcpus,
+    created_at: isoTime(run.createdAt),
+    started_at: isoTime(run.startedAt),
+    ended_at: isoTime(run.endedAt),
+  };
+}
+
+/** A run's figures as GET /metrics/{id} tells them. */
+export function toMetrics(run: RunRecord): z.output<typeof runMetrics> {
+  return {
+    id: run.id,
+    state: run.state,
+    outcome: run.outcome,
+    start_ms: run.startedAt === null ? null : run.startedAt - run.createdAt,
+    total_ms: (run.endedAt ?? Date.now()) - run.createdAt,
+    wall_ms: run.wallTime,
+    user_ms: run.userTime,
+    system_ms: run.systemTime,
+    peak_memory_bytes: run.peakMemory,
+    stdout_bytes: run.stdoutBytes,
+    stderr_bytes: run.stderrBytes,
+  };
+}
+
+const strictUtf8 = new TextDecoder("utf-8", { fatal: true, ignoreBOM: true });
+
+/** A piece of output as GET /logs/{id} tells it. */
+export function toLogEntry(entry: LogEntry): z.output<typeof runLogs>["entries"][number] {
+  const time = isoTime(entry.time);
+  try {
+    return { time, stream: entry.stream, text: strictUtf8.decode(entry.data) };
+  } catch {
+    return { time, stream: entry.stream, base64: entry.data.toBase64() };
+  }
+}

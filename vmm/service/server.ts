@@ -1,0 +1,115 @@
+/**
+ * VmmService on a TCP port without TLS: gRPC over HTTP/2, Connect and gRPC-Web over either HTTP
+ * version.
+ *
+ * Node's HTTP servers, since gRPC needs trailers, which Deno.serve does not send. A cleartext
+ * HTTP/2 client that was not told otherwise begins with the connection preface (RFC 9113 section
+ * 3.4), so the first bytes tell the version.
+ *
+ * @module
+ */
+import { createServer as createHttp1Server } from "node:http";
+import { createServer as createHttp2Server } from "node:http2";
+import { createServer as createTcpServer, type Socket } from "node:net";
+import type { Interceptor } from "@connectrpc/connect";
+import { connectNodeAdapter } from "@connectrpc/connect-node";
+import { CloudletError, messageOf } from "../../base/errors.ts";
+import type { Orchestrator } from "./orchestrator.ts";
+import { vmmRoutes } from "./routes.ts";
+
+/** How VmmService is offered. */
+export interface VmmServerOptions {
+  /** Address to listen on. */
+  readonly hostname: string;
+  /** TCP port; 0 takes a free one. */
+  readonly port: number;
+  /** Largest request message in bytes. */
+  readonly maxMessage: number;
+  /** Called for every request, such as to check a key. */
+  readonly interceptors?: readonly Interceptor[];
+}
+
+/** A server that listens. */
+export interface VmmServer extends AsyncDisposable {
+  /** The port that it listens on. */
+  readonly port: number;
+}
+
+const PREFACE = "PRI "; // no HTTP/1.1 method begins so
+const FIRST_BYTES_WITHIN = 10_000; // ms; a client that says nothing is not kept
+
+/**
+ * Starts VmmService.
+ *
+ * @throws {CloudletError} `conflict` when the address is taken, `host` when it cannot be used
+ */
+export async function serveVmm(
+  orchestrator: Orchestrator,
+  options: VmmServerOptions,
+): Promise<VmmServer> {
+  const handler = connectNodeAdapter({
+    routes: vmmRoutes(orchestrator),
+    interceptors: [...options.interceptors ?? []],
+    readMaxBytes: options.maxMessage,
+  });
+  const http1 = createHttp1Server(handler);
+  const http2 = createHttp2Server({}, handler);
+  const sockets = new Set<Socket>();
+  const server = createTcpServer((socket) => {
+    sockets.add(socket);
+    socket.on("close", () => sockets.delete(socket));
+    socket.on("error", () => socket.destroy()); // the peer is gone; its run ends by the abort
+    sniff(socket, (isHttp2) => (isHttp2 ? http2 : http1).emit("connection", socket));
+  });
+  await listen(server, options);
+  const address = server.address();
+  return {
+    port: typeof address === "object" && address !== null ? address.port : options.port,
+    async [Symbol.asyncDispose]() {
+      const closed = new Promise<void>((resolve) => server.close(() => resolve()));
+      for (const socket of sockets) socket.destroy();
+      await closed;
+    },
+  };
+}
+
+function listen(
+  server: ReturnType<typeof createTcpServer>,
+  { hostname, port }: VmmServerOptions,
+): Promise<void> {
+  return new Promise((resolve, reject) => {
+    server.once("error", (cause) => {
+      const taken = "code" in cause && cause.code === "EADDRINUSE";
+      reject(
+        new CloudletError(`Cannot listen on ${hostname}:${port}: ${messageOf(cause)}`, {
+          code: taken ? "conflict" : "host",
+          remedy: taken ? "stop what uses the port, or choose another" : "choose another address",
+          cause,
+        }),
+      );
+    });
+    server.listen(port, hostname, () => resolve());
+  });
+}
+
+/** Reads just enough to tell the version of HTTP, and puts it back. */
+function sniff(socket: Socket, decide: (isHttp2: boolean) => void): void {
+  let seen: Uint8Array = new Uint8Array();
+  const timer = setTimeout(() => socket.destroy(), FIRST_BYTES_WITHIN);
+  socket.once("close", () => clearTimeout(timer));
+  const look = () => {
+    for (let chunk = socket.read(); chunk !== null; chunk = socket.read()) {
+      const joined = new Uint8Array(seen.length + chunk.length);
+      joined.set(seen);
+      joined.set(chunk, seen.length);
+      seen = joined;
+    }
+    const start = new TextDecoder("latin1").decode(seen.subarray(0, PREFACE.length));
+    if (start.length < PREFACE.length && PREFACE.startsWith(start)) return; // too little to tell
+    clearTimeout(timer);
+    socket.off("readable", look);
+    socket.unshift(seen);
+    decide(start === PREFACE);
+  };
+  socket.on("readable", look);
+}
