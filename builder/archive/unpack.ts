@@ -3,9 +3,10 @@
  *
  * @module
  */
-import { basename, join } from "node:path";
+import { join } from "node:path";
 import { createHash } from "node:crypto";
 import { CloudletError } from "../../base/errors.ts";
+import { temporaryIn } from "../../base/files.ts";
 import {
   type Content,
   contentSize,
@@ -146,33 +147,18 @@ async function decompressedTar(
   archive: string | Content,
   options: UnpackTarOptions,
 ): Promise<string | Content> {
-  let compressed: { path: string; offset: number; size: number };
-  let digest: string;
-  let name: string;
-  {
-    using source = openSource(archive, options.name);
-    name = source.name;
-    const head = source.read(0, Math.min(MAGIC_LENGTH, source.size));
-    if (detectCompression(head) === "none") return archive;
-    digest = sha256(source);
-    const content = source.content(0, source.size);
-    if (content.kind === "bytes") {
-      await Deno.mkdir(options.cache, { recursive: true });
-      const path = join(options.cache, `${digest}.${basename(name).replace(/[^\w.-]/g, "_")}`);
-      await Deno.writeFile(path, content.bytes);
-      compressed = { path, offset: 0, size: contentSize(content) };
-    } else {
-      compressed = content;
-    }
-  }
+  const { name, content, digest } = identify(archive, options.name);
+  if (digest === undefined) return archive;
   const goal = join(options.cache, `${digest}.tar`);
   if (await exists(goal)) return goal;
+  using temporary = temporaryIn(options.cache);
+  if (content.kind === "bytes") await Deno.writeFile(temporary.path, content.bytes);
   using own = options.pool === undefined ? new DecompressPool(1) : undefined;
   await (options.pool ?? own!).decompress(
     {
-      source: compressed.path,
-      offset: compressed.offset,
-      size: compressed.size,
+      source: content.kind === "bytes" ? temporary.path : content.path,
+      offset: content.kind === "bytes" ? 0 : content.offset,
+      size: contentSize(content),
       name,
       ...(options.limit === undefined ? {} : { limit: options.limit }),
     },
@@ -180,6 +166,15 @@ async function decompressedTar(
     options.signal,
   );
   return goal;
+}
+
+/** What an archive is called, where its bytes are, and their digest when they are compressed. */
+function identify(archive: string | Content, called: string | undefined) {
+  using source = openSource(archive, called);
+  const content = source.content(0, source.size);
+  const head = source.read(0, Math.min(MAGIC_LENGTH, source.size));
+  const digest = detectCompression(head) === "none" ? undefined : sha256(source);
+  return { name: source.name, content, digest };
 }
 
 const CHUNK = 1024 * 1024;

@@ -19,11 +19,12 @@ import { openSource } from "../archive/source.ts";
 import { addTar } from "../archive/unpack.ts";
 import type { Tree } from "../tree.ts";
 import { fetchFile, type FetchOptions } from "./fetch.ts";
-import { debianKeyring } from "./keyring.ts";
+import { debianKeyring, sourceKeyring } from "./keyring.ts";
 import { type DebianPackage, PackageIndex } from "./packages.ts";
 import { resolve } from "./resolve.ts";
-import { findSources } from "./sources.ts";
+import { findSources, isBase, noMirror } from "./sources.ts";
 import { openIndexes, openRelease, type SuiteContext } from "./suite.ts";
+import { limiter, together } from "./together.ts";
 
 export type { DebianPackage } from "./packages.ts";
 
@@ -88,21 +89,28 @@ export async function openDebian(options: DebianOptions = {}): Promise<Debian> {
   const progress = options.progress ?? silentProgress;
   const mirror = Deno.env.get("CLOUDLET_DEBIAN_MIRROR") || options.mirror;
   const sources = findSources({ mirror, suite: options.suite });
-  const fetch: FetchOptions = { ...options.fetch, signal: options.signal };
-  const context: SuiteContext = {
-    cache,
-    keyring: await debianKeyring(options.keyring),
-    maxAge: options.maxAge ?? HOUR,
-    progress,
-    fetch,
-  };
+  const debianKeys = await debianKeyring({ configured: options.keyring });
   let pool: DecompressPool | undefined;
+  let found = false;
   try {
-    const files = await Promise.all(sources.map(async (source) => {
-      const release = await openRelease(source, context);
+    const files = await together(sources, options.signal, async (source, signal) => {
+      const keyring = options.keyring === undefined
+        ? await sourceKeyring(source.signedBy, debianKeys)
+        : debianKeys;
+      if (keyring === undefined) return [];
+      const context: SuiteContext = {
+        cache,
+        maxAge: options.maxAge ?? HOUR,
+        progress,
+        fetch: { ...options.fetch, signal },
+      };
+      const release = await openRelease(source, keyring, context);
       if (release === undefined) return [];
+      found ||= isBase(source);
       return await openIndexes(source, release, context, () => pool ??= new DecompressPool());
-    }));
+    });
+    if (!found) throw noMirror("none of the host's apt sources is signed by Debian's archive keys");
+    const fetch = { ...options.fetch, signal: options.signal };
     return new Archive(new PackageIndex(files.flat()), cache, progress, fetch);
   } finally {
     pool?.[Symbol.dispose]();
@@ -129,82 +137,62 @@ class Archive implements Debian {
   }
 
   async fetch(packages: readonly DebianPackage[]): Promise<Map<string, string>> {
-    const paths = new Map<string, string>();
-    await this.#fetchEach(packages, (item, path) => {
-      paths.set(item.name, path);
-      return Promise.resolve();
-    });
-    return paths;
+    const paths = await this.#fetchEach(packages, (_item, path) => Promise.resolve(path));
+    return new Map(packages.map(({ name }, i) => [name, paths[i]!]));
   }
 
   /** Fetches in parallel; `use` gets each package as soon as it is there. */
-  async #fetchEach(
+  async #fetchEach<Result>(
     packages: readonly DebianPackage[],
-    use: (item: DebianPackage, path: string, signal: AbortSignal) => Promise<void>,
-  ): Promise<void> {
+    use: (item: DebianPackage, path: string, signal: AbortSignal) => Promise<Result>,
+  ): Promise<Result[]> {
     const total = packages.reduce((sum, { size }) => sum + size, 0);
     const title = `Fetch ${packages.length} package${packages.length === 1 ? "" : "s"}`;
     using task = this.#progress.task(title, { total, unit: "bytes" });
     const advance = (bytes: number) => task.advance(bytes);
-    // The first failure ends the others.
-    const failure = new AbortController();
-    const { signal: outer } = this.#fetch;
-    const signal = outer === undefined ? failure.signal : AbortSignal.any([outer, failure.signal]);
-    let first: unknown;
-    // The largest first: what is left at the end is small.
-    const queue = packages.toSorted((a, b) => b.size - a.size || (a.name < b.name ? -1 : 1));
-    const uses: Promise<void>[] = [];
-    const guard = async (work: Promise<unknown>) => {
-      try {
-        await work;
-      } catch (error) {
-        first ??= error;
-        failure.abort(error);
+    const limited = limiter(PARALLEL);
+    // The largest first, so that what is under way at the end is small.
+    const order = packages.map((item, i) => ({ item, i })).sort((a, b) =>
+      b.item.size - a.item.size || a.i - b.i
+    );
+    const results: Result[] = [];
+    await together(order, this.#fetch.signal, async ({ item, i }, signal) => {
+      const path = join(this.#pool, `${item.sha256}.deb`);
+      const options = { ...this.#fetch, signal };
+      if (!(await limited(() => fetchFile(item.url, path, item, options, advance)))) {
+        throw new CloudletError(`Cannot fetch ${item.url}: the mirror has no such file`, {
+          code: "unavailable",
+          remedy: "try again later, when the mirror is whole again, or use another mirror",
+        });
       }
-    };
-    const fetcher = async () => {
-      for (let item = queue.shift(); item !== undefined; item = queue.shift()) {
-        if (signal.aborted && first !== undefined) return;
-        const path = join(this.#pool, `${item.sha256}.deb`);
-        const current = item;
-        await guard((async () => {
-          const options = { ...this.#fetch, signal };
-          if (!(await fetchFile(current.url, path, current, options, advance))) {
-            throw new CloudletError(`Cannot fetch ${current.url}: the mirror has no such file`, {
-              code: "unavailable",
-              remedy: "try again later, when the mirror is whole again, or use another mirror",
-            });
-          }
-          task.note(current.name);
-          uses.push(guard(use(current, path, signal)));
-        })());
-      }
-    };
-    await Promise.all(Array.from({ length: PARALLEL }, fetcher));
-    await Promise.all(uses);
-    if (first !== undefined) throw first;
+      task.note(item.name);
+      results[i] = await use(item, path, signal);
+    });
     task.done();
+    return results;
   }
 
   async unpack(packages: readonly DebianPackage[], tree: Tree): Promise<void> {
-    const archives = new Map<string, string>();
-    {
-      using pool = new DecompressPool();
-      await this.#fetchEach(packages, async (item, path, signal) => {
-        archives.set(item.sha256, await this.#decompress(pool, item, path, signal));
-      });
-    }
+    const archives = await this.#archives(packages);
     using task = this.#progress.task(`Unpack ${packages.length} packages`, {
       total: packages.length,
       unit: "items",
     });
-    for (const item of packages) {
+    for (const [i, item] of packages.entries()) {
       const name = `the files of ${item.name} ${item.version} (${item.url})`;
-      using source = openSource(archives.get(item.sha256)!, name);
+      using source = openSource(archives[i]!, name);
       addTar(source, tree);
       task.advance(1);
     }
     task.done();
+  }
+
+  async #archives(packages: readonly DebianPackage[]): Promise<string[]> {
+    using pool = new DecompressPool();
+    return await this.#fetchEach(
+      packages,
+      (item, path, signal) => this.#decompress(pool, item, path, signal),
+    );
   }
 
   /** Path of the package's files as an uncompressed tar archive. */

@@ -34,12 +34,12 @@ function untrusted(url: string, why: string, remedy: string, cause?: unknown): C
   return new CloudletError(`Cannot trust ${url}: ${why}`, { code: "untrusted", remedy, cause });
 }
 
-/** OpenPGP certificates, ASCII-armoured (several blocks are fine) or binary. */
+/** OpenPGP certificates. */
 export interface Keyring {
   /** For error messages. */
   readonly name: string;
-  /** The certificates. */
-  readonly bytes: Uint8Array;
+  /** Files with certificates, each ASCII-armoured (several blocks are fine) or binary. */
+  readonly parts: readonly Uint8Array[];
 }
 
 const ARMOR = /-----BEGIN PGP PUBLIC KEY BLOCK-----[\s\S]*?-----END PGP PUBLIC KEY BLOCK-----/g;
@@ -51,11 +51,12 @@ type Key = Awaited<ReturnType<Openpgp["readKey"]>>;
 
 async function readKeys(openpgp: Openpgp, keyring: Keyring): Promise<Key[]> {
   try {
-    const text = new TextDecoder("latin1").decode(keyring.bytes);
-    const blocks = text.match(ARMOR);
-    const keys = blocks === null
-      ? await openpgp.readKeys({ binaryKeys: keyring.bytes })
-      : (await Promise.all(blocks.map((armoredKeys) => openpgp.readKeys({ armoredKeys })))).flat();
+    const keys: Key[] = [];
+    for (const part of keyring.parts) {
+      const blocks = new TextDecoder("latin1").decode(part).match(ARMOR);
+      if (blocks === null) keys.push(...await openpgp.readKeys({ binaryKeys: part }));
+      for (const armoredKeys of blocks ?? []) keys.push(...await openpgp.readKeys({ armoredKeys }));
+    }
     if (keys.length === 0) throw new Error("it has no keys");
     return keys;
   } catch (cause) {
@@ -105,20 +106,20 @@ export async function verifyInRelease(
     throw untrusted(url, why, "check the mirror's URL, or use another mirror", cause);
   }
   const result = await openpgp.verify({ message, verificationKeys, date: now });
-  const known = new Set(
-    verificationKeys.flatMap((key) => key.getKeyIDs().map((id) => id.toHex())),
-  );
   let good = false;
   const faults: string[] = [];
   const strangers: string[] = [];
   for (const { keyID, verified } of result.signatures) {
     const id = keyID.toHex();
-    if (!known.has(id)) {
+    const signer = verificationKeys.find((key) => key.getKeys(keyID).length > 0);
+    if (signer === undefined) {
       strangers.push(id);
       continue;
     }
     try {
       await verified;
+      // So far the key was only asked for at the time of the signature.
+      await signer.getSigningKey(keyID, now);
       good = true;
     } catch (cause) {
       const why = messageOf(cause);

@@ -176,16 +176,27 @@ export function findSources(settings: SourceSettings): Source[] {
     return mirrorSources(checkUrl(mirror), release, checkValidUntil);
   }
   const sources = hostSources(hostEntries(etc), host, suite ?? host, checkValidUntil);
-  if (!sources.some((source) => !source.suite.includes("-"))) {
-    const why = host === undefined
-      ? "this host is not Debian, so its own package sources cannot be used"
-      : `the host's apt sources have no Debian archive with the suite ${suite ?? host}`;
-    throw new CloudletError(`Cannot find a Debian mirror: ${why}`, {
-      code: "host",
-      remedy: "set [debian] mirror and suite in the settings, or CLOUDLET_DEBIAN_MIRROR",
-    });
+  if (!sources.some(isBase)) {
+    throw noMirror(
+      host === undefined
+        ? "this host is not Debian, so its own package sources cannot be used"
+        : `the host's apt sources have no Debian archive with the suite ${suite ?? host}`,
+    );
   }
   return sources;
+}
+
+/** Whether the source has a release itself, not just its updates. */
+export function isBase(source: Source): boolean {
+  return POCKETS.every((pocket) => pocket === "" || !source.suite.endsWith(pocket));
+}
+
+/** The error that there is nowhere to fetch packages from. */
+export function noMirror(why: string): CloudletError {
+  return new CloudletError(`Cannot find a Debian mirror: ${why}`, {
+    code: "host",
+    remedy: "set [debian] mirror and suite in the settings, or CLOUDLET_DEBIAN_MIRROR",
+  });
 }
 
 function mirrorSources(uri: string, suite: string, checkValidUntil: boolean): Source[] {

@@ -30,8 +30,6 @@ import type { Source } from "./sources.ts";
 export interface SuiteContext {
   /** Directory of the cache. */
   readonly cache: string;
-  /** Keys that must sign. */
-  readonly keyring: Keyring;
   /** Age in milliseconds up to which a cached release is taken without asking the mirror. */
   readonly maxAge: number;
   readonly progress: Progress;
@@ -73,16 +71,18 @@ function sha256(...parts: (string | Uint8Array)[]): string {
 /**
  * The verified release of a source.
  *
+ * @param keyring keys that must sign it
  * @returns undefined when the mirror lacks an optional suite, or a doubtful one is not Debian's
  * @throws {CloudletError} `untrusted`, `unavailable`
  */
 export async function openRelease(
   source: Source,
+  keyring: Keyring,
   context: SuiteContext,
 ): Promise<Release | undefined> {
   const url = `${source.uri}dists/${source.suite}/InRelease`;
   // With other keys, the same file may not be trusted.
-  const key = sha256(url, context.keyring.bytes).slice(0, 32);
+  const key = sha256(url, ...keyring.parts).slice(0, 32);
   const path = join(context.cache, "release", `${key}.json`);
   const cached = await readCached(path, url);
   const accept = (text: string) => {
@@ -114,7 +114,7 @@ export async function openRelease(
     context.progress.info(`${url} does not exist: going on without ${source.suite}`);
     return undefined;
   }
-  const text = await verify(bytes, url, source, context);
+  const text = await verify(bytes, url, source, keyring, context.progress);
   if (text === undefined) return undefined;
   const release = accept(text);
   if (cached !== undefined && parseRelease(cached.text, url).date > release.date) {
@@ -135,18 +135,19 @@ async function verify(
   bytes: Uint8Array,
   url: string,
   source: Source,
-  context: SuiteContext,
+  keyring: Keyring,
+  progress: Progress,
 ): Promise<string | undefined> {
   const text = new TextDecoder().decode(bytes);
   try {
-    return await verifyInRelease(text, url, context.keyring);
+    return await verifyInRelease(text, url, keyring);
   } catch (error) {
     // What is not signed by Debian and does not claim to be Debian's is somebody else's archive.
     const claim = /^Origin: *(.*)$/m.exec(text)?.[1];
     if (!source.doubtful || !isUnknownSigner(error) || claim === undefined || claim === "Debian") {
       throw error;
     }
-    context.progress.info(`${source.uri} is the archive of ${claim}: leaving it alone`);
+    progress.info(`${source.uri} is the archive of ${claim}: leaving it alone`);
     return undefined;
   }
 }
