@@ -7,18 +7,19 @@
  *
  * @module
  */
-import { bufferAt, Mapping } from "../ffi/mapping.ts";
+import { bufferAt, Mapping, mmap } from "../ffi/mapping.ts";
 import { libc } from "../ffi/libc.ts";
 import {
   MADV_DONTDUMP,
   MAP_ANONYMOUS,
+  MAP_FIXED,
   MAP_NORESERVE,
   MAP_PRIVATE,
   MAP_SHARED,
   PROT_READ,
   PROT_WRITE,
 } from "../ffi/uapi/mman.ts";
-import { ramRanges } from "./layout.ts";
+import { PAGE_SIZE, ramRanges } from "./layout.ts";
 
 /** A piece of guest-physical address space that is backed by memory of this process. */
 export interface MemorySlot {
@@ -103,13 +104,28 @@ export class GuestMemory implements Disposable {
    *
    * @param start guest-physical address, a multiple of the page size
    * @param fd the file, which the mapping keeps open
-   * @param size bytes, a multiple of the page size, not beyond the file's end
+   * @param size bytes of the file
+   * @param alignment the slot is made a multiple of this long; zeros follow the file
    * @returns the new slot
    */
-  addReadOnlyFile(start: number, fd: number, size: number): MemorySlot {
-    const mapping = Mapping.create({ length: size, prot: PROT_READ, flags: MAP_SHARED, fd });
+  addReadOnlyFile(start: number, fd: number, size: number, alignment = PAGE_SIZE): MemorySlot {
+    const length = Math.ceil(size / alignment) * alignment;
+    const mapping = Mapping.create({
+      length,
+      prot: PROT_READ,
+      flags: MAP_PRIVATE | MAP_ANONYMOUS | MAP_NORESERVE,
+    });
     this.#owned.push(mapping);
-    const slot = { start, size, address: mapping.address, readOnly: true };
+    // Pages wholly beyond the file's end would be a SIGBUS, so that only its own pages replace the
+    // zeros.
+    mmap({
+      address: mapping.address,
+      length: Math.ceil(size / PAGE_SIZE) * PAGE_SIZE,
+      prot: PROT_READ,
+      flags: MAP_SHARED | MAP_FIXED,
+      fd,
+    });
+    const slot = { start, size: length, address: mapping.address, readOnly: true };
     this.#add(slot);
     return slot;
   }

@@ -4,6 +4,9 @@
  * @module
  */
 import type { MmioFactory } from "./bus.ts";
+import { VIRTIO_MMIO_KIND, virtioMmio } from "./virtio/front.ts";
 
 /** One line for each kind of device. */
-export const MMIO_FACTORIES: Readonly<Record<string, MmioFactory>> = {};
+export const MMIO_FACTORIES: Readonly<Record<string, MmioFactory>> = {
+  [VIRTIO_MMIO_KIND]: virtioMmio,
+};

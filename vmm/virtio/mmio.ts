@@ -107,7 +107,7 @@ export class MmioTransport {
    */
   constructor(
     readonly state: TransportState,
-    readonly memory: DeviceMemory,
+    readonly memory: Pick<DeviceMemory, "offsetOf">,
     readonly signals: TransportSignals,
   ) {}
 

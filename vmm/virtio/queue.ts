@@ -53,7 +53,10 @@ export interface QueueState {
 }
 
 /** Why a driver's queue cannot be used, or undefined when it can. */
-export function refuseLayout(layout: QueueLayout, memory: DeviceMemory): string | undefined {
+export function refuseLayout(
+  layout: QueueLayout,
+  memory: Pick<DeviceMemory, "offsetOf">,
+): string | undefined {
   const { size, descriptors, available, used } = layout;
   if (!(size > 0 && size <= MAX_QUEUE_SIZE) || (size & (size - 1)) !== 0) {
     return `queue size ${size} is no power of two up to ${MAX_QUEUE_SIZE}`;

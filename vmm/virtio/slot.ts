@@ -9,7 +9,7 @@ import type { Device, DeviceHost, DeviceState, FdEvents, FdHandler } from "./dev
 import type { DeviceMemory } from "./memory.ts";
 import { Feature, Interrupt, Status } from "./mmio.ts";
 import { type QueueState, VirtQueue } from "./queue.ts";
-import { Command, QueueWord, type TransportSnapshot, type TransportState, Word } from "./state.ts";
+import { Command, QueueWord, type TransportSnapshot, TransportState, Word } from "./state.ts";
 
 /** How long a lazy interrupt may wait, in milliseconds. */
 const LAZY_INTERRUPT = 10;
@@ -28,8 +28,6 @@ export interface Scheduler {
 
 /** What a slot needs from its surroundings. */
 export interface SlotOptions {
-  /** Shared with the vCPUs. */
-  readonly state: TransportState;
   /** The guest's RAM. */
   readonly memory: DeviceMemory;
   /** The worker's loop. */
@@ -60,6 +58,8 @@ export class DeviceSlot implements DeviceHost, Disposable {
   readonly memory: DeviceMemory;
   /** The device. */
   readonly device: Device;
+  /** Its registers, shared with the vCPUs. */
+  readonly state: TransportState;
   readonly #options: SlotOptions;
   #queues: (VirtQueue | undefined)[] = [];
   #active = false;
@@ -74,11 +74,12 @@ export class DeviceSlot implements DeviceHost, Disposable {
     this.#options = options;
     this.memory = options.memory;
     this.device = make(this);
+    this.state = TransportState.create(this.device);
   }
 
   /** Does what vCPUs asked for; call it when the command event fires. */
   handleCommands(): void {
-    const { words } = this.#options.state;
+    const { words } = this.state;
     const command = Atomics.exchange(words, Word.command, 0);
     if ((command & Command.reset) !== 0) {
       this.#deactivate();
@@ -87,7 +88,7 @@ export class DeviceSlot implements DeviceHost, Disposable {
     }
     if ((command & Command.activate) !== 0) this.#activate();
     if ((command & Command.configWritten) !== 0 && this.#active) {
-      this.device.handleConfig?.(this.#options.state.config);
+      this.device.handleConfig?.(this.state.config);
     }
   }
 
@@ -103,7 +104,7 @@ export class DeviceSlot implements DeviceHost, Disposable {
   }
 
   #activate(states?: readonly (QueueState | null)[]): void {
-    const { state, memory } = this.#options;
+    const { state, memory } = this;
     if ((state.get(Word.status) & Status.DRIVER_OK) === 0) return; // reset meanwhile
     this.#deactivate();
     const features = state.negotiated;
@@ -135,7 +136,7 @@ export class DeviceSlot implements DeviceHost, Disposable {
 
   /** virtio 1.2, 2.1.2: the device sets DEVICE_NEEDS_RESET and sends a configuration change. */
   #needsReset(why: string): void {
-    const { words } = this.#options.state;
+    const { words } = this.state;
     const before = Atomics.or(words, Word.status, Status.DEVICE_NEEDS_RESET);
     if ((before & Status.DEVICE_NEEDS_RESET) !== 0) return;
     this.#interrupt(Interrupt.CONFIG);
@@ -148,7 +149,7 @@ export class DeviceSlot implements DeviceHost, Disposable {
   #interrupt(bit: number): void {
     // A bit that is still set has an edge under way whose handler has not acknowledged it yet, and
     // which looks at the queues after it did: another edge would find nothing.
-    if ((Atomics.or(this.#options.state.words, Word.interruptStatus, bit) & bit) === 0) {
+    if ((Atomics.or(this.state.words, Word.interruptStatus, bit) & bit) === 0) {
       this.#options.interrupt();
     }
   }
@@ -180,7 +181,7 @@ export class DeviceSlot implements DeviceHost, Disposable {
 
   /** See {@linkcode DeviceHost.updateConfig}. */
   updateConfig(change: (config: Uint8Array) => void): void {
-    this.#options.state.updateConfig(change);
+    this.state.updateConfig(change);
     if (this.#active) this.#interrupt(Interrupt.CONFIG);
   }
 
@@ -212,7 +213,7 @@ export class DeviceSlot implements DeviceHost, Disposable {
       name: this.device.name,
       device: this.device.save(),
       queues: this.device.queueSizes.map((_, queue) => this.#queues[queue]?.save() ?? null),
-      transport: this.#options.state.save(),
+      transport: this.state.save(),
     };
   }
 
@@ -222,7 +223,7 @@ export class DeviceSlot implements DeviceHost, Disposable {
    * @throws {RangeError} when the snapshot is of another kind of device
    */
   restore(snapshot: SlotSnapshot): void {
-    const { state } = this.#options;
+    const { state } = this;
     if (snapshot.name !== this.device.name) {
       throw new RangeError(`a snapshot of ${snapshot.name} is not for ${this.device.name}`);
     }

@@ -1,0 +1,301 @@
+/**
+ * The devices of one VM as the main thread sees them: starts the device worker, tells the kernel
+ * and KVM where the devices are, and passes requests on.
+ *
+ * @module
+ */
+import { CloudletError } from "../../base/errors.ts";
+import { OwnedFd } from "../../ffi/fd.ts";
+import { O_CLOEXEC, O_RDONLY } from "../../ffi/uapi/mman.ts";
+import type { MmioRegion } from "../bus.ts";
+import type { KvmVm } from "../kvm.ts";
+import {
+  PMEM_ADDRESS,
+  VIRTIO_IRQ_FIRST,
+  VIRTIO_MMIO_ADDRESS,
+  VIRTIO_MMIO_SIZE,
+} from "../layout.ts";
+import type { GuestMemory } from "../memory.ts";
+import { VIRTIO_MMIO_KIND } from "../virtio/front.ts";
+import { VIRTIO_MMIO } from "../virtio/mmio.ts";
+import type { SlotSnapshot } from "../virtio/slot.ts";
+import type { BlkOptions } from "./blk.ts";
+import type { ConsoleSize } from "./console.ts";
+import { eventFd, signalEvent } from "./eventfd.ts";
+import type {
+  DeviceEvent,
+  DeviceRequest,
+  DeviceSpec,
+  DeviceStatistics,
+  MadeDevice,
+  StartMessage,
+} from "./messages.ts";
+import { PMEM_ALIGNMENT } from "./pmem.ts";
+import type { VsockOptions } from "./vsock.ts";
+
+/** Interrupt lines of the IOAPIC that no legacy device has; 8 is the real-time clock's. */
+const INTERRUPTS: readonly number[] = Array.from({ length: 24 }, (_, line) => line)
+  .filter((line) => line >= VIRTIO_IRQ_FIRST && line !== 8 && line !== 13 && line < 24);
+
+/** Which devices a VM has. */
+export interface DevicesConfig {
+  /** Socket between host and guest. */
+  readonly vsock?: VsockOptions;
+  /** Read-only images, which the guest sees as /dev/pmem0 and so on. */
+  readonly pmem?: readonly { readonly path: string }[];
+  /** Disks, which the guest sees as /dev/vda and so on. */
+  readonly blk?: readonly BlkOptions[];
+  /** Entropy from the host. */
+  readonly rng?: boolean;
+  /** A console, which the guest sees as /dev/hvc0. */
+  readonly console?: ConsoleSize;
+  /** Memory that can be taken back. */
+  readonly balloon?: boolean;
+}
+
+/** Who is told what. */
+export interface DevicesListener {
+  /** The guest wrote to the console. */
+  readonly onOutput?: (bytes: Uint8Array<ArrayBuffer>) => void;
+  /** Something that a person may want to know. */
+  readonly onWarning?: (message: string) => void;
+}
+
+type Answered = Extract<DeviceEvent, { readonly id: number }>;
+
+/** The devices of one VM. */
+export class Devices implements AsyncDisposable {
+  /** Where each device is, for the vCPUs. */
+  readonly regions: readonly MmioRegion[];
+  /** What the kernel has to be told of them. */
+  readonly kernelArguments: readonly string[];
+  readonly #specs: readonly DeviceSpec[];
+  readonly #made: readonly MadeDevice[];
+  readonly #wake: OwnedFd;
+  readonly #port: MessagePort;
+  readonly #ended: Promise<void>;
+  readonly #waiting = new Map<
+    number,
+    { resolve: (event: Answered) => void; reject: (error: Error) => void }
+  >();
+  #id = 0;
+  #disposed = false;
+
+  private constructor(
+    specs: readonly DeviceSpec[],
+    made: readonly MadeDevice[],
+    wake: OwnedFd,
+    port: MessagePort,
+    listener: DevicesListener,
+  ) {
+    this.#specs = specs;
+    this.#made = made;
+    this.#wake = wake;
+    this.#port = port;
+    this.regions = made.map(({ registers, kicks }, index) => ({
+      base: VIRTIO_MMIO_ADDRESS + index * VIRTIO_MMIO_SIZE,
+      size: VIRTIO_MMIO_SIZE,
+      kind: VIRTIO_MMIO_KIND,
+      shared: registers,
+      fds: {
+        wake: wake.fd,
+        ...Object.fromEntries(kicks.map((fd, queue) => [`queue${queue}`, fd])),
+      },
+    }));
+    // Documentation/admin-guide/kernel-parameters.txt: virtio_mmio.device=<size>@<base>:<irq>
+    this.kernelArguments = this.regions.map(({ base, size }, index) =>
+      `virtio_mmio.device=${size / 1024}K@0x${base.toString(16)}:${INTERRUPTS[index]}`
+    );
+    const ended = Promise.withResolvers<void>();
+    this.#ended = ended.promise;
+    port.onmessage = ({ data }: MessageEvent<DeviceEvent>) => {
+      switch (data.kind) {
+        case "output":
+          return listener.onOutput?.(data.bytes);
+        case "warning":
+          return listener.onWarning?.(data.message);
+        case "failed":
+          return listener.onWarning?.(`The device worker ended: ${data.message}`);
+        case "statistics":
+        case "saved":
+        case "restored":
+        case "refused":
+          this.#waiting.get(data.id)?.resolve(data);
+          this.#waiting.delete(data.id);
+          return;
+        case "ready":
+          return;
+        case "stopped":
+          for (const { reject } of this.#waiting.values()) {
+            reject(new CloudletError("Cannot ask the devices: they ended", { code: "internal" }));
+          }
+          this.#waiting.clear();
+          ended.resolve();
+      }
+    };
+  }
+
+  /**
+   * Makes the devices and starts their worker.
+   *
+   * @param config which devices
+   * @param memory of the VM; windows for pmem are added to it, and it must outlive the devices
+   * @param listener who is told of output and warnings
+   * @throws {CloudletError} when a device cannot be made, with the reason
+   */
+  static async start(
+    config: DevicesConfig,
+    memory: GuestMemory,
+    listener: DevicesListener = {},
+  ): Promise<Devices> {
+    const specs = specify(config, memory);
+    if (specs.length > INTERRUPTS.length) {
+      throw new CloudletError(
+        `Cannot give a VM ${specs.length} devices: there are interrupts for ${INTERRUPTS.length}`,
+        { code: "invalid-input", remedy: "use fewer disks" },
+      );
+    }
+    using stack = new DisposableStack();
+    const wake = stack.use(eventFd());
+    const { port1, port2 } = new MessageChannel();
+    const worker = new Worker(new URL("./worker.ts", import.meta.url), { type: "module" });
+    const ready = Promise.withResolvers<readonly MadeDevice[]>();
+    const fail = (why: string) =>
+      ready.reject(new CloudletError(`Cannot make the devices: ${why}`, { code: "host" }));
+    worker.onerror = (event) => {
+      event.preventDefault();
+      fail(event.message);
+    };
+    port1.onmessage = ({ data }: MessageEvent<DeviceEvent>) => {
+      if (data.kind === "ready") ready.resolve(data.devices);
+      else if (data.kind === "failed") fail(data.message);
+    };
+    const start: StartMessage = {
+      memory: memory.description,
+      devices: specs,
+      port: port2,
+      wake: wake.fd,
+    };
+    worker.postMessage(start, [port2]);
+    try {
+      const devices = new Devices(specs, await ready.promise, wake, port1, listener);
+      stack.move();
+      return devices;
+    } catch (error) {
+      port1.close();
+      worker.terminate();
+      throw error;
+    }
+  }
+
+  /** Has KVM deliver notifications and interrupts. */
+  connect(vm: KvmVm): void {
+    this.#made.forEach(({ kicks, interrupt }, index) => {
+      const { base } = this.regions[index]!;
+      // Edge-triggered, as ISA interrupts are in the MP table: the device sets its status bit
+      // before the edge, so no level has to be kept.
+      vm.irqfd(interrupt, INTERRUPTS[index]!);
+      kicks.forEach((fd, queue) => vm.ioeventfd(fd, base + VIRTIO_MMIO.QUEUE_NOTIFY, 4, queue));
+    });
+  }
+
+  #index(kind: DeviceSpec["kind"]): number {
+    const index = this.#specs.findIndex((spec) => spec.kind === kind);
+    if (index < 0) {
+      throw new CloudletError(`Cannot reach the ${kind}: the VM has none`, {
+        code: "invalid-input",
+      });
+    }
+    return index;
+  }
+
+  #post(request: DeviceRequest): void {
+    if (this.#disposed) {
+      throw new CloudletError("Cannot reach the devices: the VM ended", { code: "conflict" });
+    }
+    this.#port.postMessage(request);
+    signalEvent(this.#wake.fd);
+  }
+
+  #ask(request: (id: number) => DeviceRequest): Promise<Answered> {
+    const id = ++this.#id;
+    return new Promise((resolve, reject) => {
+      this.#waiting.set(id, { resolve, reject });
+      this.#post(request(id));
+    });
+  }
+
+  /** Types at the console. */
+  input(bytes: Uint8Array): void {
+    this.#post({ kind: "input", device: this.#index("console"), bytes });
+  }
+
+  /** Tells the guest the console's new size. */
+  resize(size: ConsoleSize): void {
+    this.#post({ kind: "resize", device: this.#index("console"), size });
+  }
+
+  /**
+   * Asks the guest to give memory up.
+   *
+   * @param bytes how much the balloon shall hold in the end
+   */
+  setBalloon(bytes: number): void {
+    const pages = Math.floor(bytes / 4096);
+    this.#post({ kind: "balloon", device: this.#index("balloon"), pages });
+  }
+
+  /** Counters of every device. */
+  async statistics(): Promise<readonly DeviceStatistics[]> {
+    const answer = await this.#ask((id) => ({ kind: "statistics", id }));
+    return answer.kind === "statistics" ? answer.devices : [];
+  }
+
+  /** What a snapshot has to keep; the vCPUs must be paused. Structured-clonable. */
+  async save(): Promise<readonly SlotSnapshot[]> {
+    const answer = await this.#ask((id) => ({ kind: "save", id }));
+    return answer.kind === "saved" ? answer.slots : [];
+  }
+
+  /**
+   * Goes on from a snapshot: memory must be in place, and the vCPUs must not run yet.
+   *
+   * @throws {CloudletError} `conflict` when the snapshot is of other devices
+   */
+  async restore(slots: readonly SlotSnapshot[]): Promise<void> {
+    const answer = await this.#ask((id) => ({ kind: "restore", id, slots }));
+    if (answer.kind === "refused") {
+      throw new CloudletError(`Cannot restore the devices: ${answer.message}`, {
+        code: "conflict",
+      });
+    }
+  }
+
+  /** Ends the worker and everything that the devices hold. The vCPUs must have ended. */
+  async [Symbol.asyncDispose](): Promise<void> {
+    if (this.#disposed) return await this.#ended;
+    this.#post({ kind: "stop" });
+    this.#disposed = true;
+    await this.#ended;
+    this.#port.close();
+    this.#wake[Symbol.dispose]();
+  }
+}
+
+function specify(config: DevicesConfig, memory: GuestMemory): DeviceSpec[] {
+  const specs: DeviceSpec[] = [];
+  let address = PMEM_ADDRESS;
+  for (const { path } of config.pmem ?? []) {
+    using file = OwnedFd.open(path, O_RDONLY | O_CLOEXEC);
+    const { size } = Deno.statSync(path);
+    const slot = memory.addReadOnlyFile(address, file.fd, size, PMEM_ALIGNMENT.length);
+    specs.push({ kind: "pmem", start: slot.start, size: slot.size });
+    address += Math.ceil(slot.size / PMEM_ALIGNMENT.start) * PMEM_ALIGNMENT.start;
+  }
+  for (const options of config.blk ?? []) specs.push({ kind: "blk", options });
+  if (config.vsock !== undefined) specs.push({ kind: "vsock", options: config.vsock });
+  if (config.console !== undefined) specs.push({ kind: "console", size: config.console });
+  if (config.rng === true) specs.push({ kind: "rng" });
+  if (config.balloon === true) specs.push({ kind: "balloon" });
+  return specs;
+}

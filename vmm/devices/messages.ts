@@ -1,0 +1,79 @@
+/**
+ * What the main thread and a device worker say to each other.
+ *
+ * @module
+ */
+import type { MemoryDescription } from "../memory.ts";
+import type { SlotSnapshot } from "../virtio/slot.ts";
+import type { BlkOptions } from "./blk.ts";
+import type { ConsoleSize } from "./console.ts";
+import type { VsockOptions } from "./vsock.ts";
+
+/** One device to be made. */
+export type DeviceSpec =
+  | { readonly kind: "vsock"; readonly options: VsockOptions }
+  | { readonly kind: "pmem"; readonly start: number; readonly size: number }
+  | { readonly kind: "blk"; readonly options: BlkOptions }
+  | { readonly kind: "rng" }
+  | { readonly kind: "console"; readonly size: ConsoleSize }
+  | { readonly kind: "balloon" };
+
+/** The first message to the worker. */
+export interface StartMessage {
+  /** The guest's memory. */
+  readonly memory: MemoryDescription;
+  /** In the order of their windows. */
+  readonly devices: readonly DeviceSpec[];
+  /** Where {@linkcode DeviceRequest}s come from and {@linkcode DeviceEvent}s go. */
+  readonly port: MessagePort;
+  /** eventfd that says that there is a request, or a command in a device's registers. */
+  readonly wake: number;
+}
+
+/** Main thread to worker. Those with an `id` are answered. */
+export type DeviceRequest =
+  | { readonly kind: "input"; readonly device: number; readonly bytes: Uint8Array }
+  | { readonly kind: "resize"; readonly device: number; readonly size: ConsoleSize }
+  | { readonly kind: "balloon"; readonly device: number; readonly pages: number }
+  | { readonly kind: "statistics"; readonly id: number }
+  | { readonly kind: "save"; readonly id: number }
+  | { readonly kind: "restore"; readonly id: number; readonly slots: readonly SlotSnapshot[] }
+  | { readonly kind: "stop" };
+
+/** What the main thread needs to know of a device that was made. */
+export interface MadeDevice {
+  /** Its registers. */
+  readonly registers: SharedArrayBuffer;
+  /** eventfd of each queue. */
+  readonly kicks: readonly number[];
+  /** eventfd of its interrupt. */
+  readonly interrupt: number;
+}
+
+/** Counters of one device. */
+export interface DeviceStatistics {
+  /** Such as `blk`. */
+  readonly name: string;
+  /** Counters by name. */
+  readonly counters: Readonly<Record<string, number>>;
+}
+
+/** Worker to main thread. */
+export type DeviceEvent =
+  | { readonly kind: "ready"; readonly devices: readonly MadeDevice[] }
+  | { readonly kind: "failed"; readonly message: string }
+  | {
+    readonly kind: "output";
+    readonly device: number;
+    readonly bytes: Uint8Array<ArrayBuffer>;
+  }
+  | { readonly kind: "warning"; readonly message: string }
+  | {
+    readonly kind: "statistics";
+    readonly id: number;
+    readonly devices: readonly DeviceStatistics[];
+  }
+  | { readonly kind: "saved"; readonly id: number; readonly slots: readonly SlotSnapshot[] }
+  | { readonly kind: "restored"; readonly id: number }
+  | { readonly kind: "refused"; readonly id: number; readonly message: string }
+  | { readonly kind: "stopped" };

@@ -1,0 +1,207 @@
+/**
+ * The device worker: one thread that runs all devices of one VM. It blocks in epoll_wait(2), so
+ * messages are taken from a port when the wake event says so.
+ *
+ * @module
+ */
+import { receiveMessageOnPort } from "node:worker_threads";
+import { CloudletError, messageOf } from "../../base/errors.ts";
+import { libc } from "../../ffi/libc.ts";
+import { EPOLLIN, MADV_DONTNEED } from "../../ffi/uapi/mman.ts";
+import type { Device, DeviceHost } from "../virtio/device.ts";
+import { RamView } from "../virtio/memory.ts";
+import { DeviceSlot, type SlotSnapshot } from "../virtio/slot.ts";
+import { BalloonDevice } from "./balloon.ts";
+import { BlkDevice } from "./blk.ts";
+import { ConsoleDevice } from "./console.ts";
+import { clearEvent, eventFd, signalEvent } from "./eventfd.ts";
+import type {
+  DeviceEvent,
+  DeviceRequest,
+  DeviceSpec,
+  DeviceStatistics,
+  MadeDevice,
+  StartMessage,
+} from "./messages.ts";
+import { PmemDevice } from "./pmem.ts";
+import { Poller } from "./poller.ts";
+import { RngDevice } from "./rng.ts";
+import { VsockDevice } from "./vsock.ts";
+
+/** How often devices may ask for another turn before a snapshot is made all the same. */
+const SETTLE_ROUNDS = 1000;
+
+/** The devices of one VM. */
+class DeviceSet implements Disposable {
+  readonly #stack = new DisposableStack();
+  readonly #start: StartMessage;
+  readonly #poller: Poller;
+  readonly #slots: DeviceSlot[] = [];
+  readonly #made: MadeDevice[] = [];
+
+  constructor(start: StartMessage) {
+    this.#start = start;
+    using stack = new DisposableStack();
+    stack.defer(() => this.#stack.dispose());
+    const memory = this.#stack.use(new RamView(start.memory));
+    this.#poller = this.#stack.use(
+      new Poller((message) => this.#warn(`A device failed: ${message}`)),
+    );
+    start.devices.forEach((spec, index) => this.#make(memory, spec, index));
+    this.#poller.watch(start.wake, EPOLLIN, () => this.#wake());
+    stack.move();
+  }
+
+  #make(memory: RamView, spec: DeviceSpec, index: number): void {
+    const interrupt = this.#stack.use(eventFd()).fd;
+    const slot = this.#stack.use(
+      new DeviceSlot({
+        memory,
+        scheduler: this.#poller,
+        interrupt: () => signalEvent(interrupt),
+        discard: (offset, length) => {
+          // SAFETY: the device checked that the range is guest RAM.
+          const address = Deno.UnsafePointer.create(memory.base + BigInt(offset));
+          libc().madvise(address, BigInt(length), MADV_DONTNEED);
+        },
+        warn: (message) => this.#warn(message),
+      }, (host) => this.#device(host, spec, index)),
+    );
+    const kicks = slot.device.queueSizes.map((_, queue) => {
+      const { fd } = this.#stack.use(eventFd());
+      this.#poller.watch(fd, EPOLLIN, () => {
+        clearEvent(fd);
+        slot.handleQueue(queue);
+      });
+      return fd;
+    });
+    this.#slots.push(slot);
+    this.#made.push({ registers: slot.state.buffer, kicks, interrupt });
+  }
+
+  #device(host: DeviceHost, spec: DeviceSpec, index: number): Device {
+    switch (spec.kind) {
+      case "vsock":
+        return new VsockDevice(host, spec.options);
+      case "pmem":
+        return new PmemDevice(host, spec.start, spec.size);
+      case "blk":
+        return new BlkDevice(host, spec.options);
+      case "rng":
+        return new RngDevice(host);
+      case "console":
+        return new ConsoleDevice(
+          host,
+          (bytes) => this.#post({ kind: "output", device: index, bytes }),
+          spec.size,
+        );
+      case "balloon":
+        return new BalloonDevice(host);
+    }
+  }
+
+  run(): void {
+    this.#post({ kind: "ready", devices: this.#made });
+    this.#poller.run();
+  }
+
+  #post(event: DeviceEvent): void {
+    this.#start.port.postMessage(event);
+  }
+
+  #warn(message: string): void {
+    this.#post({ kind: "warning", message });
+  }
+
+  #wake(): void {
+    clearEvent(this.#start.wake);
+    for (const slot of this.#slots) slot.handleCommands();
+    for (;;) {
+      const received = receiveMessageOnPort(this.#start.port as never);
+      if (received === undefined) return;
+      this.#handle(received.message as DeviceRequest);
+    }
+  }
+
+  #find<T extends Device>(index: number, type: new (...args: never[]) => T): T | undefined {
+    const device = this.#slots[index]?.device;
+    return device instanceof type ? device : undefined;
+  }
+
+  #handle(request: DeviceRequest): void {
+    switch (request.kind) {
+      case "input":
+        this.#find(request.device, ConsoleDevice)?.input(request.bytes);
+        break;
+      case "resize":
+        this.#find(request.device, ConsoleDevice)?.resize(request.size);
+        break;
+      case "balloon":
+        this.#find(request.device, BalloonDevice)?.setTarget(request.pages);
+        break;
+      case "statistics":
+        this.#post({ kind: "statistics", id: request.id, devices: this.#statistics() });
+        break;
+      case "save":
+        this.#poller.settle(SETTLE_ROUNDS);
+        this.#post({
+          kind: "saved",
+          id: request.id,
+          slots: this.#slots.map((slot) => slot.save()),
+        });
+        break;
+      case "restore":
+        try {
+          this.#restore(request.slots);
+          this.#post({ kind: "restored", id: request.id });
+        } catch (error) {
+          this.#post({ kind: "refused", id: request.id, message: messageOf(error) });
+        }
+        break;
+      case "stop":
+        this.#poller.stop();
+        break;
+    }
+  }
+
+  #restore(saved: readonly SlotSnapshot[]): void {
+    if (saved.length !== this.#slots.length) throw new RangeError("the snapshot has other devices");
+    saved.forEach((snapshot, index) => this.#slots[index]!.restore(snapshot));
+  }
+
+  #statistics(): DeviceStatistics[] {
+    return this.#slots.map(({ device }) => {
+      const counters: Record<string, number> = {};
+      if (device instanceof BalloonDevice) {
+        counters.pages = device.actual;
+        counters.discardedBytes = device.discarded;
+      } else if (device instanceof VsockDevice) {
+        counters.streams = device.streams;
+        counters.badPackets = device.badPackets;
+      }
+      return { name: device.name, counters };
+    });
+  }
+
+  [Symbol.dispose](): void {
+    this.#stack.dispose();
+  }
+}
+
+const scope = self as unknown as {
+  onmessage: ((event: MessageEvent<StartMessage>) => void) | null;
+  close(): void;
+};
+
+scope.onmessage = ({ data }) => {
+  try {
+    using devices = new DeviceSet(data);
+    devices.run();
+  } catch (error) {
+    const message = error instanceof CloudletError ? error.message : messageOf(error);
+    data.port.postMessage({ kind: "failed", message } satisfies DeviceEvent);
+  }
+  data.port.postMessage({ kind: "stopped" } satisfies DeviceEvent);
+  data.port.close();
+  scope.close();
+};

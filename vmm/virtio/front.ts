@@ -1,0 +1,54 @@
+/**
+ * The front half of a virtio device in a vCPU's thread: joins the MMIO bus to the transport.
+ *
+ * @module
+ */
+import type { MmioDevice, MmioFactory } from "../bus.ts";
+import { signalEvent } from "../devices/eventfd.ts";
+import { MmioTransport } from "./mmio.ts";
+import { TransportState } from "./state.ts";
+
+/** {@linkcode MmioRegion.kind} of virtio devices. */
+export const VIRTIO_MMIO_KIND = "virtio-mmio";
+
+/** Descriptors of a virtio device's {@linkcode MmioRegion}: `wake`, and `queue0` and so on. */
+export const virtioMmio: MmioFactory = (region, context): MmioDevice => {
+  const { wake } = region.fds;
+  const transport = new MmioTransport(
+    new TransportState(region.shared),
+    { offsetOf: (address, length) => context.memory.contains(address, length) ? 0 : -1 },
+    {
+      command: () => signalEvent(wake!),
+      notify: (queue) => signalEvent(region.fds[`queue${queue}`]!),
+    },
+  );
+  return {
+    read(offset, data) {
+      const value = transport.read(offset, data.byteLength);
+      switch (data.byteLength) {
+        case 1:
+          return data.setUint8(0, value);
+        case 2:
+          return data.setUint16(0, value, true);
+        case 4:
+          return data.setUint32(0, value, true);
+        case 8:
+          data.setUint32(0, value % 0x1_0000_0000, true);
+          return data.setUint32(4, Math.floor(value / 0x1_0000_0000), true);
+      }
+    },
+    write(offset, data) {
+      switch (data.byteLength) {
+        case 1:
+          return transport.write(offset, 1, data.getUint8(0));
+        case 2:
+          return transport.write(offset, 2, data.getUint16(0, true));
+        case 4:
+          return transport.write(offset, 4, data.getUint32(0, true));
+        case 8: // only a configuration space has 64-bit fields: 4.2.2.2 allows 32-bit halves
+          transport.write(offset, 4, data.getUint32(0, true));
+          return transport.write(offset + 4, 4, data.getUint32(4, true));
+      }
+    },
+  };
+};
