@@ -3,6 +3,7 @@
  *
  * @module
  */
+import { Buffer } from "node:buffer";
 import { createHash } from "node:crypto";
 import { diskError } from "../../base/files.ts";
 import { ContentReader } from "../content_reader.ts";
@@ -33,7 +34,7 @@ export interface ErofsImage {
 const BUFFER_SIZE = 4 * 1024 * 1024;
 /** Gaps from this size on are holes in the file; shorter ones cost less as zeros. */
 const HOLE_SIZE = 64 * 1024;
-const ZEROS = new Uint8Array(HOLE_SIZE);
+const ZEROS = new Uint8Array(BUFFER_SIZE);
 
 /**
  * Writes `tree` as an uncompressed EROFS image. The same tree and options give the same bytes.
@@ -153,6 +154,7 @@ class ImageWriter implements AsyncDisposable {
   }
 
   async #write(bytes: Uint8Array, at: number): Promise<void> {
+    if (Buffer.compare(bytes, ZEROS.subarray(0, bytes.length)) === 0) return; // a hole
     await this.#file.seek(at, Deno.SeekMode.Start);
     for (let done = 0; done < bytes.length;) {
       done += await this.#file.write(bytes.subarray(done));
