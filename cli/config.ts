@@ -4,17 +4,14 @@
  *
  * @module
  */
-import { basename, dirname, extname, resolve } from "node:path";
+import { basename, dirname, resolve } from "node:path";
 import { parse, TomlError } from "smol-toml";
 import { z } from "zod";
+import { type LanguageName, languages } from "../agent/languages.ts";
+import { languageOfSource } from "../api/source.ts";
 import { CloudletError, messageOf } from "../base/errors.ts";
 import { nearest } from "../base/nearest.ts";
 import { parseDuration, parseMemory } from "./units.ts";
-
-/** The languages that a workload can be written in. */
-export const LANGUAGES = ["python", "node", "rust", "deno", "bash"] as const;
-/** One of {@linkcode LANGUAGES}. */
-export type Language = typeof LANGUAGES[number];
 
 /** What to do with a workload: build it, run what was built before, or both. */
 export type Action = "prepare" | "run" | "prepare-and-run";
@@ -26,7 +23,7 @@ export interface Config {
   /** Name of the workload, for people. */
   readonly workloadName: string;
   /** Language of the workload. */
-  readonly language: Language;
+  readonly language: LanguageName;
   /** What to do. */
   readonly action: Action;
   /** The server that `--remote` sends the workload to. */
@@ -77,6 +74,7 @@ function unit(read: (value: string | number) => number): z.ZodType<number> {
   );
 }
 
+const LANGUAGES = Object.keys(languages) as LanguageName[];
 const noNul = (text: string) => !text.includes("\0");
 const text = z.string().refine(noNul, "must not have a NUL byte in it");
 const path = text.min(1, "must not be empty");
@@ -123,56 +121,6 @@ const KEYS: Record<string, readonly string[]> = {
   vm: ["vcpus", "memory", "kernel"],
   image: ["packages"],
 };
-
-const LANGUAGE_OF_EXTENSION: Record<string, Language> = {
-  ".py": "python",
-  ".js": "node",
-  ".mjs": "node",
-  ".cjs": "node",
-  ".rs": "rust",
-  ".ts": "deno",
-  ".mts": "deno",
-  ".sh": "bash",
-  ".bash": "bash",
-};
-
-/** Files that tell the language of a project directory. */
-const LANGUAGE_OF_FILE: readonly (readonly [string, Language])[] = [
-  ["Cargo.toml", "rust"],
-  ["deno.json", "deno"],
-  ["deno.jsonc", "deno"],
-  ["package.json", "node"],
-  ["pyproject.toml", "python"],
-  ["requirements.txt", "python"],
-  ["main.py", "python"],
-  ["main.rs", "rust"],
-  ["main.ts", "deno"],
-  ["main.js", "node"],
-  ["main.sh", "bash"],
-];
-
-/**
- * The language that a source's name tells, or undefined.
- *
- * @param source path of a file or of a project directory
- */
-export function languageOf(source: string): Language | undefined {
-  const byName = LANGUAGE_OF_EXTENSION[extname(source).toLowerCase()];
-  if (byName !== undefined) return byName;
-  for (const [file, language] of LANGUAGE_OF_FILE) {
-    if (existsSync(resolve(source, file))) return language;
-  }
-  return undefined;
-}
-
-function existsSync(path: string): boolean {
-  try {
-    Deno.statSync(path);
-    return true;
-  } catch {
-    return false;
-  }
-}
 
 /** One thing that is wrong in a config file. */
 interface Problem {
@@ -323,7 +271,7 @@ export async function parseConfig(content: string, file: string): Promise<Config
   );
   const stdin = optionalFile(["run", "stdin"], values.run.stdin);
   const kernel = optionalFile(["vm", "kernel"], values.vm.kernel);
-  const language = values.language ?? languageOf(source);
+  const language = values.language ?? await languageOfSource(source);
   if (language === undefined && problems.length === 0) {
     problems.push({
       path: ["language"],

@@ -2,7 +2,7 @@ import { deepEqual, equal, match, ok, rejects } from "node:assert/strict";
 import { join } from "node:path";
 import fc from "fast-check";
 import { CloudletError } from "../base/errors.ts";
-import { languageOf, loadConfig, parseConfig } from "./config.ts";
+import { loadConfig, parseConfig } from "./config.ts";
 import { parseDuration, parseMemory } from "./units.ts";
 
 async function inDirectory(test: (directory: string) => Promise<void>): Promise<void> {
@@ -197,14 +197,6 @@ Deno.test("any text gives a config or a CloudletError", async () => {
     { numRuns: 300 },
   );
 });
-
-Deno.test("the language is told by the extension or by the project's files", () =>
-  inDirectory((directory) => {
-    equal(languageOf("a/b.RS"), "rust");
-    equal(languageOf("x.unknown"), undefined);
-    equal(languageOf(directory), "python");
-    return Promise.resolve();
-  }));
 
 Deno.test("durations and memory sizes are read with their units", () => {
   equal(parseDuration(2), 2000);

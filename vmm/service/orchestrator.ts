@@ -41,6 +41,14 @@ export interface OrchestratorOptions {
   readonly onEnd?: (run: RunRecord) => void;
 }
 
+/** Codes with which the agent refuses a workload. */
+const REFUSALS: ReadonlySet<Code> = new Set([
+  Code.InvalidArgument,
+  Code.NotFound,
+  Code.AlreadyExists,
+  Code.FailedPrecondition,
+  Code.ResourceExhausted,
+]);
 /** Exit code of what SIGKILL ended: 128 + 9. */
 const KILLED = 137;
 
@@ -181,7 +189,9 @@ export class Orchestrator implements AsyncDisposable {
       }
     } catch (error) {
       // A machine that ends takes the connection with it; the reason is worth a moment's wait.
-      if (!run.signal.aborted) await reasonOf(machine, 1000).then((why) => why && run.fail(why));
+      if (!run.signal.aborted && !isRefusal(error)) {
+        await reasonOf(machine, 1000).then((why) => why && run.fail(why));
+      }
       run.signal.throwIfAborted(); // throws its reason
       throw error;
     }
@@ -310,9 +320,7 @@ async function reasonOf(machine: Machine, patience: number): Promise<CloudletErr
   return reason === undefined ? undefined : guestEnded(reason);
 }
 
-/** Whether an error only says that the caller or the service gave up. */
-export function isCancellation(error: unknown): boolean {
-  return (error instanceof ConnectError && error.code === Code.Canceled) ||
-    (error instanceof CloudletError && error.code === "cancelled") ||
-    (error instanceof DOMException && error.name === "AbortError");
+/** Whether the agent itself said no, so that its machine is alive. */
+function isRefusal(error: unknown): boolean {
+  return error instanceof ConnectError && REFUSALS.has(error.code);
 }
