@@ -88,6 +88,8 @@ const utf8 = new TextEncoder();
 export function splitPath(path: string): string[] {
   if (path.startsWith("/")) throw refuse(path, "the name is absolute");
   if (path.includes("\0")) throw refuse(path, "the name has a NUL byte");
+  // Half a surrogate pair has no UTF-8: two names would become one.
+  if (!path.isWellFormed()) throw refuse(path, "the name is not Unicode");
   const names = path.split("/").filter((name) => name !== "" && name !== ".");
   for (const name of names) {
     if (name === "..") throw refuse(path, 'the name has a ".." in it');
@@ -165,6 +167,7 @@ export class Tree {
         throw refuse(path, `a link target must have 1 to ${MAX_TARGET} bytes`);
       }
       if (node.target.includes("\0")) throw refuse(path, "the link target has a NUL byte");
+      if (!node.target.isWellFormed()) throw refuse(path, "the link target is not Unicode");
     }
     const last = names.pop();
     if (last === undefined) {
@@ -183,7 +186,10 @@ export class Tree {
       }
       if (existing.type === "symlink" && !untrustedLinks?.has(existing)) {
         const target = this.#walk([...names, last], path, { untrustedLinks });
-        if (target !== undefined) return;
+        if (target !== undefined) {
+          for (const [name, child] of node.children) target.children.set(name, child);
+          return;
+        }
       }
     }
     if (node.type !== "directory" && existing?.type === "directory" && existing.children.size > 0) {
@@ -202,14 +208,22 @@ export class Tree {
 
   /** Every node below the root with its path (no leading slash), parents first, names sorted. */
   *entries(): Generator<readonly [path: string, node: TreeNode]> {
-    function* below(directory: DirectoryNode, prefix: string): Generator<[string, TreeNode]> {
-      for (const name of [...directory.children.keys()].sort(compareNames)) {
-        const node = directory.children.get(name)!;
-        yield [prefix + name, node];
-        if (node.type === "directory") yield* below(node, `${prefix}${name}/`);
+    // Not recursive: a hostile archive chooses how deep the tree is.
+    const pending = [{ names: sortedNames(this.root), next: 0, directory: this.root, prefix: "" }];
+    for (let here = pending.at(-1); here !== undefined; here = pending.at(-1)) {
+      const name = here.names[here.next++];
+      if (name === undefined) {
+        pending.pop();
+        continue;
+      }
+      const node = here.directory.children.get(name);
+      if (node === undefined) continue; // removed by whoever is reading
+      const path = here.prefix + name;
+      yield [path, node];
+      if (node.type === "directory") {
+        pending.push({ names: sortedNames(node), next: 0, directory: node, prefix: `${path}/` });
       }
     }
-    yield* below(this.root, "");
   }
 
   #walk(
@@ -259,17 +273,23 @@ function copyMetadata(from: Metadata, to: Metadata): void {
   else to.xattrs = from.xattrs;
 }
 
-/** Orders names by their UTF-8 bytes, as EROFS directories are sorted. */
-export function compareNames(a: string, b: string): number {
-  // UTF-16 order differs from UTF-8 order only where surrogates meet U+E000 to U+FFFF.
-  return compareBytes(utf8.encode(a), utf8.encode(b));
+function sortedNames(directory: DirectoryNode): string[] {
+  return [...directory.children.keys()].sort(compareNames);
 }
 
-function compareBytes(a: Uint8Array, b: Uint8Array): number {
+/** Orders names by their UTF-8 bytes, as EROFS directories are sorted. */
+export function compareNames(a: string, b: string): number {
   const length = Math.min(a.length, b.length);
   for (let i = 0; i < length; i++) {
-    const difference = a[i]! - b[i]!;
-    if (difference !== 0) return difference;
+    const x = a.charCodeAt(i);
+    const y = b.charCodeAt(i);
+    if (x !== y) return codePointRank(x) - codePointRank(y);
   }
   return a.length - b.length;
+}
+
+/** UTF-16 orders like UTF-8 but that surrogates, U+10000 and up, belong behind U+E000 to U+FFFF. */
+function codePointRank(unit: number): number {
+  if (unit < 0xd800) return unit;
+  return unit < 0xe000 ? unit + 0x2000 : unit - 0x800;
 }
