@@ -42,13 +42,11 @@ while [ $binds -gt 0 ]; do
   shift 2; binds=$((binds - 1))
 done
 exec 3<&0
-$bb cat <&3 >/dev/null &
+trap 'exit 143' TERM
+{ $bb cat <&3 >/dev/null; kill -TERM 1; } &
 set +e
-$bb chroot $root "$@" </dev/null &
-job=$!
-wait -n
-kill -0 $job 2>/dev/null && exit 143
-wait $job
+$bb chroot $root "$@" 3<&- </dev/null &
+wait $!
 `;
 
 async function attempt(options: SandboxOptions, userNamespace: boolean): Promise<number> {

@@ -79,7 +79,7 @@ export class Workshop {
     const packages = debian.resolve(imageDeclaration(image.manifest.name).packages)
       .filter(({ sha256 }) => names.has(sha256));
     const files = await debian.fetch(packages);
-    return packages.map(({ sha256 }) => files.get(sha256)!);
+    return packages.map(({ name }) => files.get(name)!);
   }
 
   /** Path of the initramfs that mounts a root image, or gives a shell without one. */

@@ -69,13 +69,15 @@ export function kernelStore(): Store {
 const UNUSED_SOURCE = [
   ...["drivers/gpu", "drivers/media", "drivers/staging", "drivers/net/ethernet", "sound"]
     .map((directory) => `*/${directory}/*.[chS]`),
+  ...["alpha", "arc", "arm", "arm64", "csky", "hexagon", "ia64", "loongarch", "m68k"]
+    .map((architecture) => `linux-source-*/arch/${architecture}/*.[chS]`),
+  ...["microblaze", "mips", "nios2", "openrisc", "parisc", "powerpc", "riscv", "s390", "sh"]
+    .map((architecture) => `linux-source-*/arch/${architecture}/*.[chS]`),
+  ...["sparc", "xtensa"].map((architecture) => `linux-source-*/arch/${architecture}/*.[chS]`),
   "*/Documentation/*/*",
   "*/tools/testing/*",
-  ...["alpha", "arc", "arm", "arm64", "csky", "hexagon", "ia64", "loongarch", "m68k"]
-    .map((architecture) => `linux-source-*/arch/${architecture}/*`),
-  ...["microblaze", "mips", "nios2", "openrisc", "parisc", "powerpc", "riscv", "s390", "sh"]
-    .map((architecture) => `linux-source-*/arch/${architecture}/*`),
-  ...["sparc", "xtensa"].map((architecture) => `linux-source-*/arch/${architecture}/*`),
+  "*.dts",
+  "*.dtsi",
 ];
 
 const SCRIPT = `
