@@ -65,6 +65,7 @@ export class DeviceSlot implements DeviceHost, Disposable {
   #active = false;
   #lazy = false;
   #warned = false;
+  #disposed = false;
 
   /**
    * @param options surroundings
@@ -238,6 +239,8 @@ export class DeviceSlot implements DeviceHost, Disposable {
 
   /** Ends the device. */
   [Symbol.dispose](): void {
+    if (this.#disposed) return;
+    this.#disposed = true;
     this.#active = false;
     this.#queues = [];
     this.device[Symbol.dispose]();
