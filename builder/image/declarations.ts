@@ -5,7 +5,7 @@
  */
 import { CloudletError } from "../../base/errors.ts";
 import { nearest } from "../../base/nearest.ts";
-import { LANGUAGES } from "../../agent/languages.ts";
+import { languages } from "../../agent/languages.ts";
 
 /** What an image is made of. */
 export interface ImageDeclaration {
@@ -36,7 +36,7 @@ const TINY: ImageDeclaration = {
 
 /** Names of all images, sorted. */
 export function imageNames(): string[] {
-  return [...Object.keys(LANGUAGES), TINY.name].sort();
+  return [...Object.keys(languages), TINY.name].sort();
 }
 
 /**
@@ -46,7 +46,7 @@ export function imageNames(): string[] {
  */
 export function imageDeclaration(name: string): ImageDeclaration {
   if (name === TINY.name) return TINY;
-  if (!Object.hasOwn(LANGUAGES, name)) {
+  if (!Object.hasOwn(languages, name)) {
     const guess = nearest(name, imageNames());
     throw new CloudletError(`Cannot build the image "${name}": there is none of that name`, {
       code: "not-found",
@@ -55,7 +55,7 @@ export function imageDeclaration(name: string): ImageDeclaration {
         : `did you mean "${guess}"? There are ${imageNames().join(", ")}`,
     });
   }
-  const language = LANGUAGES[name as keyof typeof LANGUAGES];
+  const language = languages[name as keyof typeof languages];
   return {
     name,
     packages: [...new Set([...ALWAYS, ...DENO_NEEDS, ...language.packages])],

@@ -23,6 +23,7 @@ import { writeErofs } from "../erofs/mod.ts";
 import { readPointer, writePointer } from "../pointers.ts";
 import { directoryNode, type FileNode, fileNode, symlinkNode, type Tree } from "../tree.ts";
 import { type ImageDeclaration, imageDeclaration } from "./declarations.ts";
+import { HOME, initScript } from "./init.ts";
 import { agentState, denoState, fileDigest } from "./inputs.ts";
 
 const FORMAT = 1; // raise it when the same packages would give another tree
@@ -70,9 +71,6 @@ export function imageStore(): Store {
   return new Store(join(cacheDir(), "images"));
 }
 
-/** Where in an image the agent's things are; {@linkcode initScript} of the initramfs starts them. */
-const HOME = "usr/lib/cloudlet";
-
 interface Payload {
   readonly agent: { readonly code: Uint8Array; readonly sha256: string };
   readonly deno: { readonly path: string; readonly size: number; readonly sha256: string };
@@ -93,6 +91,7 @@ function addPayload(tree: Tree, declaration: ImageDeclaration, { agent, deno }: 
   };
   tree.add(`${HOME}/deno`, binary);
   tree.add(`${HOME}/agent.js`, fileNode(agent.code));
+  tree.add(`${HOME}/init`, fileNode(initScript(), { mode: 0o755 }));
   if (declaration.deno) tree.add("usr/bin/deno", binary); // a hard link: one copy in the image
 }
 
@@ -146,6 +145,7 @@ export async function buildImage(name: string, options: ImageOptions): Promise<I
     declaration: { ...declaration },
     packages: packages.map(({ sha256 }) => sha256),
     agent: extra?.agent.sha256 ?? null,
+    init: extra ? initScript() : null,
     deno: extra?.deno.sha256 ?? null,
   });
   const store = imageStore();

@@ -1,0 +1,57 @@
+/**
+ * The command line: which commands there are. What each does is in the file of its name.
+ *
+ * @module
+ */
+import { buildApplication, buildRouteMap, run, text_en } from "@stricli/core";
+import { CloudletError } from "../base/errors.ts";
+import config from "../deno.json" with { type: "json" };
+import { describeError, EXIT } from "./context.ts";
+import { imageRoutes } from "./image.ts";
+import { kernelRoutes } from "./kernel.ts";
+
+const routes = buildRouteMap({
+  routes: { image: imageRoutes, kernel: kernelRoutes },
+  docs: { brief: "Runs any program in a Linux microVM of its own" },
+});
+
+const app = buildApplication(routes, {
+  name: "cloudlet",
+  versionInfo: { currentVersion: config.version },
+  scanner: { caseStyle: "allow-kebab-for-camel", allowArgumentEscapeSequence: true },
+  documentation: { caseStyle: "convert-camel-to-kebab" },
+  determineExitCode: (error) =>
+    error instanceof CloudletError && error.code === "invalid-input" ? EXIT.usage : EXIT.failure,
+  localization: {
+    text: {
+      ...text_en,
+      exceptionWhileRunningCommand: describeError,
+      exceptionWhileLoadingCommandFunction: describeError,
+      commandErrorResult: describeError,
+    },
+  },
+});
+
+/**
+ * Runs one command line.
+ *
+ * @param args what follows the program's name
+ * @returns the exit code
+ */
+export async function main(args: readonly string[]): Promise<number> {
+  const write = (stream: { writeSync(bytes: Uint8Array): number }) => ({
+    write(text: string) {
+      const bytes = new TextEncoder().encode(text);
+      for (let rest = bytes; rest.length > 0;) rest = rest.subarray(stream.writeSync(rest));
+    },
+  });
+  const process: {
+    stdout: { write(text: string): void };
+    stderr: { write(text: string): void };
+    exitCode?: number | string | null;
+  } = { stdout: write(Deno.stdout), stderr: write(Deno.stderr) };
+  await run(app, args, { process });
+  const code = Number(process.exitCode ?? 0);
+  // stricli's own codes for a command line that it could not understand are negative
+  return code < 0 ? EXIT.usage : code;
+}

@@ -1,0 +1,133 @@
+/**
+ * `cloudlet image build|ls|inspect|rm`
+ *
+ * @module
+ */
+import { buildCommand, buildRouteMap } from "@stricli/core";
+import Table from "cli-table3";
+import { CloudletError } from "../base/errors.ts";
+import { imageNames } from "../builder/image/declarations.ts";
+import { findImage, type Image, imageStore, openImage } from "../builder/image/image.ts";
+import { Workshop } from "../builder/workshop.ts";
+import { withProgress } from "./context.ts";
+import { formatBytes } from "./progress.ts";
+
+const SHORT = 12; // hex digits of a key that are shown; enough to tell a thousand images apart
+
+/** The image that `reference` means: a name, a key or the beginning of a key. */
+async function resolveImage(reference: string): Promise<Image> {
+  if (imageNames().includes(reference)) {
+    const image = await findImage(reference);
+    if (image !== undefined) return image;
+  } else if (/^[0-9a-f]{4,}$/.test(reference)) {
+    const keys = (await imageStore().keys()).filter((key) => key.startsWith(reference));
+    if (keys.length === 1) return await openImage(keys[0]!);
+    if (keys.length > 1) {
+      throw new CloudletError(`Cannot tell which image ${reference} is: ${keys.length} begin so`, {
+        code: "invalid-input",
+        remedy: "give more digits of the key",
+      });
+    }
+  }
+  throw new CloudletError(`Cannot find the image "${reference}": it is not in the cache`, {
+    code: "not-found",
+    remedy: "see `cloudlet image ls`, or build it with `cloudlet image build NAME`",
+  });
+}
+
+const reference = (brief: string) => ({ brief, parse: String, placeholder: "image" });
+
+const build = buildCommand({
+  docs: {
+    brief: "Build a root image, or find it in the cache",
+    fullDescription: `Images: ${imageNames().join(", ")}. Prints the path of the image.`,
+  },
+  parameters: {
+    flags: {
+      refresh: {
+        kind: "boolean",
+        brief: "ask the archive whether there are newer packages",
+        default: false,
+      },
+    },
+    positional: {
+      kind: "array",
+      parameter: { brief: "name of an image", parse: String, placeholder: "name" },
+      minimum: 1,
+    },
+  },
+  async func(flags: { refresh: boolean }, ...names: string[]) {
+    await withProgress(async (options) => {
+      const workshop = new Workshop(options);
+      for (const name of names) console.log((await workshop.image(name, flags.refresh)).path);
+    });
+  },
+});
+
+const ls = buildCommand({
+  docs: { brief: "List the images in the cache" },
+  parameters: {
+    flags: { json: { kind: "boolean", brief: "one JSON object a line", default: false } },
+  },
+  async func(flags: { json: boolean }) {
+    const rows: { name: string; key: string; size: number; packages: number; built: string }[] = [];
+    for (const key of await imageStore().keys()) {
+      const { manifest, path } = await openImage(key);
+      const built = (await Deno.stat(path)).mtime?.toISOString() ?? "";
+      const packages = manifest.packages.length;
+      rows.push({ name: manifest.name, key, size: manifest.size, packages, built });
+    }
+    rows.sort((a, b) => (a.name + a.built < b.name + b.built ? -1 : 1));
+    if (flags.json) {
+      for (const row of rows) console.log(JSON.stringify(row));
+      return;
+    }
+    const table = new Table({
+      head: ["NAME", "KEY", "SIZE", "PACKAGES", "BUILT"],
+      chars: {
+        ...{ top: "", "top-mid": "", "top-left": "", "top-right": "" },
+        ...{ bottom: "", "bottom-mid": "", "bottom-left": "", "bottom-right": "" },
+        ...{ left: "", "left-mid": "", mid: "", "mid-mid": "", right: "", "right-mid": "" },
+        middle: "  ",
+      },
+      style: { head: [], border: [], "padding-left": 0, "padding-right": 0 },
+    });
+    for (const { name, key, size, packages, built } of rows) {
+      table.push([name, key.slice(0, SHORT), formatBytes(size), packages, built.slice(0, 16)]);
+    }
+    console.log(table.toString());
+  },
+});
+
+const inspect = buildCommand({
+  docs: { brief: "Show what an image was made from, as JSON" },
+  parameters: {
+    positional: { kind: "tuple", parameters: [reference("name or key of an image")] },
+  },
+  async func(_flags: Record<never, never>, name: string) {
+    const { key, path, manifest } = await resolveImage(name);
+    console.log(JSON.stringify({ key, path, ...manifest }, undefined, 2));
+  },
+});
+
+const rm = buildCommand({
+  docs: { brief: "Remove images from the cache; running microVMs keep theirs" },
+  parameters: {
+    positional: {
+      kind: "array",
+      parameter: reference("name or key of an image"),
+      minimum: 1,
+    },
+  },
+  async func(_flags: Record<never, never>, ...names: string[]) {
+    for (const image of await Promise.all(names.map(resolveImage))) {
+      await imageStore().remove(image.key);
+    }
+  },
+});
+
+/** The commands below `cloudlet image`. */
+export const imageRoutes = buildRouteMap({
+  routes: { build, ls, inspect, rm },
+  docs: { brief: "Build, list and remove root images" },
+});

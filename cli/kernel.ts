@@ -1,0 +1,41 @@
+/**
+ * `cloudlet kernel build`
+ *
+ * @module
+ */
+import { buildCommand, buildRouteMap } from "@stricli/core";
+import type { KernelVariant } from "../builder/kernel/config.ts";
+import { Workshop } from "../builder/workshop.ts";
+import { withProgress } from "./context.ts";
+
+const build = buildCommand({
+  docs: {
+    brief: "Build the guest kernel, or find it in the cache",
+    fullDescription: "Compiles the guest kernel from Debian's source package with Debian's " +
+      "compiler, both unpacked into the cache: the host needs neither. Takes some minutes once. " +
+      "Prints the path of the kernel.",
+  },
+  parameters: {
+    flags: {
+      smp: { kind: "boolean", brief: "for guests with several vCPUs", default: false },
+      refresh: {
+        kind: "boolean",
+        brief: "ask the archive whether there is a newer source",
+        default: false,
+      },
+    },
+  },
+  async func(flags: { smp: boolean; refresh: boolean }) {
+    const variant: KernelVariant = flags.smp ? "smp" : "up";
+    await withProgress(async (options) => {
+      const kernel = await new Workshop(options).kernel(variant, flags.refresh);
+      console.log(kernel.vmlinux);
+    });
+  },
+});
+
+/** The commands below `cloudlet kernel`. */
+export const kernelRoutes = buildRouteMap({
+  routes: { build },
+  docs: { brief: "Build the kernel that microVMs boot" },
+});
