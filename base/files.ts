@@ -8,7 +8,7 @@
  *
  * @module
  */
-import { dirname, join } from "node:path";
+import { dirname, join, resolve } from "node:path";
 import { CloudletError } from "./errors.ts";
 
 const PREFIX = ".tmp-";
@@ -20,10 +20,22 @@ const EXIT_CODE = { SIGINT: 130, SIGTERM: 143, SIGHUP: 129 } as const;
 const handlers = new Map<Deno.Signal, () => void>();
 
 function removeQuietly(path: string): void {
-  try {
-    Deno.removeSync(path, { recursive: true });
-  } catch {
-    // gone already, or not ours to remove any more
+  for (const attempt of [() => {}, () => makeRemovable(path)]) {
+    try {
+      attempt();
+      return Deno.removeSync(path, { recursive: true });
+    } catch {
+      // gone already, or a directory in it is read-only, or not ours to remove any more
+    }
+  }
+}
+
+/** A root image's directories may be read-only, and only root can empty such a one. */
+function makeRemovable(path: string): void {
+  if (!Deno.lstatSync(path).isDirectory) return;
+  Deno.chmodSync(path, 0o700);
+  for (const { name, isDirectory } of Deno.readDirSync(path)) {
+    if (isDirectory) makeRemovable(join(path, name));
   }
 }
 
@@ -62,7 +74,7 @@ export interface Temporary extends Disposable {
 export function temporaryIn(directory: string): Temporary {
   Deno.mkdirSync(directory, { recursive: true });
   // The process id lets sweepTemporary() tell what is still being written from what was left.
-  const path = join(directory, `${PREFIX}${Deno.pid}-${crypto.randomUUID()}`);
+  const path = resolve(directory, `${PREFIX}${Deno.pid}-${crypto.randomUUID()}`);
   own(path);
   return {
     path,

@@ -11,6 +11,7 @@
  */
 import { createHash } from "node:crypto";
 import { join } from "node:path";
+import { CloudletError } from "./errors.ts";
 import { diskError, sweepTemporary, temporaryIn, withLock } from "./files.ts";
 
 /** Something that a key can be made of; object members are sorted, so their order is no matter. */
@@ -36,6 +37,9 @@ export function cacheKey(parts: KeyPart): string {
   return createHash("sha256").update(canonical(parts)).digest("hex").slice(0, 32);
 }
 
+// As cacheKey() makes them, and other plain names; never a path, and never the name of a lock.
+const KEY = /^[0-9A-Za-z_][0-9A-Za-z_.+~-]*$/;
+
 /** Entries of one kind; safe with several processes at once. */
 export class Store {
   /** @param root the directory of this kind of entry */
@@ -43,7 +47,7 @@ export class Store {
 
   /** Path of the entry, or undefined when it was not made yet. */
   async get(key: string): Promise<string | undefined> {
-    const path = join(this.root, key);
+    const path = this.#path(key);
     try {
       return (await Deno.stat(path)).isDirectory ? path : undefined;
     } catch (error) {
@@ -67,7 +71,7 @@ export class Store {
   ): Promise<string> {
     const existing = await this.get(key);
     if (existing !== undefined) return existing;
-    const goal = join(this.root, key);
+    const goal = this.#path(key);
     await withLock(join(this.root, `.${key}.lock`), async () => {
       if (await this.get(key) !== undefined) return;
       sweepTemporary(this.root);
@@ -98,11 +102,21 @@ export class Store {
 
   /** Removes an entry; readers that have its files open keep them. Does nothing when missing. */
   async remove(key: string): Promise<void> {
+    const path = this.#path(key);
     using temporary = temporaryIn(this.root); // renamed first: never half there
     try {
-      await Deno.rename(join(this.root, key), temporary.path);
+      await Deno.rename(path, temporary.path);
     } catch (error) {
       if (!(error instanceof Deno.errors.NotFound)) throw error;
     }
+  }
+
+  #path(key: string): string {
+    if (!KEY.test(key)) {
+      throw new CloudletError(`Cannot look up ${JSON.stringify(key)} in the cache: it is no key`, {
+        code: "invalid-input",
+      });
+    }
+    return join(this.root, key);
   }
 }

@@ -1,0 +1,215 @@
+import assert from "node:assert/strict";
+import { join } from "node:path";
+import { CloudletError } from "./errors.ts";
+import { diskError, sweepTemporary, temporaryIn, withLock, writeFileAtomic } from "./files.ts";
+
+const MODULE = new URL("./files.ts", import.meta.url).href;
+
+async function withDirectory(work: (directory: string) => Promise<void>): Promise<void> {
+  const directory = await Deno.makeTempDir();
+  try {
+    await work(directory);
+  } finally {
+    await Deno.remove(directory, { recursive: true });
+  }
+}
+
+function names(directory: string): string[] {
+  return [...Deno.readDirSync(directory)].map(({ name }) => name).sort();
+}
+
+/** Starts a process that runs `code` and waits until it has printed something. */
+async function started(code: string): Promise<Deno.ChildProcess> {
+  const child = new Deno.Command(Deno.execPath(), {
+    args: ["eval", "--quiet", code],
+    stdin: "null",
+    stdout: "piped",
+  }).spawn();
+  const reader = child.stdout.getReader();
+  assert.equal((await reader.read()).done, false, "the process ended early");
+  reader.releaseLock();
+  return child;
+}
+
+async function ended(child: Deno.ChildProcess, signal: Deno.Signal): Promise<Deno.CommandStatus> {
+  child.kill(signal);
+  const status = await child.status;
+  await child.stdout.cancel();
+  return status;
+}
+
+/** Makes a temporary directory with something in it, then waits. */
+function holdTemporary(directory: string): string {
+  return `import { temporaryIn } from ${JSON.stringify(MODULE)};
+    const temporary = temporaryIn(${JSON.stringify(directory)});
+    Deno.mkdirSync(temporary.path);
+    Deno.writeTextFileSync(temporary.path + "/half", "written");
+    console.log("ready");
+    setInterval(() => {}, 1000);`;
+}
+
+Deno.test("a temporary is removed when it is disposed, whatever it became", async () => {
+  await withDirectory((directory) => {
+    const below = join(directory, "made", "on", "the", "way");
+    {
+      using nothing = temporaryIn(below);
+      using file = temporaryIn(below);
+      using full = temporaryIn(below);
+      Deno.writeTextFileSync(file.path, "x");
+      Deno.mkdirSync(join(full.path, "a"), { recursive: true });
+      Deno.writeTextFileSync(join(full.path, "a", "x"), "x");
+      Deno.chmodSync(join(full.path, "a"), 0o555); // only root could empty it as it is
+      assert.equal(new Set([nothing.path, file.path, full.path]).size, 3);
+      assert.equal(names(below).length, 2);
+    }
+    assert.deepEqual(names(below), []);
+    return Promise.resolve();
+  });
+});
+
+Deno.test("a temporary that was moved away stays where it is", async () => {
+  await withDirectory(async (directory) => {
+    {
+      using temporary = temporaryIn(directory);
+      await Deno.writeTextFile(temporary.path, "done");
+      await Deno.rename(temporary.path, join(directory, "goal"));
+    }
+    assert.deepEqual(names(directory), ["goal"]);
+  });
+});
+
+for (const [signal, code] of [["SIGINT", 130], ["SIGTERM", 143], ["SIGHUP", 129]] as const) {
+  Deno.test(`${signal} removes what is unfinished and ends the process with ${code}`, async () => {
+    await withDirectory(async (directory) => {
+      const child = await started(holdTemporary(directory));
+      assert.equal(names(directory).length, 1);
+      assert.equal((await ended(child, signal)).code, code);
+      assert.deepEqual(names(directory), []);
+    });
+  });
+}
+
+Deno.test("a signal is left to others once nothing is unfinished", async () => {
+  await withDirectory(async (directory) => {
+    const child = await started(`import { temporaryIn } from ${JSON.stringify(MODULE)};
+      { using _ = temporaryIn(${JSON.stringify(directory)}); }
+      Deno.addSignalListener("SIGTERM", () => Deno.exit(7));
+      console.log("ready");
+      setInterval(() => {}, 1000);`);
+    assert.equal((await ended(child, "SIGTERM")).code, 7);
+  });
+});
+
+Deno.test("what a killed process left is swept, what a living one makes is not", async () => {
+  await withDirectory(async (directory) => {
+    const [dead, living] = await Promise.all([
+      started(holdTemporary(directory)),
+      started(holdTemporary(directory)),
+    ]);
+    await ended(dead, "SIGKILL");
+    await Deno.writeTextFile(join(directory, "entry"), "x");
+    await Deno.writeTextFile(join(directory, ".tmp-notes"), "no process made this");
+    assert.equal(names(directory).length, 4);
+    sweepTemporary(directory);
+    const left = names(directory);
+    assert.equal(left.length, 3);
+    assert.ok(left.some((name) => name.startsWith(`.tmp-${living.pid}-`)));
+    await ended(living, "SIGINT");
+    assert.deepEqual(names(directory), [".tmp-notes", "entry"]);
+  });
+  sweepTemporary("/nonexistent"); // nothing to do, nothing to say
+});
+
+Deno.test("an atomic write replaces a file whole, from text, bytes or a stream", async () => {
+  await withDirectory(async (directory) => {
+    const path = join(directory, "new", "file");
+    for (const content of ["text", new TextEncoder().encode("text"), new Blob(["text"]).stream()]) {
+      await writeFileAtomic(path, "before");
+      await writeFileAtomic(path, content);
+      assert.equal(await Deno.readTextFile(path), "text");
+    }
+    assert.deepEqual(names(join(directory, "new")), ["file"]);
+  });
+});
+
+Deno.test("an atomic write that fails leaves the old content and nothing else", async () => {
+  await withDirectory(async (directory) => {
+    const path = join(directory, "file");
+    await writeFileAtomic(path, "before");
+    const broken = new ReadableStream<Uint8Array>({
+      start(controller) {
+        controller.enqueue(new Uint8Array(10));
+      },
+      pull(controller) {
+        controller.error(new Error("the source broke"));
+      },
+    });
+    await assert.rejects(writeFileAtomic(path, broken), /the source broke/);
+    assert.equal(await Deno.readTextFile(path), "before");
+    assert.deepEqual(names(directory), ["file"]);
+  });
+});
+
+Deno.test("a full disk is an error of the host that says what to do", async () => {
+  using full = await Deno.open("/dev/full", { write: true });
+  await assert.rejects(async () => {
+    try {
+      await full.write(new Uint8Array(1));
+    } catch (cause) {
+      throw diskError("Cannot write the image", cause);
+    }
+  }, (error) => {
+    assert.ok(error instanceof CloudletError);
+    assert.equal(error.code, "host");
+    assert.match(error.message, /^Cannot write the image: No space left/);
+    assert.match(error.remedy!, /free some disk space/);
+    return true;
+  });
+});
+
+Deno.test("errors that no disk causes pass unchanged", () => {
+  for (const error of [new Error("other"), "text", new CloudletError("x", { code: "guest" })]) {
+    assert.equal(diskError("Cannot write", error), error);
+  }
+});
+
+Deno.test("of two holders of a lock one waits, and is told so once", async () => {
+  await withDirectory(async (directory) => {
+    const path = join(directory, "sub", "lock");
+    const order: string[] = [];
+    const gate = Promise.withResolvers<void>();
+    const first = withLock(path, async () => {
+      order.push("first in");
+      await gate.promise;
+      order.push("first out");
+    });
+    const waits = Promise.withResolvers<void>();
+    while (order.length === 0) await new Promise((resolve) => setTimeout(resolve));
+    const second = withLock(path, () => {
+      order.push("second in");
+      return Promise.resolve("result");
+    }, waits.resolve);
+    await waits.promise;
+    gate.resolve();
+    await first;
+    assert.equal(await second, "result");
+    assert.deepEqual(order, ["first in", "first out", "second in"]);
+  });
+});
+
+Deno.test("a lock ends with the work's error, and with its process", async () => {
+  await withDirectory(async (directory) => {
+    const path = join(directory, "lock");
+    await assert.rejects(withLock(path, () => Promise.reject(new Error("failed"))), /failed/);
+    const holder = await started(`import { withLock } from ${JSON.stringify(MODULE)};
+      await withLock(${JSON.stringify(path)}, () => {
+        console.log("held");
+        return new Promise((resolve) => setTimeout(resolve, 1e6));
+      });`);
+    const waits = Promise.withResolvers<void>();
+    const next = withLock(path, () => Promise.resolve("mine"), waits.resolve);
+    await waits.promise;
+    await ended(holder, "SIGKILL");
+    assert.equal(await next, "mine");
+  });
+});
