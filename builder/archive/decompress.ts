@@ -3,11 +3,12 @@
  *
  * @module
  */
-import { Readable } from "node:stream";
+import { Readable, type Transform } from "node:stream";
 import { createGunzip, createZstdDecompress } from "node:zlib";
 // CommonJS: only the default import has the class at run time.
 import xz from "xz-decompress";
 import { CloudletError, messageOf } from "../../base/errors.ts";
+import { ZstdFrames } from "./zstd_frames.ts";
 
 /** How bytes are packed. */
 export type Compression = "none" | "gzip" | "xz" | "zstd" | "bzip2";
@@ -71,6 +72,45 @@ function resume(
   });
 }
 
+type WebStream = Parameters<typeof Readable.fromWeb>[0];
+
+async function* through(input: Readable, decoder: Transform): AsyncGenerator<Uint8Array> {
+  input.on("error", (error) => decoder.destroy(error));
+  try {
+    yield* input.pipe(decoder);
+  } finally {
+    input.destroy();
+    decoder.destroy();
+  }
+}
+
+/** A decoder for each frame, since it stops after one. */
+async function* zstd(stream: ReadableStream<Uint8Array>): AsyncGenerator<Uint8Array> {
+  const reader = stream.getReader();
+  let rest: Uint8Array | undefined = new Uint8Array(0);
+  const fill = async () => {
+    while (rest?.length === 0) rest = (await reader.read()).value;
+  };
+  async function* frame(): AsyncGenerator<Uint8Array> {
+    const frame = new ZstdFrames();
+    do {
+      await fill();
+      if (rest === undefined) throw new Error("unexpected end of file");
+      const length = frame.push(rest);
+      const piece = rest.subarray(0, length);
+      rest = rest.subarray(length);
+      yield piece;
+    } while (!frame.complete);
+  }
+  try {
+    for (await fill(); rest !== undefined; await fill()) {
+      yield* through(Readable.from(frame()), createZstdDecompress());
+    }
+  } finally {
+    await reader.cancel().catch(() => {});
+  }
+}
+
 async function* chunks(
   stream: ReadableStream<Uint8Array<ArrayBuffer>>,
   format: Compression,
@@ -82,18 +122,11 @@ async function* chunks(
       yield* new xz.XzReadableStream(stream);
       return;
     case "gzip":
-    case "zstd": {
-      const decoder = format === "gzip" ? createGunzip() : createZstdDecompress();
-      const input = Readable.fromWeb(stream as Parameters<typeof Readable.fromWeb>[0]);
-      input.on("error", (error) => decoder.destroy(error));
-      try {
-        yield* input.pipe(decoder);
-      } finally {
-        input.destroy();
-        decoder.destroy();
-      }
+      yield* through(Readable.fromWeb(stream as WebStream), createGunzip());
       return;
-    }
+    case "zstd":
+      yield* zstd(stream);
+      return;
     default:
       yield* stream;
   }

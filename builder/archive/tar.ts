@@ -258,7 +258,8 @@ export function* readTar(source: ByteSource): Generator<TarMember> {
     longLink = undefined;
     yield member;
   }
-  if (!ended && offset !== source.size) throw reader.damaged(offset, "is truncated");
+  // Two zero blocks end an archive; without any, it may have been cut between two members.
+  if (!ended) throw reader.damaged(offset, "is missing: the archive is truncated");
   if (local.size > 0 || longName !== undefined || longLink !== undefined) {
     throw reader.damaged(offset, "is missing after an extension header");
   }

@@ -11,7 +11,7 @@
 import { createHash } from "node:crypto";
 import { join } from "node:path";
 import { CloudletError } from "../../base/errors.ts";
-import { writeFileAtomic } from "../../base/files.ts";
+import { temporaryIn, writeFileAtomic } from "../../base/files.ts";
 import type { Progress } from "../../base/progress.ts";
 import type { DecompressPool } from "../archive/decompress_pool.ts";
 import { fetchBytes, fetchFile, type FetchOptions } from "./fetch.ts";
@@ -198,16 +198,24 @@ async function openIndex(
       const advance = (bytes: number) => task.advance(bytes);
       if (!(await fetchFile(url, fetched, expected, context.fetch, advance))) continue;
       const plain = release.files.get(`${directory}/Packages`);
-      await pool().decompress(
+      using temporary = temporaryIn(join(context.cache, "index"));
+      const size = await pool().decompress(
         {
           source: fetched,
           size: expected.size,
           name: url,
           ...(plain === undefined ? {} : { limit: plain.size }),
         },
-        goal,
+        temporary.path,
         context.fetch.signal,
       );
+      if (plain !== undefined && plain.size !== size) {
+        throw new CloudletError(
+          `Cannot trust ${url}: it unpacks to ${size} bytes, expected are ${plain.size}`,
+          { code: "untrusted", remedy: "use another mirror" },
+        );
+      }
+      await Deno.rename(temporary.path, goal);
       await Deno.remove(fetched).catch(() => {}); // another process may have done so
       task.done();
       return goal;
