@@ -1,0 +1,101 @@
+/**
+ * Walks the guest's page tables as its processor would: Intel SDM volume 3, 4.5 (4-level and
+ * 5-level paging). KVM_TRANSLATE does not do, since it ignores the write permission: a kernel that
+ * stores to a copy-on-write page has to get its page fault.
+ *
+ * @module
+ */
+import type { GuestMemory } from "../memory.ts";
+
+/** What the walk has to know of the processor. */
+export interface PagingState {
+  /** Control register. */
+  readonly cr0: bigint;
+  /** Control register: the root of the tables. */
+  readonly cr3: bigint;
+  /** Control register. */
+  readonly cr4: bigint;
+}
+
+/** How memory is accessed. */
+export interface Access {
+  /** Whether it is a store. */
+  readonly write: boolean;
+  /** Whether it comes from user mode. */
+  readonly user: boolean;
+}
+
+/** The processor would raise #PF. */
+export class PageFault extends Error {
+  override readonly name = "PageFault";
+  /** For CR2. */
+  readonly address: bigint;
+  /** Error code: present, write, user. */
+  readonly errorCode: number;
+
+  /**
+   * @param address linear address
+   * @param errorCode what the handler finds on its stack
+   */
+  constructor(address: bigint, errorCode: number) {
+    super(`page fault at 0x${address.toString(16)}, error code ${errorCode}`);
+    this.address = address;
+    this.errorCode = errorCode;
+  }
+}
+
+const CR0_WP = 1n << 16n;
+const CR4_LA57 = 1n << 12n;
+const PRESENT = 1n << 0n;
+const WRITABLE = 1n << 1n;
+const USER = 1n << 2n;
+const ACCESSED = 1n << 5n;
+const DIRTY = 1n << 6n;
+const LARGE = 1n << 7n;
+const FRAME = 0x000f_ffff_ffff_f000n;
+const PF_PRESENT = 1;
+const PF_WRITE = 2;
+const PF_USER = 4;
+
+/**
+ * Translates a linear address and sets the accessed and dirty bits.
+ *
+ * @returns guest-physical address
+ * @throws {PageFault} when the access is not allowed
+ * @throws {GuestAddressError} when a table is where no memory is
+ */
+export function translate(
+  memory: GuestMemory,
+  state: PagingState,
+  linear: bigint,
+  access: Access,
+): number {
+  const fault = (present: number) =>
+    new PageFault(
+      linear,
+      present | (access.write ? PF_WRITE : 0) | (access.user ? PF_USER : 0),
+    );
+  const needsWritable = access.write && (access.user || (state.cr0 & CR0_WP) !== 0n);
+  let table = state.cr3 & FRAME;
+  for (let level = (state.cr4 & CR4_LA57) !== 0n ? 5 : 4; level >= 1; level--) {
+    const shift = BigInt(12 + 9 * (level - 1));
+    const address = Number(table + ((linear >> shift) & 0x1ffn) * 8n);
+    const entry = memory.getBigUint64(address);
+    if ((entry & PRESENT) === 0n) throw fault(0);
+    if (needsWritable && (entry & WRITABLE) === 0n) throw fault(PF_PRESENT);
+    if (access.user && (entry & USER) === 0n) throw fault(PF_PRESENT);
+    const leaf = level === 1 || (entry & LARGE) !== 0n && level <= 3;
+    const marks = ACCESSED | (leaf && access.write ? DIRTY : 0n);
+    if ((entry & marks) !== marks) {
+      // Another processor may change the entry at the same time, so set the bits atomically.
+      const words = memory.bytes(address, 8);
+      Atomics.or(new BigUint64Array(words.buffer, words.byteOffset, 1), 0, marks);
+    }
+    if (leaf) {
+      const offsetMask = (1n << shift) - 1n;
+      return Number((entry & FRAME & ~offsetMask) | (linear & offsetMask));
+    }
+    table = entry & FRAME;
+  }
+  throw fault(0); // not reached: level 1 is always a leaf
+}

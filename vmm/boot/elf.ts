@@ -1,0 +1,113 @@
+/**
+ * ELF kernels (vmlinux): System V ABI chapters 4 and 5, 64-bit little-endian x86-64 only.
+ *
+ * The file is data that anybody may have made: every offset and size is checked against the file
+ * and against guest memory before it is used.
+ *
+ * @module
+ */
+import { struct, u16, u32, u64, u8 } from "../../ffi/struct.ts";
+import { array } from "../../ffi/struct.ts";
+import { invalidKernel, type KernelFile, type LoadPlan } from "./kernel_file.ts";
+
+const Elf64_Ehdr = struct("Elf64_Ehdr", {
+  e_ident: array(u8, 16),
+  e_type: u16,
+  e_machine: u16,
+  e_version: u32,
+  e_entry: u64,
+  e_phoff: u64,
+  e_shoff: u64,
+  e_flags: u32,
+  e_ehsize: u16,
+  e_phentsize: u16,
+  e_phnum: u16,
+  e_shentsize: u16,
+  e_shnum: u16,
+  e_shstrndx: u16,
+});
+
+const Elf64_Phdr = struct("Elf64_Phdr", {
+  p_type: u32,
+  p_flags: u32,
+  p_offset: u64,
+  p_vaddr: u64,
+  p_paddr: u64,
+  p_filesz: u64,
+  p_memsz: u64,
+  p_align: u64,
+});
+
+const EI_CLASS = 4;
+const EI_DATA = 5;
+const ELFCLASS64 = 2;
+const ELFDATA2LSB = 1;
+const ET_EXEC = 2;
+const EM_X86_64 = 62;
+const PT_LOAD = 1;
+const MAX_PROGRAM_HEADERS = 64; // a kernel has about five
+
+const MACHINES: Readonly<Record<number, string>> = {
+  3: "i386",
+  8: "MIPS",
+  21: "PowerPC 64",
+  22: "S/390",
+  40: "ARM",
+  183: "AArch64",
+  243: "RISC-V",
+  258: "LoongArch",
+};
+
+/** Whether the file begins as ELF files do. */
+export function isElf(start: Uint8Array): boolean {
+  return start.length >= 4 && start[0] === 0x7f && start[1] === 0x45 && start[2] === 0x4c &&
+    start[3] === 0x46;
+}
+
+/**
+ * Reads an ELF kernel's headers and says what to put where.
+ *
+ * @throws {CloudletError} `invalid-input` when it is not a kernel that a microVM can run
+ */
+export function planElf(file: KernelFile): LoadPlan {
+  const header = Elf64_Ehdr.decode(file.read(0, Elf64_Ehdr.size));
+  if (header.e_ident[EI_CLASS] !== ELFCLASS64 || header.e_ident[EI_DATA] !== ELFDATA2LSB) {
+    throw invalidKernel(file, "it is not a 64-bit little-endian ELF file");
+  }
+  if (header.e_machine !== EM_X86_64) {
+    const name = MACHINES[header.e_machine] ?? `ELF machine ${header.e_machine}`;
+    throw invalidKernel(file, `it is for ${name}, not for x86-64`);
+  }
+  if (header.e_type !== ET_EXEC) {
+    throw invalidKernel(file, "it is an ELF file but not an executable with fixed addresses");
+  }
+  if (header.e_phentsize !== Elf64_Phdr.size || header.e_phnum === 0) {
+    throw invalidKernel(file, "it has no program headers");
+  }
+  if (header.e_phnum > MAX_PROGRAM_HEADERS) {
+    throw invalidKernel(file, `it has ${header.e_phnum} program headers`);
+  }
+  const table = file.read(Number(header.e_phoff), header.e_phnum * Elf64_Phdr.size);
+  const segments = [];
+  for (let i = 0; i < header.e_phnum; i++) {
+    const segment = Elf64_Phdr.decode(table.subarray(i * Elf64_Phdr.size));
+    if (segment.p_type !== PT_LOAD || segment.p_memsz === 0n) continue;
+    if (segment.p_filesz > segment.p_memsz) {
+      throw invalidKernel(file, `segment ${i} is larger in the file than in memory`);
+    }
+    if (segment.p_offset + segment.p_filesz > BigInt(file.size)) {
+      throw invalidKernel(file, `it is truncated: segment ${i} goes on behind the file's end`);
+    }
+    segments.push({
+      address: Number(segment.p_paddr),
+      offset: Number(segment.p_offset),
+      fileSize: Number(segment.p_filesz),
+      memorySize: Number(segment.p_memsz),
+    });
+  }
+  if (segments.length === 0) throw invalidKernel(file, "it has nothing to load");
+  const entry = Number(header.e_entry);
+  const inside = segments.some((s) => entry >= s.address && entry < s.address + s.fileSize);
+  if (!inside) throw invalidKernel(file, "its entry point is outside its segments");
+  return { format: "elf", segments, entry };
+}

@@ -1,0 +1,68 @@
+/**
+ * The I/O ports that a kernel touches on a machine that is little more than processors and memory.
+ *
+ * @module
+ */
+import type { Serial } from "./serial.ts";
+import { Rtc } from "./rtc.ts";
+
+const SERIAL_BASE = 0x3f8;
+const SERIAL_END = SERIAL_BASE + 8;
+const RTC_INDEX = 0x70;
+const RTC_DATA = 0x71;
+const I8042_DATA = 0x60;
+const I8042_COMMAND = 0x64;
+const I8042_PULSE_RESET = 0xfe; // drivers/platform: mach_reboot_fixups, "reboot=k"
+
+/** What a port write asks of the machine. */
+export type PortEvent = "reset";
+
+/** Answers port I/O in one vCPU thread. */
+export class Ports {
+  readonly #serial: Serial;
+  readonly #rtc: Rtc;
+
+  /** @param serial the first serial port, as seen from this thread */
+  constructor(serial: Serial, rtc: Rtc = new Rtc()) {
+    this.#serial = serial;
+    this.#rtc = rtc;
+  }
+
+  /** The guest reads `size` bytes. What is not there reads as all ones. */
+  read(port: number, size: number): number {
+    let value = 0;
+    for (let i = 0; i < size; i++) value |= this.#readByte(port + i) << (8 * i);
+    return value >>> 0;
+  }
+
+  /** The guest writes `size` bytes. */
+  write(port: number, size: number, value: number): PortEvent | undefined {
+    let event: PortEvent | undefined;
+    for (let i = 0; i < size; i++) event = this.#writeByte(port + i, value >>> (8 * i)) ?? event;
+    return event;
+  }
+
+  #readByte(port: number): number {
+    if (port >= SERIAL_BASE && port < SERIAL_END) return this.#serial.read(port - SERIAL_BASE);
+    switch (port) {
+      case RTC_DATA:
+        return this.#rtc.read();
+      case I8042_COMMAND:
+      case I8042_DATA:
+        return 0; // both buffers are empty
+      default:
+        return 0xff;
+    }
+  }
+
+  #writeByte(port: number, value: number): PortEvent | undefined {
+    if (port >= SERIAL_BASE && port < SERIAL_END) {
+      this.#serial.write(port - SERIAL_BASE, value & 0xff);
+    } else if (port === RTC_INDEX) {
+      this.#rtc.select(value & 0x7f); // bit 7 masks NMIs
+    } else if (port === I8042_COMMAND && (value & 0xff) === I8042_PULSE_RESET) {
+      return "reset";
+    }
+    return undefined;
+  }
+}

@@ -1,0 +1,129 @@
+/**
+ * How the main thread steers a vCPU thread that is deep in KVM_RUN: a few shared words, and a kick.
+ *
+ * @module
+ */
+
+const enum Word {
+  Command,
+  State,
+  Tid,
+  IoExits,
+  MmioExits,
+  Assists,
+  Kicks,
+  End,
+}
+
+/** What the thread shall do. */
+export const Command = { Pause: 0, Run: 1, Stop: 2 } as const;
+/** A value of {@linkcode Command}. */
+export type Command = (typeof Command)[keyof typeof Command];
+
+/** What the thread does. */
+export const State = { Starting: 0, Paused: 1, Running: 2, Ended: 3 } as const;
+/** A value of {@linkcode State}. */
+export type State = (typeof State)[keyof typeof State];
+
+/** How often a vCPU left the kernel, by reason. */
+export interface ExitCounts {
+  /** Port I/O. */
+  readonly io: number;
+  /** Memory-mapped I/O. */
+  readonly mmio: number;
+  /** Instructions done by the VMM. */
+  readonly assists: number;
+  /** Kicks. */
+  readonly kicks: number;
+}
+
+/** The shared words, from either side. */
+export class VcpuControl {
+  /** What is shared. */
+  readonly shared: SharedArrayBuffer;
+  readonly #words: Int32Array<SharedArrayBuffer>;
+
+  /** @param shared of another thread's control; a new one when left out */
+  constructor(shared: SharedArrayBuffer = new SharedArrayBuffer(Word.End * 4)) {
+    this.shared = shared;
+    this.#words = new Int32Array(shared);
+  }
+
+  /** What the thread shall do. */
+  get command(): Command {
+    return Atomics.load(this.#words, Word.Command) as Command;
+  }
+
+  /** Main thread: gives a command. Stop is final. */
+  set command(command: Command) {
+    if (this.command === Command.Stop) return;
+    Atomics.store(this.#words, Word.Command, command);
+    Atomics.notify(this.#words, Word.Command);
+  }
+
+  /** vCPU thread: sleeps until the command is another one. */
+  waitForOtherCommand(than: Command): void {
+    Atomics.wait(this.#words, Word.Command, than);
+  }
+
+  /** What the thread does. */
+  get state(): State {
+    return Atomics.load(this.#words, Word.State) as State;
+  }
+
+  /** vCPU thread: tells what it does. */
+  set state(state: State) {
+    Atomics.store(this.#words, Word.State, state);
+    Atomics.notify(this.#words, Word.State);
+  }
+
+  /** Main thread: settles when the thread is in one of the states. */
+  async reached(...states: readonly State[]): Promise<State> {
+    for (;;) {
+      const state = this.state;
+      if (states.includes(state)) return state;
+      const wait = Atomics.waitAsync(this.#words, Word.State, state);
+      if (wait.async) await wait.value;
+    }
+  }
+
+  /** Thread id for signals; 0 before the thread has started. */
+  get tid(): number {
+    return Atomics.load(this.#words, Word.Tid);
+  }
+
+  /** vCPU thread: tells its id. */
+  set tid(tid: number) {
+    Atomics.store(this.#words, Word.Tid, tid);
+  }
+
+  /** Counts an exit; only the vCPU thread writes, so no atomic operation is needed. */
+  countIo(): void {
+    this.#words[Word.IoExits]!++;
+  }
+
+  /** Counts an exit. */
+  countMmio(): void {
+    this.#words[Word.MmioExits]!++;
+  }
+
+  /** Counts an instruction. */
+  countAssist(): void {
+    this.#words[Word.Assists]!++;
+  }
+
+  /** Counts a kick. */
+  countKick(): void {
+    this.#words[Word.Kicks]!++;
+  }
+
+  /** How often the vCPU left the kernel. */
+  get counts(): ExitCounts {
+    return {
+      io: this.#words[Word.IoExits]!,
+      mmio: this.#words[Word.MmioExits]!,
+      assists: this.#words[Word.Assists]!,
+      kicks: this.#words[Word.Kicks]!,
+    };
+  }
+}

@@ -1,0 +1,242 @@
+/**
+ * The loop of a vCPU thread: KVM_RUN, answer the exit in place, again.
+ *
+ * @module
+ */
+import { EAGAIN, EINTR } from "../ffi/errno.ts";
+import { errno, libc } from "../ffi/libc.ts";
+import { bufferAt } from "../ffi/mapping.ts";
+import {
+  KVM_EXIT_FAIL_ENTRY,
+  KVM_EXIT_INTERNAL_ERROR,
+  KVM_EXIT_INTR,
+  KVM_EXIT_IO,
+  KVM_EXIT_IO_OUT,
+  KVM_EXIT_MMIO,
+  KVM_EXIT_SHUTDOWN,
+  KVM_INTERNAL_ERROR_EMULATION,
+  kvm_irq_level,
+  KVM_IRQ_LINE,
+  KVM_RUN,
+  kvm_run,
+} from "../ffi/uapi/kvm.ts";
+import { errnoName } from "../ffi/errno.ts";
+import { ioctlBytes } from "../ffi/libc.ts";
+import { assistInstruction } from "./assist/assist.ts";
+import { MmioBus } from "./bus.ts";
+import { ByteRing } from "./byte_ring.ts";
+import { VcpuState } from "./kvm.ts";
+import { SERIAL_IRQ } from "./layout.ts";
+import { Ports } from "./legacy/ports.ts";
+import { Serial } from "./legacy/serial.ts";
+import { GuestMemory } from "./memory.ts";
+import type { VcpuDescription, VcpuExit } from "./messages.ts";
+import { MMIO_FACTORIES } from "./mmio_factories.ts";
+import { Command, State, VcpuControl } from "./vcpu_control.ts";
+
+const LE = true;
+const IMMEDIATE_EXIT = kvm_run.offsets.immediate_exit;
+const EXIT_REASON = kvm_run.offsets.exit_reason;
+const IO_DIRECTION = kvm_run.offsetOf("exit.io.direction");
+const IO_SIZE = kvm_run.offsetOf("exit.io.size");
+const IO_PORT = kvm_run.offsetOf("exit.io.port");
+const IO_COUNT = kvm_run.offsetOf("exit.io.count");
+const IO_DATA_OFFSET = kvm_run.offsetOf("exit.io.data_offset");
+const MMIO_ADDRESS = kvm_run.offsetOf("exit.mmio.phys_addr");
+const MMIO_DATA = kvm_run.offsetOf("exit.mmio.data");
+const MMIO_LENGTH = kvm_run.offsetOf("exit.mmio.len");
+const MMIO_IS_WRITE = kvm_run.offsetOf("exit.mmio.is_write");
+const SUBERROR = kvm_run.offsetOf("exit.internal.suberror");
+const FAIL_REASON = kvm_run.offsetOf("exit.fail_entry.hardware_entry_failure_reason");
+
+/** How long a full console makes a vCPU wait before it looks at its command again. */
+const CONSOLE_WAIT_MS = 20;
+
+/** The interrupt line of the serial port, from any thread. */
+export function serialInterrupt(vmFd: number): (level: boolean) => void {
+  const argument = kvm_irq_level.encode({ irq: SERIAL_IRQ });
+  const view = new DataView(argument.buffer);
+  return (level) => {
+    view.setUint32(kvm_irq_level.offsets.level, level ? 1 : 0, LE);
+    ioctlBytes(vmFd, KVM_IRQ_LINE, argument);
+  };
+}
+
+/** One vCPU and what answers its exits, in the thread that runs it. */
+export class VcpuLoop implements Disposable {
+  readonly #description: VcpuDescription;
+  readonly #control: VcpuControl;
+  readonly #state: VcpuState;
+  readonly #memory: GuestMemory;
+  readonly #bus = new MmioBus();
+  readonly #ports: Ports;
+  readonly #run: DataView<ArrayBuffer>;
+  /** Views of the MMIO data by length. */
+  readonly #mmioData: readonly DataView[];
+
+  /**
+   * @param description what the main thread set up
+   * @param roomForInput called when the serial port can take input again
+   */
+  constructor(description: VcpuDescription, roomForInput: () => void) {
+    this.#description = description;
+    this.#control = new VcpuControl(description.control);
+    this.#state = new VcpuState(description.id, description.fd, description.xsaveSize);
+    this.#memory = GuestMemory.attach(description.memory);
+    this.#run = new DataView(bufferAt(description.runAddress, description.runLength));
+    this.#mmioData = Array.from(
+      { length: 9 },
+      (_, length) => new DataView(this.#run.buffer, MMIO_DATA, length),
+    );
+    const ring = new ByteRing(description.console);
+    const serial = new Serial(description.serial, {
+      output: (byte) => this.#control.command === Command.Stop || ring.push(byte),
+      waitForRoom: () => ring.waitForRoom(CONSOLE_WAIT_MS),
+      interrupt: serialInterrupt(description.vmFd),
+      roomForInput,
+    });
+    this.#ports = new Ports(serial);
+    for (const region of description.regions) {
+      const factory = MMIO_FACTORIES[region.kind];
+      if (factory === undefined) throw new TypeError(`no device of the kind ${region.kind}`);
+      const context = { memory: this.#memory, vmFd: description.vmFd };
+      this.#bus.attach(region, factory(region, context));
+    }
+  }
+
+  /** Runs the vCPU as commanded until it ends. */
+  run(): VcpuExit {
+    const control = this.#control;
+    control.tid = libc().gettid();
+    try {
+      for (;;) {
+        const command = control.command;
+        if (command === Command.Stop) return { kind: "stopped" };
+        if (command === Command.Pause) {
+          control.state = State.Paused;
+          control.waitForOtherCommand(Command.Pause);
+          continue;
+        }
+        control.state = State.Running;
+        const exit = this.#runUntilKicked();
+        if (exit !== undefined) return exit;
+      }
+    } finally {
+      control.state = State.Ended;
+    }
+  }
+
+  /** Lets go of the guest's memory. */
+  [Symbol.dispose](): void {
+    this.#memory[Symbol.dispose]();
+    this.#run.buffer.transfer();
+  }
+
+  #runUntilKicked(): VcpuExit | undefined {
+    const { ioctl_number: ioctl } = libc();
+    const fd = this.#description.fd;
+    const request = KVM_RUN.request;
+    const run = this.#run;
+    for (;;) {
+      if (ioctl(fd, request, 0n) < 0) {
+        const error = errno();
+        if (error === EINTR) {
+          // In this order: a kick between the two lines makes the next KVM_RUN return at once.
+          run.setUint8(IMMEDIATE_EXIT, 0);
+          this.#control.countKick();
+          if (this.#control.command !== Command.Run) return undefined;
+          continue;
+        }
+        if (error === EAGAIN) continue; // a processor that was just woken by INIT or SIPI
+        return this.#failure(`KVM_RUN failed: ${errnoName(error)}`);
+      }
+      const reason = run.getUint32(EXIT_REASON, LE);
+      switch (reason) {
+        case KVM_EXIT_IO: {
+          this.#control.countIo();
+          if (this.#portIo() === "reset") return { kind: "reset" };
+          break;
+        }
+        case KVM_EXIT_MMIO:
+          this.#control.countMmio();
+          this.#mmio();
+          break;
+        case KVM_EXIT_INTR:
+          break;
+        case KVM_EXIT_SHUTDOWN:
+          return { kind: "triple-fault", rip: this.#state.getRegs().rip };
+        case KVM_EXIT_INTERNAL_ERROR: {
+          const exit = this.#internalError();
+          if (exit !== undefined) return exit;
+          break;
+        }
+        case KVM_EXIT_FAIL_ENTRY:
+          return this.#failure(
+            `the processor refused to enter the guest, reason 0x${
+              run.getBigUint64(FAIL_REASON, LE).toString(16)
+            }`,
+          );
+        default:
+          return this.#failure(`KVM left the guest for the unexpected reason ${reason}`);
+      }
+    }
+  }
+
+  #portIo(): "reset" | undefined {
+    const run = this.#run;
+    const size = run.getUint8(IO_SIZE);
+    const port = run.getUint16(IO_PORT, LE);
+    const count = run.getUint32(IO_COUNT, LE);
+    let offset = Number(run.getBigUint64(IO_DATA_OFFSET, LE));
+    const out = run.getUint8(IO_DIRECTION) === KVM_EXIT_IO_OUT;
+    for (let i = 0; i < count; i++, offset += size) {
+      if (out) {
+        const value = size === 1
+          ? run.getUint8(offset)
+          : size === 2
+          ? run.getUint16(offset, LE)
+          : run.getUint32(offset, LE);
+        if (this.#ports.write(port, size, value) === "reset") return "reset";
+      } else {
+        const value = this.#ports.read(port, size);
+        if (size === 1) run.setUint8(offset, value);
+        else if (size === 2) run.setUint16(offset, value, LE);
+        else run.setUint32(offset, value, LE);
+      }
+    }
+    return undefined;
+  }
+
+  #mmio(): void {
+    const run = this.#run;
+    const address = Number(run.getBigUint64(MMIO_ADDRESS, LE));
+    const data = this.#mmioData[run.getUint32(MMIO_LENGTH, LE)]!;
+    if (run.getUint8(MMIO_IS_WRITE) !== 0) this.#bus.write(address, data);
+    else this.#bus.read(address, data);
+  }
+
+  #internalError(): VcpuExit | undefined {
+    const suberror = this.#run.getUint32(SUBERROR, LE);
+    if (suberror !== KVM_INTERNAL_ERROR_EMULATION) {
+      return this.#failure(`KVM reports the internal error ${suberror}`);
+    }
+    const { xsaveComponents } = this.#description;
+    const result = assistInstruction(this.#state, this.#memory, xsaveComponents);
+    if (result.kind === "unknown") {
+      const bytes = Array.from(result.bytes, (byte) => byte.toString(16).padStart(2, "0"));
+      return this.#failure(
+        `neither KVM nor cloudlet can emulate the instruction ${bytes.join(" ") || "(unreadable)"}`,
+      );
+    }
+    this.#control.countAssist();
+    return undefined;
+  }
+
+  #failure(why: string): VcpuExit {
+    const rip = this.#state.getRegs().rip.toString(16);
+    return {
+      kind: "internal-error",
+      message: `vCPU ${this.#description.id} stopped at RIP 0x${rip}: ${why}`,
+    };
+  }
+}

@@ -1,0 +1,510 @@
+/**
+ * A microVM: made paused by one function that tells the boot story in order, then run, paused and
+ * ended.
+ *
+ * @module
+ */
+import { CloudletError } from "../base/errors.ts";
+import { KVM_CAP_TSC_DEADLINE_TIMER, KVM_MP_STATE_HALTED } from "../ffi/uapi/kvm.ts";
+import { KVM_CAP_MAX_VCPUS, KVM_MP_STATE_RUNNABLE } from "../ffi/uapi/kvm.ts";
+import { xsaveComponents } from "./assist/assist.ts";
+import { writeBootParams, writeCommandLine } from "./boot/boot_params.ts";
+import { cpuidFor, setBootMsrs } from "./boot/cpu.ts";
+import { loadInitramfs, loadKernel } from "./boot/loader.ts";
+import { mpTable } from "./boot/mptable.ts";
+import { setBootRegisters, writeBootTables } from "./boot/paging.ts";
+import { ByteRing } from "./byte_ring.ts";
+import { commandLine } from "./command_line.ts";
+import { ConsoleLog } from "./console_log.ts";
+import { Devices, type DevicesConfig } from "./devices/devices.ts";
+import { hostKind } from "./host_probe.ts";
+import { Kvm, type KvmVcpu, type KvmVm } from "./kvm.ts";
+import {
+  EBDA_ADDRESS,
+  KVM_IDENTITY_MAP_ADDRESS,
+  KVM_TSS_ADDRESS,
+  MAX_MEMORY,
+  MAX_VCPUS,
+  MIB,
+  MIN_MEMORY,
+  PAGE_SIZE,
+} from "./layout.ts";
+import { Serial } from "./legacy/serial.ts";
+import { GuestMemory } from "./memory.ts";
+import type { VcpuExit } from "./messages.ts";
+import type { ExitCounts } from "./vcpu_control.ts";
+import { serialInterrupt } from "./vcpu_loop.ts";
+import { VcpuThread } from "./vcpu_thread.ts";
+
+/** What a VM is made of. */
+export interface VmConfig {
+  /** Path of a vmlinux or bzImage. */
+  readonly kernel: string;
+  /** A cpio archive, or several that the kernel unpacks one after the other: bytes or paths. */
+  readonly initramfs?: string | Uint8Array | readonly (string | Uint8Array)[];
+  /** Kernel parameters added to the default ones. */
+  readonly cmdline?: string;
+  /** Number of vCPUs; 1 when left out. */
+  readonly vcpus?: number;
+  /** Bytes of memory, a multiple of 4096; 256 MiB when left out. */
+  readonly memory?: number;
+  /** Virtio devices. */
+  readonly devices?: DevicesConfig;
+  /** Called with what the guest writes to the serial console. */
+  readonly serialOutput?: (chunk: Uint8Array<ArrayBuffer>) => void;
+  /** Called with what the guest writes to the virtio console. */
+  readonly consoleOutput?: (chunk: Uint8Array<ArrayBuffer>) => void;
+  /** Called with remarks of the devices. */
+  readonly warning?: (message: string) => void;
+}
+
+/** How a VM ended. */
+export type VmOutcome =
+  /** The guest switched itself off, or halted for good. */
+  | { readonly kind: "poweroff" }
+  /** The guest reset itself. */
+  | { readonly kind: "reset" }
+  /** The guest's kernel panicked. */
+  | { readonly kind: "panic"; readonly message: string }
+  /** The guest's kernel panicked because its memory was used up. */
+  | { readonly kind: "out-of-memory"; readonly message: string }
+  /** The guest's processor faulted while it handled a fault in handling a fault. */
+  | { readonly kind: "triple-fault"; readonly message: string }
+  /** Every vCPU halted with interrupts off, and the kernel did not say why. */
+  | { readonly kind: "halted" }
+  /** KVM or cloudlet could not go on. */
+  | { readonly kind: "internal-error"; readonly message: string }
+  /** {@linkcode Vm.stop} was called. */
+  | { readonly kind: "stopped" };
+
+/** When what happened, in milliseconds. */
+export interface VmTimeline {
+  /** From the call of {@linkcode Vm.create} to the VM being ready to run. */
+  readonly setup: number;
+  /** `performance.now()` of the first {@linkcode Vm.resume}. */
+  readonly resumedAt: number | undefined;
+}
+
+const DEFAULT_MEMORY = 256 * MIB;
+const CONSOLE_RING = 64 * 1024;
+const INPUT_LIMIT = MIB;
+/** How often a VM is looked at for having halted for good without a word. */
+const HALT_CHECK_MS = 1000;
+const RFLAGS_IF = 1n << 9n;
+
+function invalid(what: string, remedy: string): CloudletError {
+  return new CloudletError(`Cannot make the VM: ${what}`, { code: "invalid-input", remedy });
+}
+
+function checkConfig(kvm: Kvm, vcpus: number, memory: number): void {
+  const most = Math.min(MAX_VCPUS, kvm.capability(KVM_CAP_MAX_VCPUS) || MAX_VCPUS);
+  if (!Number.isInteger(vcpus) || vcpus < 1 || vcpus > most) {
+    throw invalid(`${vcpus} vCPUs are not possible here`, `ask for 1 to ${most} vCPUs`);
+  }
+  if (!Number.isInteger(memory) || memory % PAGE_SIZE !== 0) {
+    throw invalid(`${memory} bytes of memory are no whole pages`, "ask for a multiple of 4096");
+  }
+  if (memory < MIN_MEMORY || memory > MAX_MEMORY) {
+    throw invalid(
+      `${Math.floor(memory / MIB)} MiB of memory are ${
+        memory < MIN_MEMORY ? "too little" : "too much"
+      }`,
+      `ask for ${MIN_MEMORY / MIB} to ${MAX_MEMORY / MIB} MiB`,
+    );
+  }
+}
+
+async function readInitramfs(initramfs: VmConfig["initramfs"]): Promise<Uint8Array[]> {
+  const parts = initramfs === undefined
+    ? []
+    : typeof initramfs === "string" || initramfs instanceof Uint8Array
+    ? [initramfs]
+    : initramfs;
+  return await Promise.all(parts.map(async (part) => {
+    if (typeof part !== "string") return part;
+    try {
+      return await Deno.readFile(part);
+    } catch (cause) {
+      const missing = cause instanceof Deno.errors.NotFound;
+      throw new CloudletError(
+        `Cannot read the initramfs ${part}: ${
+          missing ? "there is no such file" : (cause as Error).message
+        }`,
+        {
+          code: missing ? "not-found" : "invalid-input",
+          remedy: "give the path of a cpio archive (newc) that you can read",
+          cause,
+        },
+      );
+    }
+  }));
+}
+
+/** A microVM. */
+export class Vm implements AsyncDisposable {
+  readonly #resources: AsyncDisposableStack;
+  readonly #vm: KvmVm;
+  readonly #vcpus: readonly KvmVcpu[];
+  readonly #threads: readonly VcpuThread[];
+  readonly #serial: Serial;
+  readonly #ring: ByteRing;
+  readonly #log = new ConsoleLog();
+  readonly #outcome = Promise.withResolvers<VmOutcome>();
+  readonly #setup: number;
+  readonly #drained: Promise<void>;
+  #resumedAt: number | undefined;
+  #running = false;
+  #ended = false;
+  #busy: Promise<unknown> = Promise.resolve();
+  #checkTimer: ReturnType<typeof setInterval> | undefined;
+  #input: Uint8Array[] = [];
+  #inputSize = 0;
+  #disposal: Promise<void> | undefined;
+
+  /** Guest memory; for devices and snapshots. */
+  readonly memory: GuestMemory;
+  /** The virtio devices. */
+  readonly devices: Devices;
+  /** The kernel's command line. */
+  readonly commandLine: string;
+
+  private constructor(
+    parts: {
+      readonly resources: AsyncDisposableStack;
+      readonly vm: KvmVm;
+      readonly vcpus: readonly KvmVcpu[];
+      readonly threads: readonly VcpuThread[];
+      readonly serialState: SharedArrayBuffer;
+      readonly ring: ByteRing;
+      readonly memory: GuestMemory;
+      readonly devices: Devices;
+      readonly commandLine: string;
+      readonly setup: number;
+    },
+    output: VmConfig["serialOutput"],
+  ) {
+    this.#resources = parts.resources;
+    this.#vm = parts.vm;
+    this.#vcpus = parts.vcpus;
+    this.#threads = parts.threads;
+    this.#ring = parts.ring;
+    this.memory = parts.memory;
+    this.devices = parts.devices;
+    this.commandLine = parts.commandLine;
+    this.#setup = parts.setup;
+    this.#serial = new Serial(parts.serialState, {
+      output: (byte) => this.#ring.push(byte),
+      waitForRoom() {},
+      interrupt: serialInterrupt(this.#vm.fd),
+      roomForInput: () => this.#feedSerial(),
+    });
+    this.#drained = this.#drain(output);
+    for (const thread of this.#threads) {
+      thread.ended.then((exit) => this.#vcpuEnded(exit));
+    }
+  }
+
+  /**
+   * Makes a VM that is ready to run its first instruction.
+   *
+   * @throws {CloudletError} when the configuration, the kernel or the host does not allow it
+   */
+  static async create(config: VmConfig): Promise<Vm> {
+    const begin = performance.now();
+    const vcpuCount = config.vcpus ?? 1;
+    const memorySize = config.memory ?? DEFAULT_MEMORY;
+
+    await using resources = new AsyncDisposableStack();
+    using kvm = Kvm.open();
+    checkConfig(kvm, vcpuCount, memorySize);
+
+    // Threads take longest to start, so they go first; the rest is done meanwhile.
+    const made: { vm?: Vm } = {};
+    const memory = resources.use(GuestMemory.create(memorySize));
+    const kvmVm = resources.use(kvm.createVm());
+    const vcpus: KvmVcpu[] = [];
+    resources.defer(() => vcpus.forEach((vcpu) => vcpu[Symbol.dispose]()));
+    const threads: VcpuThread[] = [];
+    for (let id = 0; id < vcpuCount; id++) {
+      threads.push(
+        new VcpuThread(() => {
+          if (made.vm !== undefined) made.vm.#feedSerial();
+        }),
+      );
+    }
+    const ring = new ByteRing(ByteRing.createState(CONSOLE_RING));
+    resources.defer(async () => {
+      ring.close();
+      await Promise.all(threads.map((thread) => thread[Symbol.asyncDispose]()));
+    });
+
+    // The machine: interrupt controllers, timer, memory.
+    const host = hostKind(kvm);
+    kvmVm.setRealModePages(KVM_TSS_ADDRESS, KVM_IDENTITY_MAP_ADDRESS);
+    kvmVm.createIrqchip();
+    kvmVm.createPit();
+    const devices = resources.use(
+      await Devices.start(config.devices ?? {}, memory, {
+        ...(config.consoleOutput === undefined ? {} : { onOutput: config.consoleOutput }),
+        ...(config.warning === undefined ? {} : { onWarning: config.warning }),
+      }),
+    );
+    memory.description.slots.forEach((slot, index) => kvmVm.setMemorySlot(index, slot));
+    devices.connect(kvmVm);
+
+    // What the kernel finds in memory.
+    const cmdline = commandLine(host, devices.kernelArguments, config.cmdline);
+    const kernel = loadKernel(memory, config.kernel);
+    const initramfs = loadInitramfs(memory, kernel, await readInitramfs(config.initramfs));
+    const supported = kvm.supportedCpuid();
+    const cpu = supported.find((leaf) => leaf.function === 1);
+    writeCommandLine(memory, cmdline);
+    writeBootParams(memory, {
+      kernel,
+      initramfs,
+      seed: crypto.getRandomValues(new Uint8Array(32)),
+    });
+    memory.write(
+      EBDA_ADDRESS,
+      mpTable(vcpuCount, { signature: cpu?.eax ?? 0, features: cpu?.edx ?? 0 }),
+    );
+    writeBootTables(memory);
+
+    // The processors.
+    const tscDeadline = kvm.capability(KVM_CAP_TSC_DEADLINE_TIMER) !== 0;
+    for (let id = 0; id < vcpuCount; id++) {
+      const vcpu = kvmVm.createVcpu(id);
+      vcpus.push(vcpu);
+      vcpu.setCpuid(cpuidFor(supported, { id, count: vcpuCount, tscDeadline }));
+      setBootMsrs(vcpu);
+    }
+    setBootRegisters(vcpus[0]!, kernel.entry);
+
+    // Everything goes to the threads, which wait for the first resume().
+    const serialState = Serial.createState();
+    await Promise.all(threads.map((thread) => thread.loaded));
+    vcpus.forEach((vcpu, i) => {
+      threads[i]!.start(vcpu, {
+        id: vcpu.id,
+        fd: vcpu.fd,
+        vmFd: kvmVm.fd,
+        runAddress: vcpu.run.address,
+        runLength: vcpu.run.length,
+        xsaveSize: vcpu.xsaveSize,
+        xsaveComponents: xsaveComponents(supported),
+        memory: memory.description,
+        control: threads[i]!.shared,
+        serial: serialState,
+        console: ring.shared,
+        regions: devices.regions,
+      });
+    });
+    const vm = new Vm({
+      resources: resources.move(),
+      vm: kvmVm,
+      vcpus,
+      threads,
+      serialState,
+      ring,
+      memory,
+      devices,
+      commandLine: cmdline,
+      setup: performance.now() - begin,
+    }, config.serialOutput);
+    made.vm = vm;
+    return vm;
+  }
+
+  /** How the VM ended. Never rejects. */
+  get outcome(): Promise<VmOutcome> {
+    return this.#outcome.promise;
+  }
+
+  /** When what happened. */
+  get timeline(): VmTimeline {
+    return { setup: this.#setup, resumedAt: this.#resumedAt };
+  }
+
+  /** The end of what the guest wrote to the serial console. */
+  get consoleText(): string {
+    return this.#log.text;
+  }
+
+  /** What the guest's out-of-memory killer said on the serial console. */
+  get outOfMemory(): readonly string[] {
+    return this.#log.outOfMemory;
+  }
+
+  /** How often each vCPU left the kernel. */
+  get exits(): readonly ExitCounts[] {
+    return this.#threads.map((thread) => thread.counts);
+  }
+
+  /** Lets the guest run. Does nothing when it does. */
+  resume(): void {
+    if (this.#ended || this.#running) return;
+    this.#running = true;
+    this.#resumedAt ??= performance.now();
+    for (const thread of this.#threads) thread.resume();
+    this.#checkTimer ??= setInterval(() => this.#checkHalted(), HALT_CHECK_MS);
+  }
+
+  /** Stops the guest between two instructions; {@linkcode resume} goes on. */
+  async pause(): Promise<void> {
+    this.#running = false;
+    await this.#exclusive(() => this.#pauseThreads());
+  }
+
+  /** Ends the VM at once, whatever the guest does; nothing that belongs to it is left. */
+  async stop(): Promise<void> {
+    await this.#end({ kind: "stopped" });
+  }
+
+  /**
+   * Types at the serial console.
+   *
+   * @throws {CloudletError} `conflict` when the guest does not read and 1 MiB is waiting
+   */
+  writeSerial(bytes: Uint8Array): void {
+    if (this.#ended) return;
+    if (this.#inputSize + bytes.length > INPUT_LIMIT) {
+      throw new CloudletError("Cannot type at the console: the guest does not read", {
+        code: "conflict",
+      });
+    }
+    this.#input.push(bytes.slice());
+    this.#inputSize += bytes.length;
+    this.#feedSerial();
+  }
+
+  /** As {@linkcode stop}. */
+  async [Symbol.asyncDispose](): Promise<void> {
+    await this.stop();
+  }
+
+  #feedSerial(): void {
+    if (this.#ended) return;
+    while (this.#input.length > 0) {
+      const first = this.#input[0]!;
+      const taken = this.#serial.receive(first);
+      this.#inputSize -= taken;
+      if (taken < first.length) {
+        this.#input[0] = first.subarray(taken);
+        return; // the device tells when there is room
+      }
+      this.#input.shift();
+    }
+  }
+
+  async #drain(output: VmConfig["serialOutput"]): Promise<void> {
+    for (;;) {
+      await this.#ring.ready();
+      const chunk = this.#ring.drain();
+      if (chunk.length > 0) {
+        const wasDown = this.#log.down;
+        this.#log.append(chunk);
+        try {
+          output?.(chunk);
+        } catch (error) {
+          reportError(error); // the caller's defect must not stop the guest's console
+        }
+        if (!wasDown && this.#log.down) this.#checkHalted();
+      } else if (this.#ring.closed) {
+        return;
+      }
+    }
+  }
+
+  /** One at a time: pausing, looking at the vCPUs, ending. */
+  #exclusive<T>(work: () => Promise<T>): Promise<T> {
+    const result = this.#busy.then(work);
+    this.#busy = result.catch(() => {});
+    return result;
+  }
+
+  async #pauseThreads(): Promise<void> {
+    await Promise.all(this.#threads.map((thread) => thread.pause()));
+  }
+
+  /**
+   * A kernel without ACPI cannot switch the machine off: it halts with interrupts disabled, inside
+   * KVM_RUN. So look from time to time, and when the kernel says that it is done.
+   */
+  #checkHalted(): void {
+    if (!this.#running || this.#ended) return;
+    this.#exclusive(async () => {
+      if (!this.#running || this.#ended) return;
+      await this.#pauseThreads();
+      if (this.#ended) return;
+      if (this.#vcpus.every((vcpu) => haltedForGood(vcpu))) {
+        queueMicrotask(() =>
+          this.#end(this.#log.down ? { kind: "poweroff" } : this.#haltOutcome())
+        );
+      } else if (this.#running) {
+        for (const thread of this.#threads) thread.resume();
+      }
+    }).catch((error) => {
+      this.#end({ kind: "internal-error", message: String(error) });
+    });
+  }
+
+  #haltOutcome(): VmOutcome {
+    return this.#panicOutcome() ?? { kind: "halted" };
+  }
+
+  #panicOutcome(): VmOutcome | undefined {
+    const message = this.#log.panic;
+    if (message === undefined) return undefined;
+    const kind = /out of memory|deadlocked on memory/i.test(message) ? "out-of-memory" : "panic";
+    return { kind, message };
+  }
+
+  async #vcpuEnded(exit: VcpuExit): Promise<void> {
+    if (exit.kind === "stopped") return;
+    // What the guest said last is in the ring: take it before judging.
+    this.#running = false;
+    await this.#stopThreads();
+    switch (exit.kind) {
+      case "reset":
+        return await this.#end(this.#panicOutcome() ?? { kind: "reset" });
+      case "triple-fault":
+        return await this.#end({
+          kind: "triple-fault",
+          message: `triple fault at RIP 0x${exit.rip.toString(16)}`,
+        });
+      case "internal-error":
+        return await this.#end(exit);
+      default:
+        exit satisfies never;
+    }
+  }
+
+  async #stopThreads(): Promise<void> {
+    await Promise.all(this.#threads.map((thread) => thread.stop()));
+    this.#ring.close();
+    await this.#drained;
+  }
+
+  #end(outcome: VmOutcome): Promise<void> {
+    return this.#disposal ??= (async () => {
+      this.#ended = true;
+      this.#running = false;
+      clearInterval(this.#checkTimer);
+      try {
+        await this.#stopThreads();
+        await this.#resources.disposeAsync();
+        this.#outcome.resolve(outcome);
+      } catch (error) {
+        this.#outcome.resolve({ kind: "internal-error", message: String(error) });
+        throw error;
+      }
+    })();
+  }
+}
+
+function haltedForGood(vcpu: KvmVcpu): boolean {
+  const state = vcpu.getMpState();
+  if (state === KVM_MP_STATE_RUNNABLE) return false;
+  if (state !== KVM_MP_STATE_HALTED) return true; // a processor that was never started
+  return (vcpu.getRegs().rflags & RFLAGS_IF) === 0n;
+}
