@@ -56,6 +56,8 @@ export interface RunOptions {
   readonly vcpus?: number;
   /** Debian packages added to the language's image. */
   readonly packages?: readonly string[];
+  /** A vmlinux file in place of the kernel that cloudlet builds; in this process only. */
+  readonly kernel?: string;
   /** A name for people. */
   readonly name?: string;
   /** Aborting it ends the run. */
@@ -191,7 +193,7 @@ async function transportFor(options: RunOptions): Promise<Transport> {
     return remoteTransport(options.server);
   }
   const { embeddedTransport } = await import("./embedded.ts");
-  return embeddedTransport(options.progress);
+  return embeddedTransport(options);
 }
 
 const utf8 = new TextEncoder();

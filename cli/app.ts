@@ -9,9 +9,10 @@ import config from "../deno.json" with { type: "json" };
 import { describeError, EXIT } from "./context.ts";
 import { imageRoutes } from "./image.ts";
 import { kernelRoutes } from "./kernel.ts";
+import { runCommand } from "./run.ts";
 
 const routes = buildRouteMap({
-  routes: { image: imageRoutes, kernel: kernelRoutes },
+  routes: { image: imageRoutes, kernel: kernelRoutes, run: runCommand },
   docs: { brief: "Runs any program in a Linux microVM of its own" },
 });
 

@@ -1,0 +1,33 @@
+/**
+ * VmmService inside this process: what `run` uses when it is given no server.
+ *
+ * @module
+ */
+import type { Transport } from "@connectrpc/connect";
+import type { Progress } from "../base/progress.ts";
+import { hostLimits } from "../vmm/service/host_limits.ts";
+import { microVms } from "../vmm/service/microvm.ts";
+import { Orchestrator } from "../vmm/service/orchestrator.ts";
+import { inMemoryTransport } from "../vmm/service/routes.ts";
+import { RunStore } from "../vmm/service/store.ts";
+
+/** What a run in this process may say besides what a server is told. */
+export interface EmbeddedOptions {
+  /** Hears of what is fetched, built and booted. */
+  readonly progress?: Progress;
+  /** A vmlinux file in place of the kernel that cloudlet builds. */
+  readonly kernel?: string;
+}
+
+/** A transport to a service of its own, which holds nothing while no run is under way. */
+export function embeddedTransport(options: EmbeddedOptions): Transport {
+  const { progress, kernel } = options;
+  return inMemoryTransport(
+    new Orchestrator({
+      machines: microVms({ ...(kernel !== undefined && { kernel }) }),
+      store: RunStore.inMemory(),
+      ...hostLimits(),
+      ...(progress && { progress }),
+    }),
+  );
+}

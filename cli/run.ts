@@ -1,0 +1,239 @@
+/**
+ * `cloudlet run`
+ *
+ * @module
+ */
+import { buildCommand, type CommandContext } from "@stricli/core";
+import { languageNamed, languages } from "../agent/languages.ts";
+import { run, type RunEvent, type RunOptions, type RunResult } from "../api/run.ts";
+import { CloudletError } from "../base/errors.ts";
+import { silentProgress } from "../base/progress.ts";
+import { type Config, loadConfig } from "./config.ts";
+import { terminalProgress } from "./progress.ts";
+import { defaultServer, serverFromFlags } from "./server_address.ts";
+import { openStdin } from "./stdin.ts";
+import { BrokenPipe, eventLine, writeAll } from "./terminal.ts";
+import { parseDuration, parseMemory } from "./units.ts";
+
+/** Flags of `cloudlet run`. */
+export interface RunFlags {
+  /** Variables: `NAME=VALUE`, or `NAME` to pass this process's. */
+  readonly env?: readonly string[];
+  /** File that is the program's standard input; `-` is the command's own. */
+  readonly stdin?: string;
+  /** Milliseconds. */
+  readonly timeout?: number;
+  /** MiB. */
+  readonly memory?: number;
+  readonly vcpus?: number;
+  readonly language?: string;
+  readonly release?: boolean;
+  readonly json: boolean;
+  readonly quiet: boolean;
+  readonly verbose: boolean;
+  readonly remote: boolean;
+  readonly server?: string;
+}
+
+const BROKEN_PIPE = 128 + 13; // as a shell tells of a program that SIGPIPE ended
+/** Outcomes that a program's exit code does not explain. */
+const EXPLAINED: ReadonlySet<string> = new Set(["exited", "signaled", "killed", "prepared"]);
+
+function environment(variables: readonly string[]): Record<string, string> {
+  return Object.fromEntries(variables.map((text) => {
+    const equals = text.indexOf("=");
+    const name = equals < 0 ? text : text.slice(0, equals);
+    const value = equals < 0 ? Deno.env.get(name) : text.slice(equals + 1);
+    if (name === "" || value === undefined) {
+      throw new CloudletError(
+        `Cannot pass the variable ${JSON.stringify(text)}: ` +
+          (name === "" ? "it has no name" : "it is not set here"),
+        { code: "invalid-input", remedy: "write --env NAME=VALUE" },
+      );
+    }
+    return [name, value];
+  }));
+}
+
+/** Flags go before the config, the config before the defaults. */
+function merge(
+  target: string,
+  args: readonly string[],
+  flags: RunFlags,
+  config: Config | undefined,
+): RunOptions {
+  const language = flags.language ?? config?.language;
+  const timeout = flags.timeout ?? config?.run.timeout;
+  const memory = flags.memory ?? config?.vm.memory;
+  const vcpus = flags.vcpus ?? config?.vm.vcpus;
+  const remote = flags.remote || flags.server !== undefined;
+  const kernel = config?.vm.kernel;
+  if (remote && kernel !== undefined) {
+    throw new CloudletError("Cannot run it on a server: the config names a kernel of this host", {
+      code: "invalid-input",
+      remedy: "remove [vm] kernel from the config, or --remote",
+    });
+  }
+  return {
+    source: config?.source ?? target,
+    args: args.length > 0 ? args : config?.run.args ?? [],
+    env: { ...config?.run.env, ...environment(flags.env ?? []) },
+    release: flags.release ?? config?.release ?? false,
+    action: config?.action ?? "prepare-and-run",
+    packages: config?.image.packages ?? [],
+    ...(config && { name: config.workloadName }),
+    ...(language !== undefined && { language: languageNamed(language).name }),
+    ...(timeout !== undefined && { timeout }),
+    ...(memory !== undefined && { memory }),
+    ...(vcpus !== undefined && { vcpus }),
+    ...(kernel !== undefined && { kernel }),
+    ...(remote && { server: serverFromFlags(flags, config?.server) }),
+  };
+}
+
+/**
+ * Runs a program, shows what it writes, and passes its end on.
+ *
+ * @param target a config file (`.toml`), a source file or a project directory
+ * @param args of the program
+ * @returns the program's exit code
+ */
+export async function runProgram(
+  target: string,
+  args: readonly string[],
+  flags: RunFlags,
+): Promise<number> {
+  const config = target.endsWith(".toml") ? await loadConfig(target) : undefined;
+  const options = merge(target, args, flags, config);
+  await using stdin = await openStdin(flags.stdin ?? config?.run.stdin);
+  using progress = flags.quiet || flags.json ? silentProgress : terminalProgress();
+  await using program = run({ ...options, stdin: stdin.input, progress });
+  const state: { running: boolean; interrupted: number } = { running: false, interrupted: 0 };
+  const interrupt = (signal: "INT" | "TERM", code: number) => () => {
+    state.interrupted = code;
+    // Before the program runs there is nobody to ask; the second time, no more asking.
+    if (state.running) program.kill(signal).catch(() => {});
+    else void program[Symbol.asyncDispose]();
+    state.running = false;
+  };
+  const handlers = [
+    ["SIGINT", interrupt("INT", 130)],
+    ["SIGTERM", interrupt("TERM", 143)],
+    ["SIGHUP", interrupt("TERM", 129)],
+  ] as const;
+  for (const [signal, handler] of handlers) Deno.addSignalListener(signal, handler);
+  try {
+    let result: RunResult | undefined;
+    for await (const event of program) {
+      if (event.type === "stage" && event.stage !== "pending") {
+        state.running = state.interrupted === 0;
+      }
+      if (event.type === "exit") result = event.result;
+      await show(event, flags);
+    }
+    if (result === undefined) throw new CloudletError("no result", { code: "internal" });
+    return result.exitCode;
+  } catch (error) {
+    if (error instanceof BrokenPipe) return BROKEN_PIPE;
+    if (state.interrupted !== 0) return state.interrupted;
+    throw error;
+  } finally {
+    for (const [signal, handler] of handlers) Deno.removeSignalListener(signal, handler);
+  }
+}
+
+async function show(event: RunEvent, { json, verbose, quiet }: RunFlags): Promise<void> {
+  if (json) return await writeAll(Deno.stdout, eventLine(event));
+  switch (event.type) {
+    case "stdout":
+      return await writeAll(Deno.stdout, event.data);
+    case "stderr":
+      return await writeAll(Deno.stderr, event.data);
+    case "log":
+      if (verbose) await writeAll(Deno.stderr, `cloudlet: ${event.message}\n`);
+      return;
+    case "exit":
+      if (!quiet && !EXPLAINED.has(event.result.outcome) && event.result.message !== "") {
+        await writeAll(Deno.stderr, `cloudlet: ${event.result.message}\n`);
+      }
+  }
+}
+
+/** The command `run`. */
+export const runCommand = buildCommand({
+  docs: {
+    brief: "Run a program in a microVM of its own",
+    fullDescription: "Runs what a config file, a source file or a project directory tells, shows " +
+      "what the program writes as it comes, and ends with the program's exit code. What is " +
+      "missing, a kernel or an image, is built first.",
+    customUsage: ["config.toml", "hello.py -- --its-own-flag", "--env NAME=VALUE project/"],
+  },
+  parameters: {
+    flags: {
+      env: {
+        kind: "parsed",
+        parse: String,
+        variadic: true,
+        optional: true,
+        brief: "NAME=VALUE for the program's environment; NAME passes this one's",
+      },
+      stdin: {
+        kind: "parsed",
+        parse: String,
+        optional: true,
+        brief: "file that is the program's standard input; - is the command's own, the default",
+      },
+      timeout: {
+        kind: "parsed",
+        parse: parseDuration,
+        optional: true,
+        brief: "time after which the program is killed: 90, 500ms, 1m30s",
+      },
+      memory: {
+        kind: "parsed",
+        parse: parseMemory,
+        optional: true,
+        brief: "memory of the microVM: 512M, 2G",
+      },
+      vcpus: {
+        kind: "parsed",
+        parse: parseCount,
+        optional: true,
+        brief: "virtual CPUs of the microVM",
+      },
+      language: {
+        kind: "parsed",
+        parse: String,
+        optional: true,
+        brief: `what it is written in: ${Object.keys(languages).join(", ")}`,
+      },
+      release: { kind: "boolean", optional: true, brief: "build with optimisation" },
+      json: { kind: "boolean", default: false, brief: "print what happens as JSON, one a line" },
+      quiet: { kind: "boolean", default: false, brief: "show no progress" },
+      verbose: { kind: "boolean", default: false, brief: "show what the service says" },
+      remote: { kind: "boolean", default: false, brief: "run it on the server of the config" },
+      server: {
+        kind: "parsed",
+        parse: String,
+        optional: true,
+        brief: `run it on this server, such as ${defaultServer}`,
+      },
+    },
+    aliases: { e: "env", t: "timeout", m: "memory", q: "quiet", v: "verbose" },
+    positional: {
+      kind: "array",
+      minimum: 1,
+      parameter: { brief: "config file, source or project; then its arguments", parse: String },
+    },
+  },
+  async func(this: CommandContext, flags: RunFlags, target: string, ...args: string[]) {
+    const process: CommandContext["process"] & { exitCode?: number } = this.process;
+    process.exitCode = await runProgram(target, args, flags);
+  },
+});
+
+function parseCount(text: string): number {
+  const count = Number(text);
+  if (Number.isInteger(count) && count > 0) return count;
+  throw new Error(`${text} is no number above zero`);
+}
