@@ -9,10 +9,22 @@ import config from "../deno.json" with { type: "json" };
 import { describeError, EXIT } from "./context.ts";
 import { imageRoutes } from "./image.ts";
 import { kernelRoutes } from "./kernel.ts";
+import { logsCommand, psCommand, shutdownCommand, stopCommand } from "./ps.ts";
 import { runCommand } from "./run.ts";
+import { keyCommand, serveCommand } from "./serve.ts";
 
 const routes = buildRouteMap({
-  routes: { image: imageRoutes, kernel: kernelRoutes, run: runCommand },
+  routes: {
+    run: runCommand,
+    serve: serveCommand,
+    ps: psCommand,
+    logs: logsCommand,
+    stop: stopCommand,
+    shutdown: shutdownCommand,
+    key: keyCommand,
+    image: imageRoutes,
+    kernel: kernelRoutes,
+  },
   docs: { brief: "Runs any program in a Linux microVM of its own" },
 });
 

@@ -1,0 +1,116 @@
+/**
+ * A client of the HTTP API: what `cloudlet ps`, `logs`, `stop` and `shutdown` ask a server.
+ *
+ * @module
+ */
+import { CloudletError, type ErrorCode, messageOf } from "../base/errors.ts";
+import { z } from "zod";
+import type { ServerAddress } from "./run.ts";
+import { type RunInfo, runInfo } from "./schemas.ts";
+
+const problem = z.object({
+  type: z.string(),
+  detail: z.string(),
+  remedy: z.string().optional(),
+});
+const CODES: ReadonlySet<string> = new Set<ErrorCode>([
+  "invalid-input",
+  "not-found",
+  "untrusted",
+  "unavailable",
+  "host",
+  "guest",
+  "conflict",
+  "exhausted",
+  "denied",
+  "cancelled",
+]);
+
+/** Asks a server. */
+export class ApiClient {
+  readonly #server: ServerAddress;
+
+  /** @param server which one */
+  constructor(server: ServerAddress) {
+    this.#server = server;
+  }
+
+  /** The last runs, the newest first. */
+  async runs(
+    options: { readonly state?: string; readonly limit?: number } = {},
+  ): Promise<RunInfo[]> {
+    const query = new URLSearchParams();
+    if (options.state !== undefined) query.set("state", options.state);
+    if (options.limit !== undefined) query.set("limit", String(options.limit));
+    const body = await this.#json("GET", `runs?${query}`, z.object({ runs: z.array(runInfo) }));
+    return body.runs;
+  }
+
+  /** What a run wrote, as bytes. */
+  async logs(
+    id: string,
+    stream?: "stdout" | "stderr" | "service",
+  ): Promise<ReadableStream<Uint8Array>> {
+    const query = stream === undefined ? "" : `?stream=${stream}`;
+    const response = await this.#ask("GET", `logs/${encodeURIComponent(id)}${query}`, {
+      accept: "application/octet-stream",
+    });
+    return response.body ?? ReadableStream.from([]);
+  }
+
+  /** Ends a run, and tells how it ended. */
+  async stop(id: string): Promise<RunInfo> {
+    return await this.#json("DELETE", `runs/${encodeURIComponent(id)}`, runInfo);
+  }
+
+  /** Ends all runs; false when there was none. */
+  async shutdown(): Promise<boolean> {
+    const body = await this.#json("POST", "shutdown", z.object({ success: z.boolean() }));
+    return body.success;
+  }
+
+  async #json<T extends z.ZodType>(method: string, path: string, schema: T): Promise<z.output<T>> {
+    const response = await this.#ask(method, path);
+    const checked = schema.safeParse(await response.json().catch(() => undefined));
+    if (checked.success) return checked.data;
+    throw new CloudletError(`Cannot understand the server ${this.#server.url}`, {
+      code: "unavailable",
+      remedy: "check that it is a cloudlet server of the same version",
+    });
+  }
+
+  async #ask(
+    method: string,
+    path: string,
+    headers: Record<string, string> = {},
+  ): Promise<Response> {
+    const { url, key } = this.#server;
+    let response: Response;
+    try {
+      response = await fetch(new URL(path, url.endsWith("/") ? url : `${url}/`), {
+        method,
+        redirect: "error", // the key goes where it was told to go
+        headers: { ...headers, ...(key !== undefined && { authorization: `Bearer ${key}` }) },
+      });
+    } catch (cause) {
+      throw new CloudletError(`Cannot reach the server ${url}: ${messageOf(cause)}`, {
+        code: "unavailable",
+        remedy: "start it with `cloudlet serve`, or give --server its address",
+        cause,
+      });
+    }
+    if (response.ok) return response;
+    const told = problem.safeParse(await response.json().catch(() => undefined));
+    if (!told.success) {
+      throw new CloudletError(`Cannot ask the server ${url}: it answers ${response.status}`, {
+        code: "unavailable",
+        remedy: "check that it is a cloudlet server",
+      });
+    }
+    const code = told.data.type.replace(/^urn:cloudlet:problem:/, "");
+    throw new CloudletError(told.data.detail, {
+      code: CODES.has(code) ? code as ErrorCode : "unavailable",
+      ...(told.data.remedy !== undefined && { remedy: told.data.remedy }),
+    });
+  }
+}

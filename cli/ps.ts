@@ -1,0 +1,145 @@
+/**
+ * `cloudlet ps`, `logs`, `stop` and `shutdown`: what a server runs and ran.
+ *
+ * @module
+ */
+import { buildCommand } from "@stricli/core";
+import { ApiClient } from "../api/client.ts";
+import type { RunInfo } from "../api/schemas.ts";
+import { defaultServer, serverFromFlags } from "./server_address.ts";
+import { BrokenPipe, writeAll } from "./terminal.ts";
+
+const serverFlag = {
+  kind: "parsed",
+  parse: String,
+  optional: true,
+  brief: `the server's address; ${defaultServer} when absent`,
+} as const;
+
+interface ServerFlags {
+  readonly server?: string;
+}
+
+const idParameter = { brief: "id of a run, or its beginning", parse: String, placeholder: "id" };
+
+/** Time between two moments as people say it: `850 ms`, `12 s`, `3 min`. */
+export function formatSpan(milliseconds: number): string {
+  const units: readonly (readonly [number, string])[] = [
+    [86_400_000, "d"],
+    [3_600_000, "h"],
+    [60_000, "min"],
+    [1000, "s"],
+  ];
+  const unit = units.find(([size]) => milliseconds >= size);
+  return unit === undefined
+    ? `${Math.round(milliseconds)} ms`
+    : `${Math.floor(milliseconds / unit[0])} ${unit[1]}`;
+}
+
+function state(run: RunInfo): string {
+  if (run.outcome === null) return run.state;
+  return run.outcome === "exited" ? `exited ${run.exit_code}` : run.outcome;
+}
+
+async function table(runs: readonly RunInfo[], now: number): Promise<string> {
+  const { default: Table } = await import("cli-table3");
+  const table = new Table({
+    head: ["ID", "NAME", "LANGUAGE", "STATE", "STARTED", "TOOK"],
+    style: { head: [], border: [], "padding-left": 0, "padding-right": 2 },
+    // deno-fmt-ignore
+    chars: {
+      top: "", "top-mid": "", "top-left": "", "top-right": "", bottom: "", "bottom-mid": "",
+      "bottom-left": "", "bottom-right": "", left: "", "left-mid": "", mid: "", "mid-mid": "",
+      right: "", "right-mid": "", middle: "",
+    },
+  });
+  for (const run of runs) {
+    const created = Date.parse(run.created_at);
+    const end = run.ended_at === null ? now : Date.parse(run.ended_at);
+    table.push([
+      run.id,
+      // A name is the client's: no control character of it may reach the terminal.
+      run.workload_name.replaceAll(/\p{Cc}/gu, "?"),
+      run.language,
+      state(run),
+      `${formatSpan(now - created)} ago`,
+      formatSpan(end - created),
+    ]);
+  }
+  return table.toString();
+}
+
+/** The run that an id, or the beginning of one, names; the server says when there is none. */
+async function completeId(client: ApiClient, id: string): Promise<string> {
+  const matches = (await client.runs({ limit: 1000 })).filter((run) => run.id.startsWith(id));
+  return matches.length === 1 ? matches[0]!.id : id;
+}
+
+/** The command `ps`. */
+export const psCommand = buildCommand({
+  docs: { brief: "List the runs of a server" },
+  parameters: {
+    flags: {
+      server: serverFlag,
+      all: { kind: "boolean", default: false, brief: "also those that ended" },
+      json: { kind: "boolean", default: false, brief: "print JSON, one run a line" },
+    },
+    aliases: { a: "all" },
+  },
+  async func(flags: ServerFlags & { readonly all: boolean; readonly json: boolean }) {
+    const runs = await new ApiClient(serverFromFlags(flags)).runs({
+      limit: flags.all ? 100 : 1000,
+    });
+    const shown = flags.all ? runs : runs.filter((run) => run.ended_at === null);
+    const text = flags.json
+      ? shown.map((run) => JSON.stringify(run) + "\n").join("")
+      : await table(shown, Date.now()) + "\n";
+    await writeAll(Deno.stdout, text);
+  },
+});
+
+/** The command `logs`. */
+export const logsCommand = buildCommand({
+  docs: { brief: "Show what a run of a server wrote" },
+  parameters: {
+    flags: { server: serverFlag },
+    positional: { kind: "tuple", parameters: [idParameter] },
+  },
+  async func(flags: ServerFlags, id: string) {
+    const client = new ApiClient(serverFromFlags(flags));
+    const run = await completeId(client, id);
+    try {
+      for (const [name, target] of [["stdout", Deno.stdout], ["stderr", Deno.stderr]] as const) {
+        for await (const chunk of await client.logs(run, name)) await writeAll(target, chunk);
+      }
+    } catch (error) {
+      if (!(error instanceof BrokenPipe)) throw error;
+    }
+  },
+});
+
+/** The command `stop`. */
+export const stopCommand = buildCommand({
+  docs: { brief: "End runs of a server, with their microVMs" },
+  parameters: {
+    flags: { server: serverFlag },
+    positional: { kind: "array", minimum: 1, parameter: idParameter },
+  },
+  async func(flags: ServerFlags, ...ids: string[]) {
+    const client = new ApiClient(serverFromFlags(flags));
+    for (const id of ids) {
+      const run = await client.stop(await completeId(client, id));
+      await writeAll(Deno.stdout, `${run.id}: ${state(run)}\n`);
+    }
+  },
+});
+
+/** The command `shutdown`. */
+export const shutdownCommand = buildCommand({
+  docs: { brief: "End all runs of a server, with their microVMs" },
+  parameters: { flags: { server: serverFlag } },
+  async func(flags: ServerFlags) {
+    const success = await new ApiClient(serverFromFlags(flags)).shutdown();
+    await writeAll(Deno.stdout, success ? "All runs were ended\n" : "There was no run to end\n");
+  },
+});

@@ -1,0 +1,179 @@
+/**
+ * `cloudlet serve` and `cloudlet key`
+ *
+ * @module
+ */
+import { buildCommand } from "@stricli/core";
+import { Keys, newKey } from "../api/keys.ts";
+import type { Address, Service } from "../api/serve.ts";
+import { stateDir } from "../base/dirs.ts";
+import { CloudletError } from "../base/errors.ts";
+import deno from "../deno.json" with { type: "json" };
+import { hostLimits } from "../vmm/service/host_limits.ts";
+import { LineProgress } from "./progress.ts";
+import { parseDuration, parseMemory } from "./units.ts";
+
+interface ServeFlags {
+  readonly api: Address;
+  readonly vmm: Address;
+  readonly state?: string;
+  readonly keys?: string;
+  readonly maxVms?: number;
+  readonly maxMemory?: number;
+  readonly maxQueue?: number;
+  readonly maxWait?: number;
+  readonly maxTime?: number;
+  readonly maxBody: number;
+  readonly memory?: number;
+  readonly grace: number;
+}
+
+/** Reads `HOST:PORT`, `[IPv6]:PORT`, `:PORT` or `PORT`. */
+export function parseAddress(text: string): Address {
+  const match = /^(?:(\[[0-9a-f:.]+\]|[^:[\]]*):)?(\d{1,5})$/i.exec(text);
+  const port = Number(match?.[2]);
+  if (match === null || port > 65535) {
+    throw new CloudletError(`Cannot read the address ${JSON.stringify(text)}`, {
+      code: "invalid-input",
+      remedy: "write HOST:PORT, such as localhost:3000",
+    });
+  }
+  return { hostname: (match[1] || "localhost").replace(/^\[|\]$/g, ""), port };
+}
+
+function parseCount(text: string): number {
+  if (/^\d{1,9}$/.test(text)) return Number(text);
+  throw new CloudletError(`Cannot read ${JSON.stringify(text)} as a number`, {
+    code: "invalid-input",
+  });
+}
+
+/** Serves until a signal ends it. */
+async function serve(flags: ServeFlags): Promise<void> {
+  // Not loaded before they are needed: every other command starts without them.
+  const { startService } = await import("../api/serve.ts");
+  const { microVms } = await import("../vmm/service/microvm.ts");
+  const host = hostLimits();
+  const service = await startService({
+    machines: microVms(),
+    api: flags.api,
+    vmm: flags.vmm,
+    stateDirectory: flags.state ?? stateDir(),
+    ...(flags.keys !== undefined && { keys: await Keys.read(flags.keys) }),
+    admission: {
+      machines: flags.maxVms ?? host.admission.machines,
+      memory: flags.maxMemory ?? host.admission.memory,
+      queue: flags.maxQueue ?? host.admission.queue,
+      wait: flags.maxWait ?? host.admission.wait,
+    },
+    limits: {
+      ...host.limits,
+      maxTime: flags.maxTime ?? host.limits.maxTime,
+      defaultMemory: flags.memory ?? host.limits.defaultMemory,
+    },
+    maxBody: flags.maxBody * 2 ** 20,
+    version: deno.version,
+    progress: new LineProgress(),
+  });
+  const url = ({ hostname, port }: Address) =>
+    `http://${hostname.includes(":") ? `[${hostname}]` : hostname}:${port}`;
+  console.error(`HTTP API on ${url(service.api)}, its page on ${url(service.api)}/docs`);
+  console.error(`VmmService on ${url(service.vmm)}`);
+  await untilSignal(service, flags.grace);
+}
+
+/** The first signal ends the service in order, the second at once. */
+async function untilSignal(service: Service, grace: number): Promise<void> {
+  const ended = Promise.withResolvers<void>();
+  let closing = false;
+  const end = () => {
+    if (closing) return void service.orchestrator.stopAll("the service ends");
+    closing = true;
+    console.error(`Ending ${service.orchestrator.active.length} runs`);
+    service.close(grace).then(ended.resolve, ended.reject);
+  };
+  for (const signal of ["SIGINT", "SIGTERM", "SIGHUP"] as const) {
+    Deno.addSignalListener(signal, end);
+  }
+  await ended.promise;
+}
+
+/** The command `serve`. */
+export const serveCommand = buildCommand({
+  docs: {
+    brief: "Serve the HTTP API and VmmService",
+    fullDescription:
+      "Without a file of keys only this host can use it. SIGTERM ends it: programs " +
+      "get SIGTERM, and what still runs after the grace period is ended.",
+  },
+  parameters: {
+    flags: {
+      api: {
+        kind: "parsed",
+        parse: parseAddress,
+        default: "localhost:3000",
+        brief: "where the HTTP API listens",
+      },
+      vmm: {
+        kind: "parsed",
+        parse: parseAddress,
+        default: "localhost:50051",
+        brief: "where VmmService listens",
+      },
+      state: { kind: "parsed", parse: String, optional: true, brief: "directory of the store" },
+      keys: { kind: "parsed", parse: String, optional: true, brief: "file of API keys" },
+      maxVms: { kind: "parsed", parse: parseCount, optional: true, brief: "most microVMs" },
+      maxMemory: {
+        kind: "parsed",
+        parse: parseMemory,
+        optional: true,
+        brief: "memory of all microVMs together: 16G",
+      },
+      maxQueue: { kind: "parsed", parse: parseCount, optional: true, brief: "most waiting runs" },
+      maxWait: { kind: "parsed", parse: parseDuration, optional: true, brief: "longest wait: 1m" },
+      maxTime: { kind: "parsed", parse: parseDuration, optional: true, brief: "longest run: 1h" },
+      maxBody: {
+        kind: "parsed",
+        parse: parseMemory,
+        default: "64M",
+        brief: "largest request",
+      },
+      memory: {
+        kind: "parsed",
+        parse: parseMemory,
+        optional: true,
+        brief: "memory of a microVM whose run asks for none: 512M",
+      },
+      grace: {
+        kind: "parsed",
+        parse: parseDuration,
+        default: "10s",
+        brief: "time that programs have to end when the service does",
+      },
+    },
+  },
+  async func(flags: ServeFlags) {
+    await serve(flags);
+  },
+});
+
+/** The command `key`. */
+export const keyCommand = buildCommand({
+  docs: {
+    brief: "Make an API key",
+    fullDescription:
+      "Prints the key on standard error, to be kept by its owner, and the line for " +
+      "the server's file of keys on standard output: cloudlet key alice >> keys",
+  },
+  parameters: {
+    positional: {
+      kind: "tuple",
+      parameters: [{ brief: "whose key it is", parse: String, placeholder: "name" }],
+    },
+  },
+  func(_flags: Record<never, never>, name: string) {
+    const { key, line } = newKey(name.replaceAll(/[:\s]/g, "-"));
+    console.error(`The key of ${name}: ${key}`);
+    console.log(line);
+  },
+});
