@@ -328,40 +328,51 @@ export async function fetchFile(
       return true;
     }
     const part = new Part(file);
-    await part.takeOver(expected.size);
-    let resumed = part.size > 0;
-    advance(part.size);
-    const finished = () => part.size === expected.size && part.digest() === expected.sha256;
-    while (!finished()) {
-      if (part.size === expected.size) {
-        if (!resumed) {
-          const found = part.digest();
-          await part.restart();
-          throw new CloudletError(
-            `Cannot trust ${url}: its SHA-256 is ${found}, expected is ${expected.sha256}`,
-            { code: "untrusted", remedy: "try again later or use another mirror" },
-          );
-        }
-        advance(-part.size);
-        await part.restart(); // the old part may be what is wrong
-        resumed = false;
-      }
-      const exists = await persistently(
-        url,
-        options,
-        () => receive(url, part, expected, options, advance),
-        () => part.size,
-      );
-      if (!exists) {
-        if (part.size === 0) await Deno.remove(`${goal}.part`);
-        return false;
-      }
+    try {
+      return await complete(url, part, goal, expected, options, advance);
+    } finally {
+      // What may be gone on with stays. After a rename, this name is nobody's or another's.
+      if (part.size === 0) await Deno.remove(`${goal}.part`).catch(() => {});
     }
-    await Deno.rename(`${goal}.part`, goal);
-    return true;
   } catch (cause) {
     throw diskError(`Cannot write ${goal}`, cause);
   }
+}
+
+async function complete(
+  url: string,
+  part: Part,
+  goal: string,
+  expected: Expected,
+  options: FetchOptions,
+  advance: (bytes: number) => void,
+): Promise<boolean> {
+  await part.takeOver(expected.size);
+  let resumed = part.size > 0;
+  advance(part.size);
+  while (part.size < expected.size || part.digest() !== expected.sha256) {
+    if (part.size === expected.size) {
+      const found = part.digest();
+      advance(-part.size);
+      await part.restart();
+      if (!resumed) {
+        throw new CloudletError(
+          `Cannot trust ${url}: its SHA-256 is ${found}, expected is ${expected.sha256}`,
+          { code: "untrusted", remedy: "try again later or use another mirror" },
+        );
+      }
+      resumed = false; // what was there before may be what is wrong: once more from the start
+    }
+    const exists = await persistently(
+      url,
+      options,
+      () => receive(url, part, expected, options, advance),
+      () => part.size,
+    );
+    if (!exists) return false;
+  }
+  await Deno.rename(`${goal}.part`, goal);
+  return true;
 }
 
 function receive(

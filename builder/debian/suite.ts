@@ -9,12 +9,12 @@
  * @module
  */
 import { createHash } from "node:crypto";
-import { join } from "node:path";
+import { dirname, join } from "node:path";
 import { CloudletError } from "../../base/errors.ts";
-import { temporaryIn, writeFileAtomic } from "../../base/files.ts";
+import { temporaryIn, withLock, writeFileAtomic } from "../../base/files.ts";
 import type { Progress } from "../../base/progress.ts";
 import type { DecompressPool } from "../archive/decompress_pool.ts";
-import { fetchBytes, fetchFile, type FetchOptions } from "./fetch.ts";
+import { type Expected, fetchBytes, fetchFile, type FetchOptions } from "./fetch.ts";
 import type { IndexFile } from "./packages.ts";
 import {
   checkValidity,
@@ -40,11 +40,12 @@ interface CachedRelease {
   readonly url: string;
   /** When the mirror was asked, in milliseconds since 1970. */
   readonly checked: number;
-  /** The signed text. */
-  readonly text: string;
+  /** The signed text; null when the mirror has no such suite. */
+  readonly text: string | null;
 }
 
 const MAX_INRELEASE = 16 * 1024 * 1024; // bytes; Debian's has 150 kB
+const MAX_INDEX = 1024 ** 3; // bytes; Debian's has 50 MB
 const ARCHITECTURE = "amd64";
 
 async function readCached(path: string, url: string): Promise<CachedRelease | undefined> {
@@ -56,9 +57,8 @@ async function readCached(path: string, url: string): Promise<CachedRelease | un
     throw error;
   }
   const { checked, text } = value;
-  if (value.url !== url || typeof checked !== "number" || typeof text !== "string") {
-    return undefined;
-  }
+  if (value.url !== url || typeof checked !== "number") return undefined;
+  if (typeof text !== "string" && text !== null) return undefined;
   return { url, checked, text };
 }
 
@@ -85,13 +85,17 @@ export async function openRelease(
   const key = sha256(url, ...keyring.parts).slice(0, 32);
   const path = join(context.cache, "release", `${key}.json`);
   const cached = await readCached(path, url);
-  const accept = (text: string) => {
+  const accept = (text: string | null) => {
+    if (text === null) return undefined;
     const release = parseRelease(text, url);
     if (source.checkValidUntil) checkValidity(release);
     return release;
   };
   const now = Date.now();
-  if (cached !== undefined && now >= cached.checked && now - cached.checked < context.maxAge) {
+  if (
+    cached !== undefined && (cached.text !== null || source.optional) && now >= cached.checked &&
+    now - cached.checked < context.maxAge
+  ) {
     return accept(cached.text);
   }
   let bytes: Uint8Array | undefined;
@@ -112,16 +116,18 @@ export async function openRelease(
   }
   if (bytes === undefined) {
     context.progress.info(`${url} does not exist: going on without ${source.suite}`);
+    await remember(path, { url, checked: now, text: null });
     return undefined;
   }
   const text = await verify(bytes, url, source, keyring, context.progress);
   if (text === undefined) return undefined;
-  const release = accept(text);
-  if (cached !== undefined && parseRelease(cached.text, url).date > release.date) {
+  const release = accept(text)!;
+  const before = cached?.text ?? null;
+  if (before !== null && parseRelease(before, url).date > release.date) {
     // An older release is no forgery, but it would take security updates back.
     context.progress.info(`${url} is older than what the mirror had before: keeping that`);
-    await remember(path, { url, checked: now, text: cached.text });
-    return accept(cached.text);
+    await remember(path, { url, checked: now, text: before });
+    return accept(before);
   }
   await remember(path, { url, checked: now, text });
   return release;
@@ -180,56 +186,68 @@ async function openIndex(
   context: SuiteContext,
   pool: () => DecompressPool,
 ): Promise<string> {
-  const suite = `${source.uri}dists/${source.suite}/`;
   for (const extension of [".xz", ".gz", ""]) {
     const name = `${directory}/Packages${extension}`;
     const expected = release.files.get(name);
     if (expected === undefined) continue;
     const goal = join(context.cache, "index", expected.sha256);
     if (await exists(goal)) return goal;
-    const places = [`${suite}${name}`];
-    if (release.byHash) places.unshift(`${suite}${directory}/by-hash/SHA256/${expected.sha256}`);
-    for (const url of places) {
+    // One process makes it, and the others wait.
+    const place = sha256(source.uri, source.suite, directory).slice(0, 16);
+    const made = await withLock(join(context.cache, "index", `.${place}.lock`), async () => {
+      if (await exists(goal)) return true;
       using task = context.progress.task(`Fetch the package index of ${source.suite}`, {
         total: expected.size,
         unit: "bytes",
       });
-      const fetched = join(context.cache, "index", `${expected.sha256}${extension || ".txt"}`);
       const advance = (bytes: number) => task.advance(bytes);
-      if (!(await fetchFile(url, fetched, expected, context.fetch, advance))) continue;
-      const plain = release.files.get(`${directory}/Packages`);
-      using temporary = temporaryIn(join(context.cache, "index"));
-      const size = await pool().decompress(
-        {
-          source: fetched,
-          size: expected.size,
-          name: url,
-          ...(plain === undefined ? {} : { limit: plain.size }),
-        },
-        temporary.path,
-        context.fetch.signal,
-      );
-      if (plain !== undefined && plain.size !== size) {
-        throw new CloudletError(
-          `Cannot trust ${url}: it unpacks to ${size} bytes, expected are ${plain.size}`,
-          { code: "untrusted", remedy: "use another mirror" },
-        );
+      const suite = `${source.uri}dists/${source.suite}/`;
+      const urls = [`${suite}${name}`];
+      if (release.byHash) urls.unshift(`${suite}${directory}/by-hash/SHA256/${expected.sha256}`);
+      for (const url of urls) {
+        const packed = `${goal}${extension}.packed`;
+        if (!(await fetchFile(url, packed, expected, context.fetch, advance))) continue;
+        const plain = release.files.get(`${directory}/Packages`);
+        await unpackIndex(url, packed, goal, expected, plain, pool(), context.fetch.signal);
+        task.done();
+        return true;
       }
-      await Deno.rename(temporary.path, goal);
-      await Deno.remove(fetched).catch(() => {}); // another process may have done so
-      task.done();
-      return goal;
-    }
+      return false;
+    });
+    if (made) return goal;
   }
   const known = [...release.files.keys()].some((name) => name.startsWith(`${directory}/`));
   throw new CloudletError(
-    `Cannot fetch the package index ${directory} of ${suite}: ` +
+    `Cannot fetch the package index ${directory} of ${release.url}: ` +
       (known ? "the mirror lacks the file" : "the suite has no such component or architecture"),
     {
       code: known ? "unavailable" : "not-found",
       remedy: "correct the host's apt sources, or use another mirror",
     },
   );
+}
+
+async function unpackIndex(
+  url: string,
+  packed: string,
+  goal: string,
+  { size }: Expected,
+  plain: Expected | undefined,
+  pool: DecompressPool,
+  signal: AbortSignal | undefined,
+): Promise<void> {
+  using temporary = temporaryIn(dirname(goal));
+  const limit = plain?.size ?? MAX_INDEX;
+  const request = { source: packed, size, name: url, limit };
+  const unpacked = await pool.decompress(request, temporary.path, signal);
+  if (plain !== undefined && plain.size !== unpacked) {
+    throw new CloudletError(
+      `Cannot trust ${url}: it unpacks to ${unpacked} bytes, expected are ${plain.size}`,
+      { code: "untrusted", remedy: "use another mirror" },
+    );
+  }
+  await Deno.rename(temporary.path, goal);
+  await Deno.remove(packed);
 }
 
 async function exists(path: string): Promise<boolean> {
