@@ -87,7 +87,6 @@ export interface VmTimeline {
 
 const DEFAULT_MEMORY = 256 * MIB;
 const CONSOLE_RING = 64 * 1024;
-const INPUT_LIMIT = MIB;
 /** How often a VM is looked at for having halted for good without a word. */
 const HALT_CHECK_MS = 1000;
 const RFLAGS_IF = 1n << 9n;
@@ -157,8 +156,7 @@ export class Vm implements AsyncDisposable {
   #ended = false;
   #busy: Promise<unknown> = Promise.resolve();
   #checkTimer: ReturnType<typeof setInterval> | undefined;
-  #input: Uint8Array[] = [];
-  #inputSize = 0;
+  #input: { bytes: Uint8Array; readonly taken: () => void }[] = [];
   #disposal: Promise<void> | undefined;
 
   /** Guest memory; for devices and snapshots. */
@@ -363,18 +361,14 @@ export class Vm implements AsyncDisposable {
   /**
    * Types at the serial console.
    *
-   * @throws {CloudletError} `conflict` when the guest does not read and 1 MiB is waiting
+   * @returns settles when the guest's serial port has taken all of it, or the VM has ended
    */
-  writeSerial(bytes: Uint8Array): void {
-    if (this.#ended) return;
-    if (this.#inputSize + bytes.length > INPUT_LIMIT) {
-      throw new CloudletError("Cannot type at the console: the guest does not read", {
-        code: "conflict",
-      });
-    }
-    this.#input.push(bytes.slice());
-    this.#inputSize += bytes.length;
-    this.#feedSerial();
+  writeSerial(bytes: Uint8Array): Promise<void> {
+    if (this.#ended || bytes.length === 0) return Promise.resolve();
+    return new Promise((taken) => {
+      this.#input.push({ bytes: bytes.slice(), taken });
+      this.#feedSerial();
+    });
   }
 
   /** As {@linkcode stop}. */
@@ -383,16 +377,13 @@ export class Vm implements AsyncDisposable {
   }
 
   #feedSerial(): void {
-    if (this.#ended) return;
     while (this.#input.length > 0) {
       const first = this.#input[0]!;
-      const taken = this.#serial.receive(first);
-      this.#inputSize -= taken;
-      if (taken < first.length) {
-        this.#input[0] = first.subarray(taken);
-        return; // the device tells when there is room
-      }
+      const taken = this.#ended ? first.bytes.length : this.#serial.receive(first.bytes);
+      first.bytes = first.bytes.subarray(taken);
+      if (first.bytes.length > 0) return; // the device tells when there is room
       this.#input.shift();
+      first.taken();
     }
   }
 
@@ -490,6 +481,7 @@ export class Vm implements AsyncDisposable {
       this.#ended = true;
       this.#running = false;
       clearInterval(this.#checkTimer);
+      this.#feedSerial(); // whoever waits for input to be taken waits no longer
       try {
         await this.#stopThreads();
         await this.#resources.disposeAsync();
