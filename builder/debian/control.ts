@@ -52,7 +52,7 @@ export interface Relation {
 export type Clause = readonly Relation[];
 
 const RELATION =
-  /^([A-Za-z0-9][A-Za-z0-9+.-]*)(?::([a-z0-9-]+))?\s*(?:\(\s*(<<|<=|=|>=|>>|<|>)\s*([^\s()]+)\s*\))?$/;
+  /^([A-Za-z0-9][A-Za-z0-9+.-]*)(?::([a-z0-9-]+))?\s*(?:\(\s*(<<|<=|=|>=|>>|<|>)\s*([^\s()<>=][^\s()]*)\s*\))?$/;
 
 /**
  * Parses the value of a field such as Depends.
