@@ -3,7 +3,7 @@
  *
  * @module
  */
-import type { HostKind } from "./host_kind.ts";
+import type { HostKind } from "./host_probe.ts";
 
 const BASE: readonly string[] = [
   "console=ttyS0",
