@@ -8,6 +8,7 @@ import { join } from "node:path";
 import { imageNames } from "../builder/image/declarations.ts";
 import { Workshop } from "../builder/workshop.ts";
 import { LineProgress } from "../cli/progress.ts";
+import { checkoutPath, denoDir } from "./paths.ts";
 
 /** All images take some minutes; the ones that tests need anyway are the default. */
 const NAMES = (Deno.env.get("CLOUDLET_TEST_IMAGES") ?? "tiny,python").split(",");
@@ -111,8 +112,8 @@ Deno.test("an image that is built twice from the same packages has the same byte
   try {
     // another cache, so that nothing is reused; the packages come from the mirror again
     const child = await new Deno.Command(Deno.execPath(), {
-      args: ["run", "-A", "--quiet", "mod.ts", "image", "build", "tiny"],
-      env: { XDG_CACHE_HOME: cache },
+      args: ["run", "-A", "--quiet", checkoutPath("../mod.ts"), "image", "build", "tiny"],
+      env: { XDG_CACHE_HOME: cache, DENO_DIR: denoDir() },
       stderr: "inherit",
     }).output();
     assert.equal(child.code, 0);
