@@ -495,7 +495,8 @@ export type ResourceUsage = Message<"cloudlet.agent.ResourceUsage"> & {
   systemTime?: Duration | undefined;
 
   /**
-   * Largest resident set of one process, in bytes.
+   * Largest resident set of one process, in bytes; 0 when it is not known. Of a program smaller than
+   * the agent, a short peak may be missed.
    *
    * @generated from field: uint64 peak_memory_bytes = 4;
    */

@@ -1,0 +1,398 @@
+/**
+ * A child process in a session of its own: spawned without a fork of Deno, read and fed without a
+ * thread for each pipe, and reaped with what it used.
+ *
+ * Everything is pulled: {@linkcode Child.next} waits in one poll(2) for whatever comes first, so a
+ * reader that is slow makes the program wait, not the memory grow.
+ *
+ * @module
+ */
+import { CloudletError } from "../base/errors.ts";
+import {
+  checked,
+  cString,
+  cStringArray,
+  EAGAIN,
+  EFD_CLOEXEC,
+  EFD_NONBLOCK,
+  EINTR,
+  errno,
+  errorText,
+  F_SETFL,
+  libc,
+  O_CLOEXEC,
+  O_NONBLOCK,
+  POLLIN,
+  POLLOUT,
+  SYS_PIDFD_OPEN,
+} from "./libc.ts";
+
+/** What to start. */
+export interface ChildOptions {
+  /** Program, looked up in the agent's PATH, and its arguments. */
+  readonly command: readonly string[];
+  /** The whole environment. */
+  readonly environment: Readonly<Record<string, string>>;
+  /** Absolute working directory. */
+  readonly directory: string;
+  /** Whether standard input comes through {@linkcode Child.write}; otherwise it is empty. */
+  readonly stdin: boolean;
+}
+
+/** Processor time and memory of a child and of the children that it waited for. */
+export interface ChildUsage {
+  /** Microseconds in user mode. */
+  readonly userMicros: number;
+  /** Microseconds in the kernel. */
+  readonly systemMicros: number;
+  /**
+   * Largest resident set of one of the processes, in bytes; never below that of the agent, with
+   * which the child shared its memory until the program was loaded (getrusage(2): `ru_maxrss`
+   * outlives execve).
+   */
+  readonly peakBytes: number;
+}
+
+/** How a child ended. */
+export interface ChildStatus {
+  /** Exit code, or 128 plus the signal. */
+  readonly exitCode: number;
+  /** The signal that ended it, or 0. */
+  readonly signal: number;
+  /** What it used. */
+  readonly usage: ChildUsage;
+}
+
+/** What {@linkcode Child.next} saw. */
+export type ChildEvent =
+  | { readonly kind: "stdout" | "stderr"; readonly bytes: Uint8Array<ArrayBuffer> }
+  | { readonly kind: "exited" } // once; the child is a zombie until it is reaped
+  | { readonly kind: "ended" } // it has exited and all output was read
+  | { readonly kind: "timeout" };
+
+// <spawn.h> of glibc
+const POSIX_SPAWN_SETSIGDEF = 0x04;
+const POSIX_SPAWN_SETSIGMASK = 0x08;
+const POSIX_SPAWN_SETSID = 0x80;
+const SIZEOF_FILE_ACTIONS = 80;
+const SIZEOF_ATTRIBUTES = 336;
+const SIZEOF_SIGSET = 128;
+
+const SIGPIPE = 13;
+
+const PIPE_CAPACITY = 65536; // pipe(7): the default
+const SIZEOF_POLLFD = 8;
+const SIZEOF_RUSAGE = 144;
+
+/** A buffer that does not move. */
+function memory(size: number): Uint8Array<ArrayBuffer> {
+  return new Uint8Array(new ArrayBuffer(size));
+}
+
+let attributes: Uint8Array<ArrayBuffer> | undefined;
+
+/** Own session; the default action for SIGPIPE, which Deno ignores; no signal blocked. */
+function spawnAttributes(): Uint8Array<ArrayBuffer> {
+  if (attributes === undefined) {
+    const c = libc();
+    attributes = memory(SIZEOF_ATTRIBUTES);
+    const pipe = memory(SIZEOF_SIGSET);
+    pipe[(SIGPIPE - 1) >> 3] = 1 << ((SIGPIPE - 1) & 7);
+    c.posix_spawnattr_init(attributes);
+    c.posix_spawnattr_setsigdefault(attributes, pipe);
+    c.posix_spawnattr_setsigmask(attributes, memory(SIZEOF_SIGSET));
+    c.posix_spawnattr_setflags(
+      attributes,
+      POSIX_SPAWN_SETSIGDEF | POSIX_SPAWN_SETSIGMASK | POSIX_SPAWN_SETSID,
+    );
+  }
+  return attributes;
+}
+
+const ends = new Int32Array(new ArrayBuffer(8));
+const endsBytes = new Uint8Array(ends.buffer);
+
+/** The reading and the writing end of a new pipe. */
+function pipe(): [number, number] {
+  checked(libc().pipe2(endsBytes, O_CLOEXEC), "make a pipe");
+  return [ends[0]!, ends[1]!];
+}
+
+/** One buffer for all: what is read is copied out in its true size, which is small most times. */
+let readBuffer: Uint8Array<ArrayBuffer> | undefined;
+
+interface PendingInput {
+  bytes: Uint8Array<ArrayBuffer>;
+  accepted: number;
+  readonly promise: Promise<number>;
+  resolve(accepted: number): void;
+}
+
+/** A running program; see the module. */
+export class Child implements Disposable {
+  /** Process id, and id of its session and process group. */
+  readonly pid: number;
+  #pidfd: number;
+  #stdin: number;
+  #stdout: number;
+  #stderr: number;
+  #wake = -1;
+  readonly #seen: ChildEvent[] = [];
+  #exited = false;
+  #status: ChildStatus | undefined;
+  #input: PendingInput | undefined;
+  #endInput = false;
+
+  private constructor(pid: number, stdin: number, stdout: number, stderr: number) {
+    this.pid = pid;
+    this.#stdin = stdin;
+    this.#stdout = stdout;
+    this.#stderr = stderr;
+    this.#pidfd = -1;
+    try {
+      const c = libc();
+      this.#pidfd = checked(
+        Number(c.syscall(BigInt(SYS_PIDFD_OPEN), BigInt(pid), 0n)),
+        "watch a child process",
+      );
+      if (stdin !== -1) {
+        checked(c.fcntl(stdin, F_SETFL, BigInt(O_NONBLOCK)), "prepare the standard input");
+        this.#wake = checked(c.eventfd(0, EFD_CLOEXEC | EFD_NONBLOCK), "make an eventfd");
+      }
+    } catch (error) {
+      this[Symbol.dispose]();
+      throw error;
+    }
+  }
+
+  /**
+   * Starts a program.
+   *
+   * @throws {CloudletError} `invalid-input` when it cannot be executed
+   */
+  static spawn(options: ChildOptions): Child {
+    const { command, environment, directory } = options;
+    const program = command[0];
+    if (program === undefined) {
+      throw new CloudletError("Cannot start a program: the command is empty", { code: "internal" });
+    }
+    const c = libc();
+    const open: number[] = [];
+    const openPipe = (): [number, number] => {
+      const both = pipe();
+      open.push(...both);
+      return both;
+    };
+    const actions = memory(SIZEOF_FILE_ACTIONS);
+    c.posix_spawn_file_actions_init(actions);
+    try {
+      const stdin = options.stdin ? openPipe() : undefined;
+      const stdout = openPipe();
+      const stderr = openPipe();
+      if (stdin === undefined) {
+        c.posix_spawn_file_actions_addopen(actions, 0, cString("/dev/null"), 0, 0);
+      } else {
+        c.posix_spawn_file_actions_adddup2(actions, stdin[0], 0);
+      }
+      c.posix_spawn_file_actions_adddup2(actions, stdout[1], 1);
+      c.posix_spawn_file_actions_adddup2(actions, stderr[1], 2);
+      c.posix_spawn_file_actions_addchdir_np(actions, cString(directory));
+      const pid = new Int32Array(new ArrayBuffer(4));
+      const failure = c.posix_spawnp(
+        new Uint8Array(pid.buffer),
+        cString(program),
+        actions,
+        spawnAttributes(),
+        cStringArray(command),
+        cStringArray(Object.entries(environment).map(([name, value]) => `${name}=${value}`)),
+      );
+      if (failure !== 0) {
+        throw new CloudletError(`Cannot start ${program}: ${errorText(failure)}`, {
+          code: "invalid-input",
+        });
+      }
+      const theirs = [stdin?.[0], stdout[1], stderr[1]];
+      for (const fd of theirs) if (fd !== undefined) c.close(fd);
+      open.length = 0;
+      return new Child(pid[0]!, stdin?.[1] ?? -1, stdout[0], stderr[0]);
+    } finally {
+      for (const fd of open) c.close(fd);
+      c.posix_spawn_file_actions_destroy(actions);
+    }
+  }
+
+  /** Whether all output was read: nobody has the pipes open for writing any more. */
+  get outputEnded(): boolean {
+    return this.#stdout === -1 && this.#stderr === -1;
+  }
+
+  /** Whether the program has ended. */
+  get exited(): boolean {
+    return this.#exited;
+  }
+
+  /** Whether the program can still be given input. */
+  get takesInput(): boolean {
+    return this.#stdin !== -1 && !this.#endInput;
+  }
+
+  /**
+   * Waits for output or for the end of the program.
+   *
+   * @param timeout milliseconds; for ever when undefined
+   */
+  async next(timeout?: number): Promise<ChildEvent> {
+    const c = libc();
+    const fds = new ArrayBuffer(5 * SIZEOF_POLLFD);
+    const view = new DataView(fds);
+    const bytes = new Uint8Array(fds);
+    // struct pollfd { int fd; short events; short revents; }; an fd of -1 is passed over.
+    const watch = (index: number, fd: number, events: number): void => {
+      view.setInt32(index * SIZEOF_POLLFD, fd, true);
+      view.setInt16(index * SIZEOF_POLLFD + 4, events, true);
+      view.setInt16(index * SIZEOF_POLLFD + 6, 0, true);
+    };
+    const happened = (index: number) => view.getInt16(index * SIZEOF_POLLFD + 6, true) !== 0;
+    for (;;) {
+      const seen = this.#seen.shift();
+      if (seen !== undefined) return seen;
+      if (this.outputEnded && this.#exited) return { kind: "ended" };
+      this.#feed();
+      watch(0, this.#stdout, POLLIN);
+      watch(1, this.#stderr, POLLIN);
+      watch(2, this.#exited ? -1 : this.#pidfd, POLLIN);
+      watch(3, this.#wake, POLLIN);
+      watch(4, this.#input === undefined ? -1 : this.#stdin, POLLOUT);
+      const ready = await c.poll(bytes, 5n, timeout ?? -1); // -1 is EINTR: look again
+      if (ready === 0) return { kind: "timeout" };
+      if (happened(3)) c.read(this.#wake, memory(8), 8n);
+      if (happened(0)) this.#stdout = this.#take("stdout", this.#stdout);
+      if (happened(1)) this.#stderr = this.#take("stderr", this.#stderr);
+      if (happened(2)) { // after the output: what a program wrote before it ended comes first
+        this.#exited = true;
+        this.#seen.push({ kind: "exited" });
+      }
+    }
+  }
+
+  /** Takes what is in a pipe, up to 64 KiB; gives the pipe, or -1 when it has ended. */
+  #take(kind: "stdout" | "stderr", fd: number): number {
+    const c = libc();
+    readBuffer ??= memory(PIPE_CAPACITY);
+    const length = Number(c.read(fd, readBuffer, BigInt(PIPE_CAPACITY)));
+    if (length > 0) {
+      this.#seen.push({ kind, bytes: readBuffer.slice(0, length) });
+      return fd;
+    }
+    c.close(fd);
+    return -1;
+  }
+
+  /**
+   * Gives the program input, after the earlier one. The child takes it while
+   * {@linkcode Child.next} is waited for.
+   *
+   * @returns how many bytes were taken; fewer when the program closed its standard input or ended
+   */
+  write(bytes: Uint8Array<ArrayBuffer>): Promise<number> {
+    if (!this.takesInput || bytes.length === 0) return Promise.resolve(0);
+    if (this.#input !== undefined) return this.#input.promise.then(() => this.write(bytes));
+    const { promise, resolve } = Promise.withResolvers<number>();
+    this.#input = { bytes, accepted: 0, promise, resolve };
+    this.#feed();
+    if (this.#input !== undefined) this.#notify();
+    return promise;
+  }
+
+  /** The program sees the end of its input after what was written. */
+  closeInput(): void {
+    this.#endInput = true;
+    if (this.#input === undefined) this.#closeStdin();
+  }
+
+  /** Wakes a {@linkcode Child.next} under way, so that it looks at what changed. */
+  #notify(): void {
+    const one = memory(8);
+    one[0] = 1;
+    libc().write(this.#wake, one, 8n);
+  }
+
+  /** Writes pending input until the pipe is full. */
+  #feed(): void {
+    const c = libc();
+    while (this.#input !== undefined) {
+      const input = this.#input;
+      const rest = input.bytes.subarray(input.accepted);
+      const length = Number(c.write(this.#stdin, rest, BigInt(rest.length)));
+      if (length === -1) {
+        const code = errno();
+        if (code === EAGAIN) return;
+        if (code === EINTR) continue;
+        this.#closeStdin(); // EPIPE: nobody reads
+        return;
+      }
+      input.accepted += length;
+      if (input.accepted < input.bytes.length) continue;
+      this.#input = undefined;
+      input.resolve(input.accepted);
+      if (this.#endInput) this.#closeStdin();
+    }
+  }
+
+  #closeStdin(): void {
+    if (this.#stdin !== -1) libc().close(this.#stdin);
+    this.#stdin = -1;
+    const input = this.#input;
+    this.#input = undefined;
+    input?.resolve(input.accepted);
+  }
+
+  /** Sends a signal to every process of the group; does nothing when it is gone. */
+  kill(signal: number): void {
+    // The leader is not reaped before #status is set, so the number cannot be another group's.
+    if (this.#status === undefined) libc().kill(-this.pid, signal);
+  }
+
+  /** Ends whatever is left of the group, and takes the exit status of the child. */
+  reap(): ChildStatus {
+    if (this.#status !== undefined) return this.#status;
+    this.kill(9);
+    const status = new Int32Array(new ArrayBuffer(4));
+    const usage = memory(SIZEOF_RUSAGE);
+    // Blocks for no longer than the kernel needs to end the process, which has had SIGKILL.
+    checked(
+      libc().wait4(this.pid, new Uint8Array(status.buffer), 0, usage),
+      "take the status of a child process",
+    );
+    this.#exited = true;
+    const signal = status[0]! & 0x7f; // wait(2): WTERMSIG
+    const numbers = new DataView(usage.buffer);
+    const at = (offset: number) => Number(numbers.getBigInt64(offset, true));
+    this.#status = {
+      exitCode: signal === 0 ? (status[0]! >> 8) & 0xff : 128 + signal,
+      signal,
+      // struct rusage { struct timeval ru_utime, ru_stime; long ru_maxrss (KiB); ... }
+      usage: {
+        userMicros: at(0) * 1_000_000 + at(8),
+        systemMicros: at(16) * 1_000_000 + at(24),
+        peakBytes: at(32) * 1024,
+      },
+    };
+    return this.#status;
+  }
+
+  /** Kills what runs, reaps the child and closes the pipes. */
+  [Symbol.dispose](): void {
+    const c = libc();
+    this.reap();
+    this.#closeStdin();
+    for (const fd of [this.#stdout, this.#stderr, this.#pidfd, this.#wake]) {
+      if (fd !== -1) c.close(fd);
+    }
+    this.#stdout =
+      this.#stderr =
+      this.#pidfd =
+      this.#wake =
+        -1;
+  }
+}

@@ -1,0 +1,65 @@
+/**
+ * Ends what programs left behind in sessions of their own.
+ *
+ * The agent is a "child subreaper" (prctl(2)): a descendant whose parent ends becomes the agent's
+ * own child, and so can be found and reaped, whatever it did to get away.
+ *
+ * @module
+ */
+import { libc, PR_SET_CHILD_SUBREAPER } from "./libc.ts";
+
+const ROUNDS = 20;
+
+/** Makes orphaned descendants children of this process. */
+export function adoptOrphans(): void {
+  libc().prctl(PR_SET_CHILD_SUBREAPER, 1n, 0n, 0n, 0n);
+}
+
+/** Every process's parent, from /proc. */
+function parents(): Map<number, number> {
+  const found = new Map<number, number>();
+  for (const { name } of Deno.readDirSync("/proc")) {
+    const pid = Number(name);
+    if (!Number.isInteger(pid)) continue;
+    try {
+      const stat = Deno.readTextFileSync(`/proc/${pid}/stat`);
+      // proc(5): pid (comm) state ppid ...; comm may hold spaces and parentheses
+      found.set(pid, Number(stat.slice(stat.lastIndexOf(")") + 2).split(" ")[1]));
+    } catch {
+      // it ended meanwhile
+    }
+  }
+  return found;
+}
+
+/**
+ * Kills and reaps all descendants of this process but those below `spared`.
+ *
+ * @param spared process ids of children that live on, with all that they started
+ * @returns how many were found
+ */
+export function endDescendants(spared: ReadonlySet<number>): number {
+  const c = libc();
+  let count = 0;
+  for (let round = 0; round < ROUNDS; round++) {
+    const parentOf = parents();
+    const verdicts = new Map<number, boolean>([[Deno.pid, true]]);
+    const isOurs = (pid: number): boolean => {
+      const known = verdicts.get(pid);
+      if (known !== undefined) return known;
+      const parent = parentOf.get(pid);
+      const verdict = parent !== undefined && !spared.has(pid) && isOurs(parent);
+      verdicts.set(pid, verdict);
+      return verdict;
+    };
+    const left = [...parentOf.keys()].filter((pid) => pid !== Deno.pid && isOurs(pid));
+    if (left.length === 0) break;
+    count += left.length;
+    for (const pid of left) c.kill(pid, 9);
+    for (const pid of left) {
+      // Only one's own children can be waited for; the others become so when their parents end.
+      if (parentOf.get(pid) === Deno.pid) c.wait4(pid, new Uint8Array(4), 0, new Uint8Array(144));
+    }
+  }
+  return count;
+}

@@ -1,0 +1,92 @@
+/**
+ * What tells one microVM from the others that were restored from the same snapshot.
+ *
+ * @module
+ */
+import { CloudletError } from "../base/errors.ts";
+import { checked, cString, libc } from "./libc.ts";
+
+const MIN_ENTROPY = 32;
+const MAX_ENTROPY = 512; // bytes; the kernel's pool has a state of 256 bits
+const MAX_HOSTNAME = 64; // bytes: __NEW_UTS_LEN of include/uapi/linux/utsname.h
+const MAX_VM_ID = 128;
+
+const CLOCK_REALTIME = 0;
+
+// include/uapi/linux/random.h: _IOW('R', 0x03, int[2]) and _IO('R', 0x07)
+const RNDADDENTROPY = 0x40085203n;
+const RNDRESEEDCRNG = 0x5207n;
+
+/** What the host tells a restored microVM. */
+export interface NewIdentity {
+  /** Random bytes that no other microVM gets. */
+  readonly entropy: Uint8Array;
+  /** Nanoseconds since 1970. */
+  readonly clockNs: bigint;
+  /** Name of the microVM. */
+  readonly vmId: string;
+  /** Host name; "" leaves it as it is. */
+  readonly hostname: string;
+}
+
+/** Who this microVM is. */
+export class Identity {
+  #vmId = "";
+
+  /** As the host said last; "" before it did. */
+  get vmId(): string {
+    return this.#vmId;
+  }
+
+  /**
+   * Becomes somebody else: random numbers, clock and names.
+   *
+   * @throws {CloudletError} `invalid-input` for what is out of bounds, `guest` when the kernel refuses
+   */
+  assume(identity: NewIdentity): void {
+    const { entropy, clockNs, vmId, hostname } = identity;
+    const refuse = (why: string) =>
+      new CloudletError(`Cannot resume: ${why}`, { code: "invalid-input" });
+    if (entropy.length < MIN_ENTROPY || entropy.length > MAX_ENTROPY) {
+      throw refuse(`the entropy must have ${MIN_ENTROPY} to ${MAX_ENTROPY} bytes`);
+    }
+    if (clockNs <= 0n || clockNs >= 1n << 63n) throw refuse("the clock is out of range");
+    if (vmId.length > MAX_VM_ID) throw refuse(`the id is longer than ${MAX_VM_ID} characters`);
+    if (!/^[A-Za-z0-9.-]*$/.test(hostname) || hostname.length > MAX_HOSTNAME) {
+      throw refuse(`the host name is not up to ${MAX_HOSTNAME} of A-Z a-z 0-9 . -`);
+    }
+    addEntropy(entropy);
+    setClock(clockNs);
+    if (hostname !== "") {
+      checked(libc().sethostname(cString(hostname), BigInt(hostname.length)), "set the host name");
+    }
+    this.#vmId = vmId;
+  }
+}
+
+/** Credits the bytes to the kernel's random pool and makes it use them at once (random(4)). */
+function addEntropy(entropy: Uint8Array): void {
+  const c = libc();
+  const path = cString("/dev/urandom");
+  const fd = checked(c.open(path, 1), "open /dev/urandom"); // O_WRONLY
+  try {
+    // struct rand_pool_info { int entropy_count (bits); int buf_size (bytes); __u32 buf[]; }
+    const info = new Uint8Array(new ArrayBuffer(8 + entropy.length));
+    const view = new DataView(info.buffer);
+    view.setInt32(0, entropy.length * 8, true);
+    view.setInt32(4, entropy.length, true);
+    info.set(entropy, 8);
+    checked(c.ioctl(fd, RNDADDENTROPY, info), "add entropy");
+    checked(c.ioctl(fd, RNDRESEEDCRNG, null), "reseed the random numbers");
+  } finally {
+    c.close(fd);
+  }
+}
+
+function setClock(ns: bigint): void {
+  const timespec = new BigInt64Array([ns / 1_000_000_000n, ns % 1_000_000_000n]);
+  checked(
+    libc().clock_settime(CLOCK_REALTIME, new Uint8Array(timespec.buffer)),
+    "set the clock",
+  );
+}

@@ -1,0 +1,51 @@
+/**
+ * The program that runs in the microVM: `agent [--unix PATH] [--root DIR]`.
+ *
+ * In the microVM it is started by /init without options, serves vsock port {@linkcode AGENT_PORT}
+ * and runs until the microVM ends. /init has to mount /proc, /dev, /tmp, and to go on waiting for
+ * its children.
+ *
+ * @module
+ */
+import { AGENT_PORT } from "./port.ts";
+import { Runner } from "./runner.ts";
+import { serveAgent, type ServerAddress } from "./server.ts";
+
+/** Of the environment that programs get, where the agent has none itself. */
+const DEFAULTS = {
+  PATH: "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin",
+  HOME: "/root",
+  LANG: "C.UTF-8",
+} as const;
+
+function environment(): Record<string, string> {
+  const result: Record<string, string> = {};
+  for (const [name, value] of Object.entries(DEFAULTS)) {
+    const own = Deno.env.get(name);
+    if (own === undefined) Deno.env.set(name, value); // posix_spawnp(3) looks at our PATH
+    result[name] = own ?? value;
+  }
+  return result;
+}
+
+function main(args: readonly string[]): void {
+  let address: ServerAddress = { transport: "vsock", port: AGENT_PORT };
+  let root = "/tmp/cloudlet";
+  for (let i = 0; i < args.length; i += 2) {
+    const value = args[i + 1];
+    if (args[i] === "--unix" && value !== undefined) address = { transport: "unix", path: value };
+    else if (args[i] === "--root" && value !== undefined) root = value;
+    else {
+      console.error(`agent: unknown option ${args[i]}`);
+      Deno.exit(2);
+    }
+  }
+  const runner = new Runner({
+    root,
+    environment: environment(),
+    guest: address.transport === "vsock",
+  });
+  serveAgent(runner, address, "0.1.0", () => console.error("agent: ready"));
+}
+
+if (import.meta.main) main(Deno.args);

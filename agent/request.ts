@@ -1,0 +1,213 @@
+/**
+ * Checks what a client asks for, before anything is done about it. Clients are hostile.
+ *
+ * @module
+ */
+import { CloudletError } from "../base/errors.ts";
+import {
+  type ExecuteRequest,
+  ExecuteRequest_Action,
+  type File,
+  type Options,
+} from "../proto/gen/cloudlet/agent/agent_pb.ts";
+import { type Language, languageNamed } from "./languages.ts";
+
+/** Limits of one request. */
+export const LIMITS = {
+  /** Bytes of a whole request message. */
+  message: 256 * 1024 * 1024,
+  /** Files of a project. */
+  files: 20_000,
+  /** Arguments, and environment variables. */
+  strings: 4096,
+  /** Bytes of one argument or variable: MAX_ARG_STRLEN of include/uapi/linux/binfmts.h, less NUL. */
+  string: 131_071,
+  /** Bytes of all arguments and variables. */
+  allStrings: 1024 * 1024,
+  /** Bytes of a path: PATH_MAX of include/uapi/linux/limits.h, with room for our directory. */
+  path: 3072,
+  /** Bytes of a name in a path: NAME_MAX. */
+  name: 255,
+  /** Longest time limit, in milliseconds: that of a timer of 31 bits. */
+  timeout: 2 ** 31 - 1,
+} as const;
+
+/** A request that was found to be in order. */
+export interface Job {
+  readonly id: string;
+  readonly workloadName: string;
+  readonly language: Language;
+  readonly action: ExecuteRequest_Action;
+  /** Files of the workload; empty when it is one that was prepared before. */
+  readonly sources: readonly File[];
+  readonly args: readonly string[];
+  readonly environment: Readonly<Record<string, string>>;
+  /** Relative; "" is the workload's directory. */
+  readonly workingDirectory: string;
+  readonly entryPoint: string | undefined;
+  readonly release: boolean;
+  /** Milliseconds. */
+  readonly timeout: number | undefined;
+  /** Milliseconds. */
+  readonly buildTimeout: number | undefined;
+  readonly stdin: Uint8Array;
+  readonly stdinStream: boolean;
+  readonly outputs: readonly string[];
+  readonly rawOutput: boolean;
+}
+
+function refuse(what: string, why: string): CloudletError {
+  return new CloudletError(`Cannot take the request: ${what} ${why}`, { code: "invalid-input" });
+}
+
+const utf8 = new TextEncoder();
+
+/** Length in bytes of the UTF-8 form, without making it where that can be avoided. */
+function byteLength(text: string, limit: number): number {
+  return text.length > limit ? text.length : utf8.encode(text).length;
+}
+
+/**
+ * A relative path without surprises.
+ *
+ * @param what names the path in the error
+ */
+export function checkPath(path: string, what: string): string {
+  const shown = JSON.stringify(path.slice(0, 100));
+  if (path === "") throw refuse(what, "is an empty path");
+  if (path.includes("\0")) throw refuse(what, `${shown} has a NUL character`);
+  if (path.startsWith("/")) throw refuse(what, `${shown} is absolute`);
+  if (byteLength(path, LIMITS.path) > LIMITS.path) {
+    throw refuse(what, `${shown}… is longer than ${LIMITS.path} bytes`);
+  }
+  for (const name of path.split("/")) {
+    if (name === "" || name === "." || name === "..") {
+      throw refuse(what, `${shown} has an empty name, "." or ".." in it`);
+    }
+    if (byteLength(name, LIMITS.name) > LIMITS.name) {
+      throw refuse(what, `${shown}… has a name longer than ${LIMITS.name} bytes`);
+    }
+  }
+  return path;
+}
+
+function checkFiles(files: readonly File[]): void {
+  if (files.length > LIMITS.files) throw refuse("files", `are more than ${LIMITS.files}`);
+  const paths = new Set<string>();
+  const directories = new Set<string>();
+  for (const file of files) {
+    checkPath(file.path, "a file name");
+    if (file.mode > 0o777) throw refuse(`the mode of ${file.path}`, "is not of permission bits");
+    if (paths.has(file.path)) throw refuse(`the file ${file.path}`, "is there twice");
+    paths.add(file.path);
+    for (let end = file.path.lastIndexOf("/"); end > 0; end = file.path.lastIndexOf("/", end - 1)) {
+      directories.add(file.path.slice(0, end));
+    }
+  }
+  for (const directory of directories) {
+    if (paths.has(directory)) throw refuse(`the file ${directory}`, "is a directory too");
+  }
+}
+
+function checkStrings(args: readonly string[], environment: Readonly<Record<string, string>>) {
+  const variables = Object.entries(environment);
+  if (args.length > LIMITS.strings) throw refuse("args", `are more than ${LIMITS.strings}`);
+  if (variables.length > LIMITS.strings) throw refuse("env", `has more than ${LIMITS.strings}`);
+  for (const [name] of variables) {
+    if (name === "" || name.includes("=")) {
+      throw refuse(`the variable ${JSON.stringify(name.slice(0, 100))}`, "has no valid name");
+    }
+  }
+  let sum = 0;
+  for (const text of [...args, ...variables.map(([name, value]) => `${name}=${value}`)]) {
+    if (text.includes("\0")) throw refuse("an argument or variable", "has a NUL character");
+    const length = byteLength(text, LIMITS.string);
+    if (length > LIMITS.string) {
+      throw refuse("an argument or variable", `is longer than ${LIMITS.string} bytes`);
+    }
+    sum += length + 1;
+  }
+  if (sum > LIMITS.allStrings) {
+    throw refuse("args and env", `are longer than ${LIMITS.allStrings} bytes together`);
+  }
+}
+
+function milliseconds(duration: Options["timeout"], what: string): number | undefined {
+  if (duration === undefined) return undefined;
+  const value = Number(duration.seconds) * 1000 + duration.nanos / 1e6;
+  if (!(value > 0)) throw refuse(what, "is not above zero");
+  return Math.min(Math.ceil(value), LIMITS.timeout);
+}
+
+/**
+ * Checks a request.
+ *
+ * @throws {CloudletError} `invalid-input` for what is out of order
+ */
+export function checkRequest(request: ExecuteRequest): Job {
+  const language = languageNamed(request.language);
+  if (ExecuteRequest_Action[request.action] === undefined) {
+    throw refuse("the action", `${request.action} is unknown`);
+  }
+  if (byteLength(request.workloadName, LIMITS.name) > LIMITS.name) {
+    throw refuse("the workload's name", `is longer than ${LIMITS.name} bytes`);
+  }
+  const options = request.options;
+  const files = options?.files ?? [];
+  if (request.code !== "" && files.some(({ path }) => path === language.sourceFile)) {
+    throw refuse("code", `and the file ${language.sourceFile} are both there`);
+  }
+  checkFiles(files);
+  const id = options?.executionId ?? "";
+  if (!/^[A-Za-z0-9._-]{0,128}$/.test(id)) {
+    throw refuse("the execution id", "is not 1 to 128 of A-Z a-z 0-9 . _ -");
+  }
+  const args = options?.args ?? [];
+  const environment = options?.env ?? {};
+  checkStrings(args, environment);
+  const workingDirectory = options?.workingDirectory ?? "";
+  if (workingDirectory !== "" && workingDirectory !== ".") {
+    checkPath(workingDirectory, "the working directory");
+  }
+  const entryPoint = options?.entryPoint ?? "";
+  if (entryPoint !== "") checkPath(entryPoint, "the entry point");
+  const outputs = options?.outputs ?? [];
+  if (outputs.length > LIMITS.strings) throw refuse("outputs", `are more than ${LIMITS.strings}`);
+  for (const path of outputs) checkPath(path, "an output");
+  return {
+    id: id === "" ? crypto.randomUUID() : id,
+    workloadName: request.workloadName,
+    language,
+    action: request.action,
+    sources: sources(request, language, files),
+    args,
+    environment,
+    workingDirectory: workingDirectory === "." ? "" : workingDirectory,
+    entryPoint: entryPoint === "" ? undefined : entryPoint,
+    release: options?.release ?? false,
+    timeout: milliseconds(options?.timeout, "the timeout"),
+    buildTimeout: milliseconds(options?.buildTimeout, "the build timeout"),
+    stdin: options?.stdin ?? new Uint8Array(),
+    stdinStream: options?.stdinStream ?? false,
+    outputs,
+    rawOutput: options?.rawOutput ?? false,
+  };
+}
+
+function sources(
+  request: ExecuteRequest,
+  language: Language,
+  files: readonly File[],
+): readonly File[] {
+  if (request.code === "" && files.length > 0) return files;
+  // A RUN without a source is of what was prepared; an empty program is prepared or both.
+  if (request.code === "" && request.action === ExecuteRequest_Action.RUN) return files;
+  const code: File = {
+    $typeName: "cloudlet.agent.File",
+    path: language.sourceFile,
+    content: utf8.encode(request.code),
+    mode: 0,
+    offset: 0n,
+  };
+  return [...files, code];
+}

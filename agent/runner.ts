@@ -1,0 +1,438 @@
+/**
+ * Prepares and runs workloads, and tells what happens.
+ *
+ * @module
+ */
+import type { MessageInitShape } from "@bufbuild/protobuf";
+import { CloudletError, messageOf } from "../base/errors.ts";
+import {
+  ExecuteRequest_Action as Action,
+  ExecuteResponse_Stage as Stage,
+  type ExecuteResponseSchema,
+  type File,
+  Outcome_Kind as Kind,
+} from "../proto/gen/cloudlet/agent/agent_pb.ts";
+import { Child, type ChildStatus } from "./child.ts";
+import { adoptOrphans, endDescendants } from "./descendants.ts";
+import type { Project } from "./languages.ts";
+import { MemoryWatch, outOfMemoryKills } from "./memory_watch.ts";
+import type { Job } from "./request.ts";
+import { Workspace } from "./workspace.ts";
+
+type Response = MessageInitShape<typeof ExecuteResponseSchema>;
+
+/** Executions at the same time; each holds a thread that waits for its program. */
+const MAX_RUNNING = 64;
+/** How long the program's children may go on writing after it has ended, in milliseconds. */
+const GRACE = 250;
+/** How much may still come out of the pipes when all writers are killed: one pipe's limit each. */
+const MAX_REMAINDER = 2 * 1024 * 1024;
+
+const SIGKILL = 9;
+
+/** A workload that is ready to run. */
+interface Prepared {
+  readonly workspace: Workspace;
+  readonly project: Project;
+  readonly sources: readonly File[];
+  readonly job: Job;
+}
+
+/** An execution under way. */
+interface Running {
+  child: Child | undefined;
+  /** Why it was ended, if somebody here did that. */
+  ended: "signal" | "timeout" | "gone" | undefined;
+  /** The program, once it runs; undefined when it comes to nothing. */
+  readonly started: PromiseWithResolvers<Child | undefined>;
+  inputTaken: boolean;
+}
+
+/** Where a runner works, and with what environment. */
+export interface RunnerOptions {
+  /** Absolute directory for workloads; made when missing. */
+  readonly root: string;
+  /** Environment of every program, under the language's and the request's. */
+  readonly environment: Readonly<Record<string, string>>;
+  /** Whether this is a microVM of its own, where the kernel's out-of-memory killer is ours alone. */
+  readonly guest: boolean;
+}
+
+/** Runs workloads; see the module. */
+export class Runner {
+  readonly #options: RunnerOptions;
+  readonly #running = new Map<string, Running>();
+  readonly #prepared = new Map<string, Prepared>();
+  #count = 0;
+  #cleaning: Promise<void> = Promise.resolve();
+
+  /** Makes the working directory and becomes the parent of orphans. */
+  constructor(options: RunnerOptions) {
+    this.#options = options;
+    Deno.mkdirSync(options.root, { recursive: true });
+    adoptOrphans();
+    if (options.guest) outOfMemoryKills.start();
+  }
+
+  /** Number of executions under way. */
+  get running(): number {
+    return this.#running.size;
+  }
+
+  /**
+   * Sends a signal to an execution.
+   *
+   * @param id every execution when empty
+   * @returns false when there is no such execution
+   */
+  signal(id: string, signal: number): boolean {
+    const targets = id === "" ? [...this.#running.values()] : [this.#running.get(id)];
+    let found = false;
+    for (const running of targets) {
+      if (running === undefined) continue;
+      found = true;
+      running.ended ??= "signal";
+      running.child?.kill(signal);
+    }
+    return found || id === "";
+  }
+
+  /**
+   * The program whose standard input a client feeds.
+   *
+   * @returns undefined when it ended before it started to run
+   * @throws {CloudletError} `not-found` or `conflict`
+   */
+  async takeInput(id: string): Promise<Child | undefined> {
+    const running = this.#running.get(id);
+    if (running === undefined) {
+      throw new CloudletError(`Cannot feed the execution ${JSON.stringify(id)}: there is none`, {
+        code: "not-found",
+      });
+    }
+    if (running.inputTaken) {
+      throw new CloudletError(`Cannot feed the execution ${id}: it has no open standard input`, {
+        code: "conflict",
+        remedy: "set stdin_stream, and feed an execution from one place",
+      });
+    }
+    running.inputTaken = true;
+    return await running.started.promise;
+  }
+
+  /** Waits until what ended executions left is gone. */
+  async settled(): Promise<void> {
+    await this.#cleaning;
+  }
+
+  /**
+   * Carries out a job. The last response has the stage DONE or FAILED.
+   *
+   * @param abort ends everything when the client has gone
+   */
+  async *execute(job: Job, abort: AbortSignal): AsyncGenerator<Response> {
+    if (this.#running.has(job.id)) {
+      throw new CloudletError(`Cannot start the execution ${job.id}: it is under way`, {
+        code: "conflict",
+      });
+    }
+    if (this.#running.size >= MAX_RUNNING) {
+      throw new CloudletError(`Cannot start the execution: ${MAX_RUNNING} are under way`, {
+        code: "exhausted",
+      });
+    }
+    const running: Running = {
+      child: undefined,
+      ended: undefined,
+      started: Promise.withResolvers(),
+      inputTaken: !job.stdinStream,
+    };
+    const leave = () => {
+      running.ended ??= "gone";
+      running.child?.kill(SIGKILL);
+    };
+    this.#running.set(job.id, running);
+    abort.addEventListener("abort", leave);
+    const kept: { workspace?: Workspace } = {};
+    try {
+      if (abort.aborted) return;
+      let first = true;
+      for await (const response of this.#carryOut(job, running, kept)) {
+        yield first ? { ...response, executionId: job.id } : response;
+        first = false;
+      }
+    } finally {
+      abort.removeEventListener("abort", leave);
+      running.started.resolve(undefined);
+      running.child?.[Symbol.dispose]();
+      this.#running.delete(job.id);
+      // Later, so that the client need not wait for it.
+      this.#cleaning = this.#cleaning.then(() => this.#cleanUp(kept.workspace));
+    }
+  }
+
+  async #cleanUp(workspace: Workspace | undefined): Promise<void> {
+    await new Promise((resolve) => setTimeout(resolve, 0));
+    // While another execution runs, its orphans and the ended one's cannot be told apart.
+    if (this.#running.size === 0) endDescendants(new Set());
+    await workspace?.remove().catch(() => {}); // a file in use as a mount point, say: leave it
+  }
+
+  async *#carryOut(
+    job: Job,
+    running: Running,
+    kept: { workspace?: Workspace },
+  ): AsyncGenerator<Response> {
+    let prepared = job.action === Action.RUN ? this.#preparedFor(job) : undefined;
+    if (prepared === undefined) {
+      const workspace = Workspace.create(`${this.#options.root}/${++this.#count}`, job.sources);
+      kept.workspace = workspace;
+      const project = workspace.asProject(job.sources, job);
+      const failure = yield* this.#build(job, project, workspace, running);
+      if (failure !== undefined) {
+        yield failure;
+        return;
+      }
+      prepared = { workspace, project, sources: job.sources, job };
+      if (job.action === Action.PREPARE) {
+        const before = this.#prepared.get(job.workloadName);
+        this.#prepared.set(job.workloadName, prepared);
+        if (before === undefined) delete kept.workspace;
+        else kept.workspace = before.workspace;
+        yield { stage: Stage.DONE, exitCode: 0, outcome: { kind: Kind.PREPARED } };
+        return;
+      }
+    }
+    yield* this.#run(job, prepared, running);
+  }
+
+  /** What an earlier PREPARE made, when it is of the same sources. */
+  #preparedFor(job: Job): Prepared | undefined {
+    const prepared = this.#prepared.get(job.workloadName);
+    if (job.sources.length === 0) {
+      if (prepared !== undefined && prepared.job.language === job.language) return prepared;
+      throw new CloudletError(
+        `Cannot run the ${job.language.name} workload ${JSON.stringify(job.workloadName)}: ` +
+          "it was not prepared and has no source",
+        { code: "not-found", remedy: "prepare it first, or send its source" },
+      );
+    }
+    if (
+      prepared === undefined || prepared.job.language !== job.language ||
+      prepared.job.release !== job.release || prepared.job.entryPoint !== job.entryPoint
+    ) return undefined;
+    return sameFiles(prepared.sources, job.sources) ? prepared : undefined;
+  }
+
+  #environment(job: Job): Record<string, string> {
+    return { ...this.#options.environment, ...job.language.environment, ...job.environment };
+  }
+
+  /** Builds the project; gives the last response when that fails. */
+  async *#build(
+    job: Job,
+    project: Project,
+    workspace: Workspace,
+    running: Running,
+  ): AsyncGenerator<Response, Response | undefined> {
+    const command = job.language.build?.(project);
+    if (command === undefined) return undefined;
+    Deno.mkdirSync(workspace.output);
+    yield { stage: Stage.BUILDING };
+    const result = yield* this.#follow(job, running, Stage.BUILDING, {
+      command,
+      environment: this.#environment(job),
+      directory: workspace.project,
+      stdin: false,
+    }, job.buildTimeout);
+    if ("stage" in result) return result;
+    if (result.status.exitCode === 0 && running.ended === undefined) return undefined;
+    const outcome = this.#outcome(running, result.status);
+    if (outcome.kind === Kind.EXITED || outcome.kind === Kind.SIGNALED) {
+      outcome.message = outcome.kind === Kind.EXITED
+        ? `${command[0]} ended with exit code ${result.status.exitCode}`
+        : `${command[0]} was ended by signal ${result.status.signal}`;
+      outcome.kind = Kind.BUILD_FAILED;
+    }
+    return { stage: Stage.FAILED, exitCode: result.status.exitCode, outcome };
+  }
+
+  async *#run(job: Job, prepared: Prepared, running: Running): AsyncGenerator<Response> {
+    const { workspace, project } = prepared;
+    const result = yield* this.#follow(job, running, Stage.RUNNING, {
+      command: [...job.language.run(project), ...job.args],
+      environment: this.#environment(job),
+      directory: job.workingDirectory === ""
+        ? workspace.project
+        : `${workspace.project}/${job.workingDirectory}`,
+      stdin: job.stdinStream || job.stdin.length > 0,
+    }, job.timeout);
+    if ("stage" in result) {
+      yield result;
+      return;
+    }
+    const { status, wallMillis, peakBytes } = result;
+    const outcome = this.#outcome(running, status);
+    for (const output of workspace.read(job.outputs)) yield { stage: Stage.RUNNING, output };
+    yield {
+      stage: outcome.kind === Kind.EXITED ? Stage.DONE : Stage.FAILED,
+      exitCode: status.exitCode,
+      outcome,
+      usage: {
+        wallTime: duration(wallMillis * 1000),
+        userTime: duration(status.usage.userMicros),
+        systemTime: duration(status.usage.systemMicros),
+        peakMemoryBytes: BigInt(peakBytes),
+      },
+    };
+  }
+
+  /** Runs one command to its end; gives a last response instead when it cannot be started. */
+  async *#follow(
+    job: Job,
+    running: Running,
+    stage: Stage,
+    options: Parameters<typeof Child.spawn>[0],
+    timeout: number | undefined,
+  ): AsyncGenerator<
+    Response,
+    { status: ChildStatus; wallMillis: number; peakBytes: number } | Response & { stage: Stage }
+  > {
+    let child: Child;
+    const start = performance.now();
+    try {
+      child = Child.spawn(options);
+    } catch (error) {
+      const message = messageOf(error);
+      return { stage: Stage.FAILED, outcome: { kind: Kind.NOT_STARTED, message } };
+    }
+    running.child = child;
+    if (running.ended !== undefined) child.kill(SIGKILL); // asked for between two commands
+    const timer = timeout === undefined ? undefined : setTimeout(() => {
+      running.ended ??= "timeout";
+      child.kill(SIGKILL);
+    }, timeout);
+    try {
+      if (stage === Stage.RUNNING) {
+        feed(child, job);
+        running.started.resolve(child);
+        yield { stage };
+      }
+      const text = job.rawOutput ? undefined : new TextOutput();
+      const memory = new MemoryWatch(child.pid);
+      let wallMillis = 0;
+      let deadline: number | undefined;
+      let remainder: number | undefined; // bytes still allowed, once all writers are killed
+      for (;;) {
+        const event = await child.next(
+          deadline === undefined ? undefined : Math.max(0, Math.ceil(deadline - performance.now())),
+        );
+        const now = performance.now();
+        if (event.kind === "ended") break;
+        if (event.kind === "exited") {
+          wallMillis = now - start;
+          deadline = now + GRACE;
+          clearTimeout(timer);
+        } else if (event.kind !== "timeout") {
+          memory.look(now - start);
+          if (remainder !== undefined) remainder -= event.bytes.length;
+          const response = text?.response(stage, event.kind, event.bytes) ??
+            (job.rawOutput
+              ? event.kind === "stdout"
+                ? { stage, stdoutBytes: event.bytes }
+                : { stage, stderrBytes: event.bytes }
+              : undefined);
+          if (response !== undefined) yield response;
+        }
+        if (deadline === undefined || performance.now() < deadline) continue;
+        if (remainder === undefined) {
+          child.kill(SIGKILL); // what is left of the group
+          remainder = MAX_REMAINDER;
+          deadline = performance.now() + GRACE;
+        } else if (event.kind === "timeout" || remainder <= 0) {
+          break; // something in another session holds the pipe
+        }
+      }
+      const status = child.reap();
+      const rest = text?.end(stage);
+      if (rest !== undefined) yield rest;
+      return { status, wallMillis, peakBytes: memory.peak(status.usage.peakBytes) };
+    } finally {
+      clearTimeout(timer);
+      running.child = undefined;
+      child[Symbol.dispose]();
+    }
+  }
+
+  #outcome(
+    running: Running,
+    status: ChildStatus,
+  ): { kind: Kind; signal: number; message: string } {
+    const { signal, exitCode } = status;
+    const outcome = (kind: Kind, message = "") => ({ kind, signal, message });
+    if (running.ended === "timeout") {
+      return outcome(Kind.TIMED_OUT, "it ran longer than its time limit");
+    }
+    if (signal !== 0 && running.ended !== undefined) {
+      return outcome(Kind.KILLED, `it was ended by signal ${signal}, as asked`);
+    }
+    // A shell whose child was killed by signal 9 ends with 137.
+    if (this.#options.guest && (signal === SIGKILL || exitCode === 128 + SIGKILL)) {
+      if (outOfMemoryKills.happened()) {
+        return outcome(Kind.OUT_OF_MEMORY, "the microVM's memory was used up");
+      }
+    }
+    if (signal !== 0) return outcome(Kind.SIGNALED, `it was ended by signal ${signal}`);
+    return outcome(Kind.EXITED);
+  }
+}
+
+/** Gives the program what is known of its input; the rest comes through the Input call. */
+function feed(child: Child, job: Job): void {
+  if (job.stdin.length > 0) {
+    // SAFETY of types only: what protobuf decodes is never in shared memory.
+    child.write(job.stdin as Uint8Array<ArrayBuffer>);
+  }
+  if (!job.stdinStream) child.closeInput();
+}
+
+function sameFiles(a: readonly File[], b: readonly File[]): boolean {
+  if (a.length !== b.length) return false;
+  return a.every((file, i) => {
+    const other = b[i]!;
+    return file.path === other.path && file.mode === other.mode &&
+      file.content.length === other.content.length &&
+      file.content.every((byte, j) => byte === other.content[j]);
+  });
+}
+
+/** A protobuf Duration from microseconds. */
+function duration(micros: number): { seconds: bigint; nanos: number } {
+  const seconds = Math.floor(micros / 1e6);
+  return { seconds: BigInt(seconds), nanos: Math.round((micros - seconds * 1e6) * 1000) };
+}
+
+/** Output as text, whose characters may be cut anywhere. */
+class TextOutput {
+  readonly #stdout = new TextDecoder("utf-8", { ignoreBOM: true });
+  readonly #stderr = new TextDecoder("utf-8", { ignoreBOM: true });
+
+  /** The response for a piece of output; undefined while it holds no whole character. */
+  response(stage: Stage, kind: "stdout" | "stderr", bytes: Uint8Array): Response | undefined {
+    const decoder = kind === "stdout" ? this.#stdout : this.#stderr;
+    const text = decoder.decode(bytes as Uint8Array<ArrayBuffer>, { stream: true });
+    return text === "" ? undefined : { stage, [kind]: text };
+  }
+
+  /** The response for characters that were never completed. */
+  end(stage: Stage): Response | undefined {
+    const stdout = this.#stdout.decode();
+    const stderr = this.#stderr.decode();
+    if (stdout === "" && stderr === "") return undefined;
+    return {
+      stage,
+      ...(stdout === "" ? {} : { stdout }),
+      ...(stderr === "" ? {} : { stderr }),
+    };
+  }
+}

@@ -1,0 +1,115 @@
+/**
+ * The agent's calls, over the Connect protocol.
+ *
+ * @module
+ */
+import { Code, ConnectError, type HandlerContext, type ServiceImpl } from "@connectrpc/connect";
+import { CloudletError, type ErrorCode } from "../base/errors.ts";
+import {
+  SignalRequest_Signal as Signal,
+  type WorkloadRunner,
+} from "../proto/gen/cloudlet/agent/agent_pb.ts";
+import { languages } from "./languages.ts";
+import { SIGNAL_NUMBERS } from "./libc.ts";
+import { checkRequest } from "./request.ts";
+import { Identity } from "./identity.ts";
+import type { Runner } from "./runner.ts";
+
+const CODES: Record<ErrorCode, Code> = {
+  "invalid-input": Code.InvalidArgument,
+  "not-found": Code.NotFound,
+  "untrusted": Code.PermissionDenied,
+  "unavailable": Code.Unavailable,
+  "exhausted": Code.ResourceExhausted,
+  "denied": Code.PermissionDenied,
+  "host": Code.Internal,
+  "guest": Code.Internal,
+  "conflict": Code.FailedPrecondition,
+  "cancelled": Code.Canceled,
+  "internal": Code.Internal,
+};
+
+/** An error as the protocol tells it. */
+function asConnectError(error: unknown): unknown {
+  if (!(error instanceof CloudletError)) return error;
+  const remedy = error.remedy === undefined ? "" : `; ${error.remedy}`;
+  return new ConnectError(error.message + remedy, CODES[error.code], undefined, undefined, error);
+}
+
+const NUMBERS: Record<Signal, number> = {
+  [Signal.KILL]: SIGNAL_NUMBERS.KILL,
+  [Signal.TERM]: SIGNAL_NUMBERS.TERM,
+  [Signal.INT]: SIGNAL_NUMBERS.INT,
+};
+
+/** The implementation of WorkloadRunner on a runner. */
+export function workloadRunner(
+  runner: Runner,
+  version: string,
+): ServiceImpl<typeof WorkloadRunner> {
+  const identity = new Identity();
+  return {
+    async *execute(request, context: HandlerContext) {
+      try {
+        yield* runner.execute(checkRequest(request), context.signal);
+      } catch (error) {
+        throw asConnectError(error);
+      }
+    },
+
+    signal(request) {
+      const number = NUMBERS[request.signal];
+      if (number === undefined) {
+        throw new ConnectError(`Cannot send signal ${request.signal}`, Code.InvalidArgument);
+      }
+      if (!runner.signal(request.executionId, number)) {
+        throw new ConnectError("Cannot send a signal: no such execution", Code.NotFound);
+      }
+      return {};
+    },
+
+    async input(requests) {
+      let accepted = 0n;
+      let child: Awaited<ReturnType<Runner["takeInput"]>>;
+      let first = true;
+      try {
+        for await (const request of requests) {
+          if (first) {
+            child = await runner.takeInput(request.executionId);
+            first = false;
+          }
+          if (child === undefined) break;
+          // SAFETY of types only: what protobuf decodes is never in shared memory.
+          const data = request.data as Uint8Array<ArrayBuffer>;
+          const taken = await child.write(data);
+          accepted += BigInt(taken);
+          if (request.end || taken < data.length) break;
+        }
+      } catch (error) {
+        throw asConnectError(error);
+      } finally {
+        child?.closeInput();
+      }
+      return { acceptedBytes: accepted };
+    },
+
+    info: () => ({
+      version,
+      languages: Object.keys(languages),
+      running: runner.running,
+      vmId: identity.vmId,
+      clockNs: BigInt(Date.now()) * 1_000_000n,
+    }),
+
+    warm: () => ({ warm: false }),
+
+    resume(request) {
+      try {
+        identity.assume(request);
+      } catch (error) {
+        throw asConnectError(error);
+      }
+      return {};
+    },
+  };
+}
