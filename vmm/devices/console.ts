@@ -36,7 +36,7 @@ export class ConsoleDevice implements Device {
   readonly deviceId = VIRTIO_ID_CONSOLE;
   readonly features: bigint = 1n << Feature.VERSION_1 | 1n << Feature.EVENT_IDX |
     1n << VIRTIO_CONSOLE_F_SIZE;
-  readonly queueSizes: readonly number[] = [64, 64];
+  readonly queueSizes: readonly number[] = [16, 64];
   // 5.3.4, struct virtio_console_config: le16 cols, le16 rows, le32 max_nr_ports, le32 emerg_wr.
   readonly config: Uint8Array = new Uint8Array(12);
   readonly #host: DeviceHost;
