@@ -12,13 +12,20 @@ async function directories(env: Record<string, string>): Promise<string[]> {
     } catch (error) {
       console.log(JSON.stringify([error.name, error.message, error.remedy]));
     }`;
-  const { stdout } = await new Deno.Command(Deno.execPath(), {
-    args: ["eval", "--quiet", code],
-    clearEnv: true,
-    env: { DENO_NO_UPDATE_CHECK: "1", ...env },
-    stderr: "inherit",
-  }).output();
-  return JSON.parse(new TextDecoder().decode(stdout));
+  // Deno follows the same variables, so it is told where its own files go.
+  const denoDir = await Deno.makeTempDir();
+  try {
+    const { stdout } = await new Deno.Command(Deno.execPath(), {
+      args: ["eval", "--quiet", code],
+      clearEnv: true,
+      env: { DENO_NO_UPDATE_CHECK: "1", DENO_DIR: denoDir, ...env },
+      cwd: denoDir,
+      stderr: "inherit",
+    }).output();
+    return JSON.parse(new TextDecoder().decode(stdout));
+  } finally {
+    await Deno.remove(denoDir, { recursive: true });
+  }
 }
 
 Deno.test("each directory follows its XDG variable", async () => {
