@@ -77,3 +77,17 @@ export function readAptConfig(etc: string): Map<string, string> {
   if (main !== undefined) parseAptConfig(main, values);
   return values;
 }
+
+/**
+ * The proxy that the host's apt uses for a URL (apt-transport-http(1)), or undefined.
+ *
+ * @param config from {@linkcode readAptConfig}
+ */
+export function aptProxy(config: ReadonlyMap<string, string>, url: string): string | undefined {
+  const { protocol, hostname } = new URL(url);
+  if (protocol !== "http:" && protocol !== "https:") return undefined;
+  const of = (scheme: string) =>
+    config.get(`acquire::${scheme}::proxy::${hostname}`) ?? config.get(`acquire::${scheme}::proxy`);
+  const proxy = of(protocol.slice(0, -1)) ?? of("http");
+  return proxy === undefined || proxy === "" || proxy === "DIRECT" ? undefined : proxy;
+}

@@ -18,6 +18,7 @@ import { DecompressPool } from "../archive/decompress_pool.ts";
 import { openSource } from "../archive/source.ts";
 import { addTar } from "../archive/unpack.ts";
 import type { Tree } from "../tree.ts";
+import { aptProxy, readAptConfig } from "./apt_config.ts";
 import { fetchFile, type FetchOptions } from "./fetch.ts";
 import { debianKeyring, sourceKeyring } from "./keyring.ts";
 import { type DebianPackage, PackageIndex } from "./packages.ts";
@@ -89,6 +90,13 @@ export async function openDebian(options: DebianOptions = {}): Promise<Debian> {
   const progress = options.progress ?? silentProgress;
   const mirror = Deno.env.get("CLOUDLET_DEBIAN_MIRROR") || options.mirror;
   const sources = findSources({ mirror, suite: options.suite });
+  // A mirror that the user set need not be one that apt's proxy knows.
+  const aptConfig = mirror === undefined ? readAptConfig("/etc") : new Map<string, string>();
+  const fetch: FetchOptions = {
+    proxy: (url) => aptProxy(aptConfig, url),
+    ...options.fetch,
+    signal: options.signal,
+  };
   const debianKeys = await debianKeyring({ configured: options.keyring });
   let pool: DecompressPool | undefined;
   let found = false;
@@ -102,7 +110,7 @@ export async function openDebian(options: DebianOptions = {}): Promise<Debian> {
         cache,
         maxAge: options.maxAge ?? HOUR,
         progress,
-        fetch: { ...options.fetch, signal },
+        fetch: { ...fetch, signal },
       };
       const release = await openRelease(source, keyring, context);
       if (release === undefined) return [];
@@ -110,7 +118,6 @@ export async function openDebian(options: DebianOptions = {}): Promise<Debian> {
       return await openIndexes(source, release, context, () => pool ??= new DecompressPool());
     });
     if (!found) throw noMirror("none of the host's apt sources is signed by Debian's archive keys");
-    const fetch = { ...options.fetch, signal: options.signal };
     return new Archive(new PackageIndex(files.flat()), cache, progress, fetch);
   } finally {
     pool?.[Symbol.dispose]();

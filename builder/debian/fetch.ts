@@ -24,6 +24,8 @@ export interface FetchOptions {
   readonly backoff?: number;
   /** Longest silence of the server in milliseconds; 30,000 when absent. */
   readonly timeout?: number;
+  /** URL of the proxy for a URL; without one, those of the environment (http_proxy) are used. */
+  readonly proxy?: ((url: string) => string | undefined) | undefined;
 }
 
 /** What a file must be. */
@@ -87,7 +89,12 @@ async function request<T>(
   try {
     alive();
     if (url.startsWith("file:")) return await use(await openFile(url, from));
+    const proxy = options.proxy?.(url);
+    using client = proxy === undefined
+      ? undefined
+      : Deno.createHttpClient({ proxy: { url: proxy } });
     const response = await fetch(url, {
+      ...client === undefined ? {} : { client },
       signal: controller.signal,
       headers: from > 0 ? { range: `bytes=${from}-` } : {},
     });
@@ -248,14 +255,14 @@ async function openPart(goal: string, size: number): Promise<Deno.FsFile | undef
     const file = await Deno.open(path, { read: true, write: true, create: true });
     try {
       await file.lock(true);
-      if (await hasSize(goal, size)) {
-        file.close();
-        return undefined;
-      }
       // Whoever had the lock may have renamed or removed the file that is open here.
       const [here, there] = [await file.stat(), await Deno.stat(path).catch(() => undefined)];
-      if (there !== undefined && here.ino === there.ino && here.dev === there.dev) return file;
+      const named = there !== undefined && here.ino === there.ino && here.dev === there.dev;
+      const finished = await hasSize(goal, size);
+      if (named && !finished) return file;
+      if (named) await Deno.remove(path); // opening made it after the rename
       file.close();
+      if (finished) return undefined;
     } catch (error) {
       file.close();
       throw error;

@@ -2,7 +2,7 @@ import assert from "node:assert/strict";
 import { dirname, join } from "node:path";
 import { CloudletError } from "../../base/errors.ts";
 import { testDirectory } from "../archive/fixtures_test.ts";
-import { parseAptConfig } from "./apt_config.ts";
+import { aptProxy, parseAptConfig } from "./apt_config.ts";
 import { findSources, parseDeb822, parseOneLine, type SourceSettings } from "./sources.ts";
 
 const BOOKWORM = 'ID=debian\nVERSION_CODENAME=bookworm\nNAME="Debian GNU/Linux"\n';
@@ -205,4 +205,17 @@ Plain value;
     "acquire::http::pipeline-depth": "0",
     "plain": "value",
   });
+});
+
+Deno.test("apt's proxy is told by scheme and host", () => {
+  const config = parseAptConfig(
+    'Acquire::http::Proxy "http://p.test:1"; Acquire::http::Proxy::near.test "DIRECT";' +
+      'Acquire::https::Proxy::s.test "http://q.test:2";',
+  );
+  assert.equal(aptProxy(config, "http://far.test/x"), "http://p.test:1");
+  assert.equal(aptProxy(config, "https://far.test/x"), "http://p.test:1");
+  assert.equal(aptProxy(config, "https://s.test/x"), "http://q.test:2");
+  assert.equal(aptProxy(config, "http://near.test/x"), undefined);
+  assert.equal(aptProxy(config, "file:///srv"), undefined);
+  assert.equal(aptProxy(new Map(), "http://far.test/x"), undefined);
 });
