@@ -1,0 +1,280 @@
+/**
+ * Examines whether this host can run microVMs and build what they need, by trying each thing.
+ *
+ * @module
+ */
+import { statfsSync } from "node:fs";
+import { dirname } from "node:path";
+import { cacheDir } from "../base/dirs.ts";
+import { CloudletError, messageOf } from "../base/errors.ts";
+import { temporaryIn } from "../base/files.ts";
+import { silentProgress } from "../base/progress.ts";
+import { loadSettings } from "../base/settings.ts";
+import { openDebian } from "../builder/debian/debian.ts";
+import { probeHost } from "../vmm/host_probe.ts";
+import { Kvm } from "../vmm/kvm.ts";
+
+/** What one check found. */
+export interface Finding {
+  /** What was looked at. */
+  readonly name: string;
+  /** `warn`: it works, but not as well as it could, or not everything does. */
+  readonly ok: "ok" | "warn" | "fail";
+  /** What was seen. */
+  readonly detail: string;
+  /** What to do about it. */
+  readonly remedy?: string;
+}
+
+/** A finding before it has its name. */
+export type Verdict = Omit<Finding, "name">;
+
+const GIB = 1024 ** 3;
+const MIB = 1024 ** 2;
+/** A kernel's source, its objects, the compiler and a first image. */
+const DISK_TO_BUILD = 8 * GIB;
+/** An image and its snapshots, when the kernel is there already. */
+const DISK_TO_RUN = 2 * GIB;
+const MEMORY_TO_RUN = 1 * GIB;
+const MEMORY_TO_BUILD = 3 * GIB;
+const MIN_FILES = 256;
+const GOOD_FILES = 1024;
+const MIRROR_TIMEOUT = 15_000; // milliseconds
+
+function size(bytes: number): string {
+  return bytes >= GIB ? `${(bytes / GIB).toFixed(1)} GiB` : `${Math.floor(bytes / MIB)} MiB`;
+}
+
+function readText(path: string): string | undefined {
+  try {
+    return Deno.readTextFileSync(path).trim();
+  } catch {
+    return undefined; // this kernel has no such switch, or hides it
+  }
+}
+
+/** Judges what /proc/cpuinfo says of the first processor. */
+export function judgeProcessor(architecture: string, cpuinfo: string): Verdict {
+  if (architecture !== "x86_64") {
+    return {
+      ok: "fail",
+      detail: `this is ${architecture}; cloudlet's microVMs are x86-64`,
+      remedy: "use a host with an x86-64 processor",
+    };
+  }
+  const field = (name: string) => new RegExp(`^${name}\\s*: (.*)$`, "m").exec(cpuinfo)?.[1] ?? "";
+  const flags = new Set(field("flags").split(" "));
+  const virtualization = flags.has("vmx") ? "VT-x" : flags.has("svm") ? "AMD-V" : undefined;
+  const model = field("model name") || "x86-64";
+  if (virtualization !== undefined) return { ok: "ok", detail: `${model}, with ${virtualization}` };
+  return {
+    ok: "warn",
+    detail: `${model}, without VT-x and AMD-V: guest kernels can only be emulated`,
+    remedy: flags.has("hypervisor")
+      ? "for full speed, switch nested virtualization on for this machine, or use a host of its own"
+      : "for full speed, switch virtualization on in the firmware",
+  };
+}
+
+function examineProcessor(): Verdict {
+  return judgeProcessor(Deno.build.arch, readText("/proc/cpuinfo") ?? "");
+}
+
+function examineKvm(): Verdict {
+  using kvm = Kvm.open();
+  const kind = probeHost(kvm);
+  if (kind === "hardware") return { ok: "ok", detail: "/dev/kvm, with hardware virtualization" };
+  return {
+    ok: "warn",
+    detail: "/dev/kvm, software-only: guest programs compute at full speed, but a system call in " +
+      "a guest takes about a millisecond",
+    remedy: "nothing has to be done; a host with VT-x or AMD-V is faster",
+  };
+}
+
+/** Kernel switches that keep users from making namespaces, and how to turn each one. */
+export interface NamespaceSwitches {
+  /** /proc/sys/kernel/unprivileged_userns_clone (Debian) */
+  readonly clone: string | undefined;
+  /** /proc/sys/user/max_user_namespaces */
+  readonly max: string | undefined;
+  /** /proc/sys/kernel/apparmor_restrict_unprivileged_userns (Ubuntu) */
+  readonly apparmor: string | undefined;
+}
+
+/**
+ * Judges user namespaces, in which the kernel's compiler runs.
+ *
+ * @param tried whether making one worked; undefined when there is no tool to try it with
+ */
+export function judgeNamespaces(
+  tried: boolean | undefined,
+  switches: NamespaceSwitches,
+  root: boolean,
+): Verdict {
+  if (tried === true) return { ok: "ok", detail: "can be made" };
+  const off = [
+    ...(switches.clone === "0" ? ["kernel.unprivileged_userns_clone=1"] : []),
+    ...(switches.max === "0" ? ["user.max_user_namespaces=10000"] : []),
+    ...(switches.apparmor === "1" ? ["kernel.apparmor_restrict_unprivileged_userns=0"] : []),
+  ];
+  const remedy = off.length > 0
+    ? `run as root: sysctl ${off.join(" ")}`
+    : "allow user namespaces for this container or service, or build kernels as root";
+  if (tried === undefined) {
+    return off.length === 0 || root
+      ? {
+        ok: "ok",
+        detail: "no switch of the kernel forbids them; not tried, for want of unshare(1)",
+      }
+      : { ok: "fail", detail: "the kernel forbids them; kernels cannot be built", remedy };
+  }
+  // Root can do without: the builder then only changes the root directory.
+  if (root) return { ok: "warn", detail: "cannot be made; kernels are built as root", remedy };
+  return { ok: "fail", detail: "cannot be made, so kernels cannot be built", remedy };
+}
+
+async function examineNamespaces(): Promise<Verdict> {
+  let tried: boolean | undefined;
+  try {
+    const { success } = await new Deno.Command("unshare", {
+      args: ["--user", "--map-root-user", "--mount", "--pid", "--fork", "true"],
+      stdin: "null",
+      stdout: "null",
+      stderr: "null",
+    }).output();
+    tried = success;
+  } catch (error) {
+    if (!(error instanceof Deno.errors.NotFound)) throw error;
+  }
+  return judgeNamespaces(tried, {
+    clone: readText("/proc/sys/kernel/unprivileged_userns_clone"),
+    max: readText("/proc/sys/user/max_user_namespaces"),
+    apparmor: readText("/proc/sys/kernel/apparmor_restrict_unprivileged_userns"),
+  }, Deno.uid() === 0);
+}
+
+/** Judges how many bytes are free where the cache is. */
+export function judgeDisk(free: number, directory: string): Verdict {
+  const detail = `${size(free)} free in ${directory}`;
+  if (free >= DISK_TO_BUILD) return { ok: "ok", detail };
+  return {
+    ok: free >= DISK_TO_RUN ? "warn" : "fail",
+    detail: `${detail}; building a kernel takes ${size(DISK_TO_BUILD)}`,
+    remedy: "free some disk space or point XDG_CACHE_HOME at a larger file system",
+  };
+}
+
+function examineDisk(): Verdict {
+  const directory = cacheDir();
+  try {
+    using temporary = temporaryIn(directory);
+    Deno.writeTextFileSync(temporary.path, "x");
+  } catch (error) {
+    return {
+      ok: "fail",
+      detail: `cannot write to ${directory}: ${messageOf(error)}`,
+      remedy: "make the directory writable for you or point XDG_CACHE_HOME elsewhere",
+    };
+  }
+  const { bavail, bsize } = statfsSync(directory);
+  return judgeDisk(bavail * bsize, directory);
+}
+
+/** Judges the memory that this process may use, in bytes. */
+export function judgeMemory(available: number, limit: number | undefined): Verdict {
+  const usable = Math.min(available, limit ?? Infinity);
+  const detail = `${size(usable)} available` +
+    (usable < available ? ` by the control group's limit, ${size(available)} on the host` : "");
+  if (usable >= MEMORY_TO_BUILD) return { ok: "ok", detail };
+  return {
+    ok: usable >= MEMORY_TO_RUN ? "warn" : "fail",
+    detail: usable >= MEMORY_TO_RUN
+      ? `${detail}; building kernels and images takes up to ${size(MEMORY_TO_BUILD)}`
+      : `${detail}; a microVM takes ${size(MEMORY_TO_RUN)}`,
+    remedy: usable < available ? "raise the control group's memory limit" : "end other programs",
+  };
+}
+
+function groupLimit(): number | undefined {
+  // Control group v2: Documentation/admin-guide/cgroup-v2.rst, "memory.max". Each parent's counts.
+  let path = /^0::(.*)$/m.exec(readText("/proc/self/cgroup") ?? "")?.[1];
+  let limit: number | undefined;
+  while (path !== undefined && path.startsWith("/")) {
+    const value = Number(readText(`/sys/fs/cgroup${path}/memory.max`) ?? "max");
+    if (Number.isFinite(value)) limit = Math.min(value, limit ?? Infinity);
+    if (path === "/") break;
+    path = dirname(path);
+  }
+  return limit;
+}
+
+function examineMemory(): Verdict {
+  return judgeMemory(Deno.systemMemoryInfo().available, groupLimit());
+}
+
+/** Judges the soft limit of open files; a microVM has some 20, and each stream of a client one. */
+export function judgeFiles(soft: number): Verdict {
+  const detail = `${soft === Infinity ? "any number" : soft} may be open at once`;
+  if (soft >= GOOD_FILES) return { ok: "ok", detail };
+  return {
+    ok: soft >= MIN_FILES ? "warn" : "fail",
+    detail,
+    remedy: `raise the limit: ulimit -n ${GOOD_FILES}`,
+  };
+}
+
+function examineFiles(): Verdict {
+  const soft = /^Max open files +(\S+)/m.exec(readText("/proc/self/limits") ?? "")?.[1];
+  return judgeFiles(soft === undefined || soft === "unlimited" ? Infinity : Number(soft));
+}
+
+async function examineMirror(): Promise<Verdict> {
+  const remarks: string[] = [];
+  const { debian } = await loadSettings();
+  // Everything but the packages: the sources, their signatures, the lists of packages.
+  await openDebian({
+    ...debian,
+    maxAge: 0,
+    progress: { ...silentProgress, info: (remark) => void remarks.push(remark) },
+    fetch: { attempts: 1, timeout: MIRROR_TIMEOUT },
+  });
+  if (remarks.length === 0) return { ok: "ok", detail: "answers, and its signatures are good" };
+  return {
+    ok: "warn",
+    detail: remarks.join("; "),
+    remedy: "check the network and the sources when packages cannot be fetched",
+  };
+}
+
+const CHECKS: readonly (readonly [name: string, check: () => Verdict | Promise<Verdict>])[] = [
+  ["processor", examineProcessor],
+  ["KVM", examineKvm],
+  ["memory", examineMemory],
+  ["disk", examineDisk],
+  ["open files", examineFiles],
+  ["user namespaces", examineNamespaces],
+  ["Debian mirror", examineMirror],
+];
+
+/** Carries out one check; what it throws is a failure that was found. */
+export async function examineOne(
+  name: string,
+  check: () => Verdict | Promise<Verdict>,
+): Promise<Finding> {
+  try {
+    return { name, ...await check() };
+  } catch (error) {
+    const remedy = error instanceof CloudletError ? error.remedy : undefined;
+    return { name, ok: "fail", detail: messageOf(error), ...(remedy !== undefined && { remedy }) };
+  }
+}
+
+/**
+ * Examines the host. Changes nothing but the cache: the lists of packages are fetched into it.
+ *
+ * @returns one finding for each thing that cloudlet needs, in a fixed order
+ */
+export async function examine(): Promise<Finding[]> {
+  return await Promise.all(CHECKS.map(([name, check]) => examineOne(name, check)));
+}
