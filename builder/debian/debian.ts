@@ -12,6 +12,7 @@
 import { join } from "node:path";
 import { cacheDir } from "../../base/dirs.ts";
 import { CloudletError } from "../../base/errors.ts";
+import { sweepTemporary } from "../../base/files.ts";
 import { type Progress, silentProgress } from "../../base/progress.ts";
 import { findDataMember } from "../archive/ar.ts";
 import { DecompressPool } from "../archive/decompress_pool.ts";
@@ -97,6 +98,7 @@ export async function openDebian(options: DebianOptions = {}): Promise<Debian> {
     ...options.fetch,
     signal: options.signal,
   };
+  for (const kind of ["release", "index", "data"]) sweepTemporary(join(cache, kind));
   const debianKeys = await debianKeyring({ configured: options.keyring });
   let pool: DecompressPool | undefined;
   let found = false;
@@ -186,7 +188,7 @@ class Archive implements Debian {
       unit: "items",
     });
     for (const [i, item] of packages.entries()) {
-      const name = `the files of ${item.name} ${item.version} (${item.url})`;
+      const name = `the files of ${item.name} ${item.version} (${item.url}, in ${archives[i]})`;
       using source = openSource(archives[i]!, name);
       addTar(source, tree);
       task.advance(1);
@@ -215,13 +217,13 @@ class Archive implements Debian {
     } catch (error) {
       if (!(error instanceof Deno.errors.NotFound)) throw error;
     }
-    using source = openSource(path, item.url);
+    using source = openSource(path, `${item.url} (in ${path})`);
     const member = findDataMember(source);
     const request = {
       source: path,
       offset: member.offset,
       size: member.size,
-      name: `${member.name} of ${item.url}`,
+      name: `${member.name} of ${item.url} (in ${path})`,
       limit: MAX_DATA,
     };
     await pool.decompress(request, goal, signal);
