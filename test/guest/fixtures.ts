@@ -1,0 +1,132 @@
+/**
+ * What the guest tests boot: from the environment, or from cloudlet's own builders.
+ *
+ * `CLOUDLET_TEST_KERNEL` and `CLOUDLET_TEST_KERNEL_SMP` name kernels, `CLOUDLET_TEST_INITRAMFS` an
+ * initramfs with builder/initramfs/init.sh as its /init.
+ *
+ * @module
+ */
+import { join } from "node:path";
+import { silentProgress } from "../../base/progress.ts";
+import { cpioArchive, type CpioEntry } from "../../builder/initramfs/mod.ts";
+import { Workshop } from "../../builder/workshop.ts";
+import { MarkScanner } from "../../vmm/marks.ts";
+import { Vm, type VmConfig, type VmOutcome } from "../../vmm/vm.ts";
+
+const workshop = new Workshop({ progress: silentProgress });
+
+/** A kernel for one vCPU, or for several. */
+export async function testKernel(variant: "up" | "smp" = "up"): Promise<string> {
+  const given = Deno.env.get(
+    variant === "up" ? "CLOUDLET_TEST_KERNEL" : "CLOUDLET_TEST_KERNEL_SMP",
+  );
+  return given ?? (await workshop.kernel(variant)).vmlinux;
+}
+
+/** The initramfs. */
+export async function testInitramfs(): Promise<string> {
+  return Deno.env.get("CLOUDLET_TEST_INITRAMFS") ?? await workshop.initramfs();
+}
+
+/** Whether there is a KVM to test with; tests that need it are ignored where there is none. */
+export function hasKvm(): boolean {
+  try {
+    Deno.openSync("/dev/kvm", { read: true, write: true }).close();
+    return true;
+  } catch {
+    return false;
+  }
+}
+
+/** Compiles a C program, linked statically, and returns the executable. */
+export async function compile(source: string, flags: readonly string[] = []): Promise<Uint8Array> {
+  const directory = await Deno.makeTempDir();
+  try {
+    const program = join(directory, "program");
+    const path = new URL(`./fixtures/${source}`, import.meta.url).pathname;
+    const { success, stderr } = await new Deno.Command("gcc", {
+      args: ["-O2", "-static", "-Wall", "-Wextra", "-Werror", ...flags, "-o", program, path],
+    }).output();
+    if (!success) throw new Error(new TextDecoder().decode(stderr));
+    return await Deno.readFile(program);
+  } finally {
+    await Deno.remove(directory, { recursive: true });
+  }
+}
+
+/** What a script in a guest did. */
+export interface ScriptResult {
+  /** How the VM ended; "stopped" when the script had ended before. */
+  readonly outcome: VmOutcome;
+  /** What the script wrote. */
+  readonly output: string;
+  /** Its exit code, when it ended. */
+  readonly code: number | undefined;
+  /** Everything on the console. */
+  readonly console: string;
+  /** What the guest's out-of-memory killer said. */
+  readonly outOfMemory: readonly string[];
+}
+
+/** How {@linkcode runScript} runs. */
+export interface ScriptOptions extends Partial<VmConfig> {
+  /** Executables for the guest's /cloudlet, by name. */
+  readonly programs?: Readonly<Record<string, Uint8Array>>;
+  /** Whether to wait for the VM's own end after the script's. */
+  readonly untilEnd?: boolean;
+  /** Called with the VM when the script begins. */
+  readonly onBegin?: (vm: Vm) => void;
+}
+
+/** Boots a guest that runs a shell script. */
+export async function runScript(
+  script: string,
+  options: ScriptOptions = {},
+): Promise<ScriptResult> {
+  const { programs = {}, untilEnd = false, onBegin, ...config } = options;
+  const nonce = crypto.randomUUID().replaceAll("-", "");
+  const utf8 = new TextEncoder();
+  const entries: CpioEntry[] = [
+    { type: "directory", path: "cloudlet", mode: 0o700 },
+    { type: "file", path: "cloudlet/nonce", mode: 0o600, content: utf8.encode(`${nonce}\n`) },
+    { type: "file", path: "cloudlet/exec", mode: 0o700, content: utf8.encode(`${script}\n`) },
+    ...Object.entries(programs).map(([name, content]): CpioEntry => ({
+      type: "file",
+      path: `cloudlet/${name}`,
+      mode: 0o755,
+      content,
+    })),
+  ];
+  const scanner = new MarkScanner(nonce);
+  const decoder = new TextDecoder();
+  const exited = Promise.withResolvers<void>();
+  let output = "";
+  let code: number | undefined;
+  let within = false;
+  const made: { vm?: Vm } = {};
+  await using vm = await Vm.create({
+    kernel: await testKernel((config.vcpus ?? 1) > 1 ? "smp" : "up"),
+    initramfs: [await testInitramfs(), await cpioArchive(entries)],
+    ...config,
+    serialOutput(chunk) {
+      for (const event of scanner.push(chunk)) {
+        if (event.kind === "output") {
+          if (within) output += decoder.decode(event.bytes, { stream: true });
+        } else if (event.kind === "begin") {
+          within = true;
+          onBegin?.(made.vm!);
+        } else if (event.kind === "exit") {
+          within = false;
+          code = event.code;
+          exited.resolve();
+        }
+      }
+    },
+  });
+  made.vm = vm;
+  vm.resume();
+  await Promise.race([vm.outcome, ...(untilEnd ? [] : [exited.promise])]);
+  if (!untilEnd) await vm.stop();
+  const outcome = await vm.outcome;
+  return { outcome, output, code, console: vm.consoleText, outOfMemory: vm.outOfMemory };
+}
