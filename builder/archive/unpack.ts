@@ -49,6 +49,10 @@ export function addTar(source: ByteSource, tree: Tree): void {
   for (const member of readTar(source)) {
     const node = toNode(source, member, files);
     try {
+      // As dpkg does: a symbolic link does not replace a directory of another package.
+      if (node.type === "symlink" && isFullDirectory(tree.lookup(memberPath(member.name)))) {
+        continue;
+      }
       tree.add(member.name, node, links);
     } catch (cause) {
       if (!(cause instanceof CloudletError)) throw cause;
@@ -58,11 +62,20 @@ export function addTar(source: ByteSource, tree: Tree): void {
         cause,
       });
     }
-    const key = splitPath(member.name).join("/");
+    const key = memberPath(member.name);
     files.delete(key);
     if (node.type === "symlink") links.add(node);
     else if (node.type === "file") files.set(key, node);
   }
+}
+
+/** A member's name as a path in the tree; absolute names and the like are refused. */
+function memberPath(name: string): string {
+  return splitPath(name).join("/");
+}
+
+function isFullDirectory(node: TreeNode | undefined): boolean {
+  return node?.type === "directory" && node.children.size > 0;
 }
 
 function toNode(

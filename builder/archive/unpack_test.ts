@@ -74,6 +74,20 @@ Deno.test("a member reaches its place through links that were there before its a
   ]);
 });
 
+Deno.test("a symbolic link does not replace a directory that has something in it", () => {
+  const tree = add([{ name: "./doc/a/copyright", content: "x" }, { name: "./doc/b/", flag: "5" }]);
+  add([
+    { name: "./doc/a", flag: "2", link: "b" },
+    { name: "./doc/b", flag: "2", link: "c" },
+  ], tree);
+  assert.deepEqual(names(tree), [
+    "directory doc",
+    "directory doc/a",
+    "file doc/a/copyright",
+    "symlink doc/b",
+  ]);
+});
+
 Deno.test("hostile archives are refused with the name of archive and member", () => {
   const cases: [string, TarEntry[], RegExp][] = [
     ["parent", [{ name: "../evil", content: "x" }], /"..\/evil".*has a ".."/],
