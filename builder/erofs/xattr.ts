@@ -21,6 +21,7 @@ const MAX_VALUE = 0xffff; // e_value_size
 const MAX_COUNT = 0xffff; // i_xattr_icount
 
 const utf8 = new TextEncoder();
+const NONE = new Uint8Array(0);
 
 interface Entry {
   readonly index: number;
@@ -58,7 +59,7 @@ export function encodeXattrs(
   path: string,
   xattrs: ReadonlyMap<string, Uint8Array> | undefined,
 ): Uint8Array {
-  if (xattrs === undefined || xattrs.size === 0) return new Uint8Array(0);
+  if (xattrs === undefined || xattrs.size === 0) return NONE;
   const entries = [...xattrs].map(([name, value]) => parse(path, name, value))
     .sort((a, b) => a.index - b.index || compare(a.name, b.name));
   const sizes = entries.map(({ name, value }) => align(ENTRY_SIZE + name.length + value.length));
