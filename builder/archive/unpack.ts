@@ -17,6 +17,7 @@ import {
   type TreeNode,
 } from "../tree.ts";
 import { detectCompression, MAGIC_LENGTH } from "./decompress.ts";
+import { isFile } from "./files.ts";
 import { DecompressPool } from "./decompress_pool.ts";
 import { type ByteSource, openSource } from "./source.ts";
 import { readTar, type TarMember } from "./tar.ts";
@@ -163,7 +164,7 @@ async function decompressedTar(
   const { name, content, digest } = identify(archive, options.name);
   if (digest === undefined) return archive;
   const goal = join(options.cache, `${digest}.tar`);
-  if (await exists(goal)) return goal;
+  if (await isFile(goal)) return goal;
   using temporary = temporaryIn(options.cache);
   if (content.kind === "bytes") await Deno.writeFile(temporary.path, content.bytes);
   using own = options.pool === undefined ? new DecompressPool(1) : undefined;
@@ -198,13 +199,4 @@ function sha256(source: ByteSource): string {
     hash.update(source.read(at, Math.min(CHUNK, source.size - at)));
   }
   return hash.digest("hex");
-}
-
-async function exists(path: string): Promise<boolean> {
-  try {
-    return (await Deno.stat(path)).isFile;
-  } catch (error) {
-    if (error instanceof Deno.errors.NotFound) return false;
-    throw error;
-  }
 }

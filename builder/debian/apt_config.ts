@@ -11,7 +11,10 @@ const TOKEN = /\/\*[\s\S]*?\*\/|\/\/[^\n]*|#[^\n]*|"(?:[^"\\]|\\.)*"|[{};]|[^\s{
  * Values of an apt.conf by full name in lower case, such as `acquire::check-valid-until`. Lists are
  * left out.
  */
-export function parseAptConfig(text: string, into: Map<string, string> = new Map()) {
+export function parseAptConfig(
+  text: string,
+  into: Map<string, string> = new Map(),
+): Map<string, string> {
   const scopes: string[] = [];
   let words: string[] = [];
   const path = (name: string) => [...scopes, name].join("::").toLowerCase();

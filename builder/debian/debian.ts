@@ -15,6 +15,7 @@ import { CloudletError } from "../../base/errors.ts";
 import { sweepTemporary } from "../../base/files.ts";
 import { type Progress, silentProgress } from "../../base/progress.ts";
 import { findDataMember } from "../archive/ar.ts";
+import { isFile } from "../archive/files.ts";
 import { DecompressPool } from "../archive/decompress_pool.ts";
 import { openSource } from "../archive/source.ts";
 import { addTar } from "../archive/unpack.ts";
@@ -196,12 +197,23 @@ class Archive implements Debian {
     task.done();
   }
 
+  /** Where a package's files are, as an uncompressed tar archive. */
+  #archive(item: DebianPackage): string {
+    return join(this.#data, `${item.sha256}.tar`);
+  }
+
+  /** Fetches and decompresses what the cache lacks. */
   async #archives(packages: readonly DebianPackage[]): Promise<string[]> {
-    using pool = new DecompressPool();
-    return await this.#fetchEach(
-      packages,
-      (item, path, signal) => this.#decompress(pool, item, path, signal),
-    );
+    const missing: DebianPackage[] = [];
+    for (const item of packages) if (!(await isFile(this.#archive(item)))) missing.push(item);
+    if (missing.length > 0) {
+      using pool = new DecompressPool();
+      await this.#fetchEach(
+        missing,
+        (item, path, signal) => this.#decompress(pool, item, path, signal),
+      );
+    }
+    return packages.map((item) => this.#archive(item));
   }
 
   /** Path of the package's files as an uncompressed tar archive. */
@@ -211,12 +223,7 @@ class Archive implements Debian {
     path: string,
     signal: AbortSignal,
   ): Promise<string> {
-    const goal = join(this.#data, `${item.sha256}.tar`);
-    try {
-      if ((await Deno.stat(goal)).isFile) return goal;
-    } catch (error) {
-      if (!(error instanceof Deno.errors.NotFound)) throw error;
-    }
+    const goal = this.#archive(item);
     using source = openSource(path, `${item.url} (in ${path})`);
     const member = findDataMember(source);
     const request = {

@@ -91,6 +91,7 @@ Deno.test("what is cached is used without the mirror while it is young", async (
   const first = await openDebian(test.options);
   await first.unpack(first.resolve(["app"]), new Tree());
   await mirror.stop();
+  await Deno.remove(join(test.cache, "pool"), { recursive: true }); // the unpacked form is enough
   const second = await openDebian({ ...test.options, suite: SUITE });
   const tree = new Tree();
   await second.unpack(second.resolve(["app"]), tree);

@@ -13,6 +13,7 @@ import { createHash, type Hash } from "node:crypto";
 import { dirname } from "node:path";
 import { CloudletError, messageOf } from "../../base/errors.ts";
 import { diskError } from "../../base/files.ts";
+import { isFile } from "../archive/files.ts";
 
 /** How persistent fetching is. */
 export interface FetchOptions {
@@ -238,16 +239,6 @@ function tooLarge(url: string, limit: number): CloudletError {
   });
 }
 
-async function hasSize(path: string, size: number): Promise<boolean> {
-  try {
-    const info = await Deno.stat(path);
-    return info.isFile && info.size === size;
-  } catch (error) {
-    if (error instanceof Deno.errors.NotFound) return false;
-    throw error;
-  }
-}
-
 /** Opens and locks the file with what has arrived so far; undefined when `goal` was made meanwhile. */
 async function openPart(goal: string, size: number): Promise<Deno.FsFile | undefined> {
   const path = `${goal}.part`;
@@ -258,7 +249,7 @@ async function openPart(goal: string, size: number): Promise<Deno.FsFile | undef
       // Whoever had the lock may have renamed or removed the file that is open here.
       const [here, there] = [await file.stat(), await Deno.stat(path).catch(() => undefined)];
       const named = there !== undefined && here.ino === there.ino && here.dev === there.dev;
-      const finished = await hasSize(goal, size);
+      const finished = await isFile(goal, size);
       if (named && !finished) return file;
       if (named) await Deno.remove(path); // opening made it after the rename
       file.close();
@@ -323,7 +314,7 @@ export async function fetchFile(
   options: FetchOptions = {},
   advance: (bytes: number) => void = () => {},
 ): Promise<boolean> {
-  if (await hasSize(goal, expected.size)) {
+  if (await isFile(goal, expected.size)) {
     advance(expected.size);
     return true;
   }

@@ -13,6 +13,7 @@ import { dirname, join } from "node:path";
 import { CloudletError } from "../../base/errors.ts";
 import { temporaryIn, withLock, writeFileAtomic } from "../../base/files.ts";
 import type { Progress } from "../../base/progress.ts";
+import { isFile } from "../archive/files.ts";
 import type { DecompressPool } from "../archive/decompress_pool.ts";
 import { type Expected, fetchBytes, fetchFile, type FetchOptions } from "./fetch.ts";
 import type { IndexFile } from "./packages.ts";
@@ -191,11 +192,11 @@ async function openIndex(
     const expected = release.files.get(name);
     if (expected === undefined) continue;
     const goal = join(context.cache, "index", expected.sha256);
-    if (await exists(goal)) return goal;
+    if (await isFile(goal)) return goal;
     // One process makes it, and the others wait.
     const place = sha256(source.uri, source.suite, directory).slice(0, 16);
     const made = await withLock(join(context.cache, "index", `.${place}.lock`), async () => {
-      if (await exists(goal)) return true;
+      if (await isFile(goal)) return true;
       using task = context.progress.task(`Fetch the package index of ${source.suite}`, {
         total: expected.size,
         unit: "bytes",
@@ -248,13 +249,4 @@ async function unpackIndex(
   }
   await Deno.rename(temporary.path, goal);
   await Deno.remove(packed);
-}
-
-async function exists(path: string): Promise<boolean> {
-  try {
-    return (await Deno.stat(path)).isFile;
-  } catch (error) {
-    if (error instanceof Deno.errors.NotFound) return false;
-    throw error;
-  }
 }
