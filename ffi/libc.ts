@@ -63,6 +63,8 @@ const SYMBOLS = {
   pwritev: { parameters: ["i32", "buffer", "i32", "i64"], result: "isize" },
   // off_t lseek(int fd, off_t offset, int whence)
   lseek: { parameters: ["i32", "i64", "i32"], result: "i64" },
+  // int statx(int dirfd, const char *path, int flags, unsigned int mask, struct statx *buf)
+  statx: { parameters: ["i32", "buffer", "i32", "u32", "buffer"], result: "i32" },
   // int fdatasync(int fd)
   fdatasync: { parameters: ["i32"], result: "i32" },
   // int fallocate(int fd, int mode, off_t offset, off_t len)

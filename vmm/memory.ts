@@ -147,6 +147,38 @@ export class GuestMemory implements Disposable {
     return this.#windows.reduce((sum, slot) => sum + (slot.readOnly ? 0 : slot.size), 0);
   }
 
+  /**
+   * All of RAM as it lies in this process: one range, without the holes that the guest sees.
+   *
+   * @throws {TypeError} in a thread that only attached
+   */
+  get ram(): { readonly address: bigint; readonly size: number; readonly buffer: ArrayBuffer } {
+    const mapping = this.#owned[0];
+    if (mapping === undefined) {
+      throw new TypeError("Cannot reach RAM: it belongs to another thread");
+    }
+    return { address: mapping.address, size: mapping.length, buffer: mapping.buffer };
+  }
+
+  /**
+   * Maps a file over RAM: the guest sees its content, and what it writes stays in this process. Any
+   * slots and views stay as they are. Nobody may be using RAM meanwhile.
+   *
+   * @param fd of a file as large as RAM, which the mapping keeps open
+   */
+  mapOverRam(fd: number): void {
+    const { address, size } = this.ram;
+    mmap({
+      address,
+      length: size,
+      prot: PROT_READ | PROT_WRITE,
+      flags: MAP_PRIVATE | MAP_FIXED | MAP_NORESERVE,
+      fd,
+    });
+    // SAFETY: the range is this object's own mapping.
+    libc().madvise(Deno.UnsafePointer.create(address), BigInt(size), MADV_DONTDUMP);
+  }
+
   /** Whether `length` bytes at `address` are RAM. */
   contains(address: number, length: number): boolean {
     return this.#find(address, length, true) !== undefined;

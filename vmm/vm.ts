@@ -17,8 +17,8 @@ import { ByteRing } from "./byte_ring.ts";
 import { commandLine } from "./command_line.ts";
 import { ConsoleLog } from "./console_log.ts";
 import { Devices, type DevicesConfig } from "./devices/devices.ts";
-import { hostKind } from "./host_probe.ts";
-import { Kvm, type KvmVcpu, type KvmVm } from "./kvm.ts";
+import { type HostKind, hostKind } from "./host_probe.ts";
+import { type CpuidEntry, Kvm, type KvmVcpu, type KvmVm } from "./kvm.ts";
 import {
   EBDA_ADDRESS,
   KVM_IDENTITY_MAP_ADDRESS,
@@ -31,10 +31,13 @@ import {
 } from "./layout.ts";
 import { Serial } from "./legacy/serial.ts";
 import { GuestMemory } from "./memory.ts";
+import { jsonPiece, piece, type Pieces } from "./snapshot/format.ts";
+import { type ClockPair, restoreMachine, saveMachine } from "./snapshot/state.ts";
 import type { VcpuExit } from "./messages.ts";
 import type { ExitCounts } from "./vcpu_control.ts";
 import { serialInterrupt } from "./vcpu_loop.ts";
 import { VcpuThread } from "./vcpu_thread.ts";
+import type { SlotSnapshot } from "./virtio/slot.ts";
 
 /** What a VM is made of. */
 export interface VmConfig {
@@ -56,6 +59,18 @@ export interface VmConfig {
   readonly consoleOutput?: (chunk: Uint8Array<ArrayBuffer>) => void;
   /** Called with remarks of the devices. */
   readonly warning?: (message: string) => void;
+}
+
+/** What a VM is made of that gets its guest from a snapshot. */
+export type ShellConfig = Omit<VmConfig, "kernel" | "initramfs" | "cmdline">;
+
+/** What the guest is put into. */
+interface Machine {
+  readonly memory: GuestMemory;
+  readonly devices: Devices;
+  readonly host: HostKind;
+  readonly supported: readonly CpuidEntry[];
+  readonly vcpus: readonly KvmVcpu[];
 }
 
 /** How a VM ended. */
@@ -146,6 +161,7 @@ export class Vm implements AsyncDisposable {
   readonly #vcpus: readonly KvmVcpu[];
   readonly #threads: readonly VcpuThread[];
   readonly #serial: Serial;
+  readonly #serialState: SharedArrayBuffer;
   readonly #ring: ByteRing;
   readonly #log = new ConsoleLog();
   readonly #outcome = Promise.withResolvers<VmOutcome>();
@@ -190,6 +206,7 @@ export class Vm implements AsyncDisposable {
     this.devices = parts.devices;
     this.commandLine = parts.commandLine;
     this.#setup = parts.setup;
+    this.#serialState = parts.serialState;
     this.#serial = new Serial(parts.serialState, {
       output: (byte) => this.#ring.push(byte),
       waitForRoom() {},
@@ -208,6 +225,44 @@ export class Vm implements AsyncDisposable {
    * @throws {CloudletError} when the configuration, the kernel or the host does not allow it
    */
   static async create(config: VmConfig): Promise<Vm> {
+    const initramfs = await readInitramfs(config.initramfs);
+    return await Vm.#make(config, ({ memory, devices, host, supported, vcpus }) => {
+      // What the kernel finds in memory.
+      const cmdline = commandLine(host, devices.kernelArguments, config.cmdline);
+      const kernel = loadKernel(memory, config.kernel);
+      const loaded = loadInitramfs(memory, kernel, initramfs);
+      const cpu = supported.find((leaf) => leaf.function === 1);
+      writeCommandLine(memory, cmdline);
+      writeBootParams(memory, {
+        kernel,
+        initramfs: loaded,
+        seed: crypto.getRandomValues(new Uint8Array(32)),
+      });
+      memory.write(
+        EBDA_ADDRESS,
+        mpTable(vcpus.length, { signature: cpu?.eax ?? 0, features: cpu?.edx ?? 0 }),
+      );
+      writeBootTables(memory);
+      vcpus.forEach(setBootMsrs);
+      setBootRegisters(vcpus[0]!, kernel.entry);
+      return cmdline;
+    });
+  }
+
+  /**
+   * Makes a VM with nothing in it: everything that costs time and does not depend on what it will
+   * be. {@linkcode restore} then gives it a guest.
+   *
+   * @param config as the VM had that the snapshot is of
+   */
+  static async shell(config: ShellConfig): Promise<Vm> {
+    return await Vm.#make(config, () => "");
+  }
+
+  static async #make(
+    config: ShellConfig,
+    fill: (machine: Machine) => string,
+  ): Promise<Vm> {
     const begin = performance.now();
     const vcpuCount = config.vcpus ?? 1;
     const memorySize = config.memory ?? DEFAULT_MEMORY;
@@ -250,33 +305,15 @@ export class Vm implements AsyncDisposable {
     memory.description.slots.forEach((slot, index) => kvmVm.setMemorySlot(index, slot));
     devices.connect(kvmVm);
 
-    // What the kernel finds in memory.
-    const cmdline = commandLine(host, devices.kernelArguments, config.cmdline);
-    const kernel = loadKernel(memory, config.kernel);
-    const initramfs = loadInitramfs(memory, kernel, await readInitramfs(config.initramfs));
-    const supported = kvm.supportedCpuid();
-    const cpu = supported.find((leaf) => leaf.function === 1);
-    writeCommandLine(memory, cmdline);
-    writeBootParams(memory, {
-      kernel,
-      initramfs,
-      seed: crypto.getRandomValues(new Uint8Array(32)),
-    });
-    memory.write(
-      EBDA_ADDRESS,
-      mpTable(vcpuCount, { signature: cpu?.eax ?? 0, features: cpu?.edx ?? 0 }),
-    );
-    writeBootTables(memory);
-
     // The processors.
+    const supported = kvm.supportedCpuid();
     const tscDeadline = kvm.capability(KVM_CAP_TSC_DEADLINE_TIMER) !== 0;
     for (let id = 0; id < vcpuCount; id++) {
       const vcpu = kvmVm.createVcpu(id);
       vcpus.push(vcpu);
       vcpu.setCpuid(cpuidFor(supported, { id, count: vcpuCount, tscDeadline }));
-      setBootMsrs(vcpu);
     }
-    setBootRegisters(vcpus[0]!, kernel.entry);
+    const cmdline = fill({ memory, devices, host, supported, vcpus });
 
     // Everything goes to the threads, which wait for the first resume().
     const serialState = Serial.createState();
@@ -351,6 +388,52 @@ export class Vm implements AsyncDisposable {
   async pause(): Promise<void> {
     this.#running = false;
     await this.#exclusive(() => this.#pauseThreads());
+  }
+
+  /**
+   * Reads the state of a paused VM, without its memory: see snapshot/format.ts.
+   *
+   * @throws {CloudletError} `conflict` when it runs or has ended
+   */
+  async save(): Promise<Map<string, Uint8Array<ArrayBuffer>>> {
+    return await this.#exclusive(async () => {
+      if (this.#running || this.#ended) {
+        throw new CloudletError("Cannot save the VM: it is not paused", { code: "conflict" });
+      }
+      const devices = await this.devices.save(); // first: they may still write to memory
+      using kvm = Kvm.open();
+      const pieces = saveMachine(kvm, this.#vm, this.#vcpus);
+      pieces.set("serial", new Uint8Array(this.#serialState).slice());
+      devices.forEach(({ transport, ...rest }, index) => {
+        pieces.set(`device${index}`, new TextEncoder().encode(JSON.stringify(rest)));
+        pieces.set(`device${index}.registers`, transport.bytes as Uint8Array<ArrayBuffer>);
+      });
+      return pieces;
+    });
+  }
+
+  /**
+   * Puts a guest into a VM of {@linkcode Vm.shell} that has never run: {@linkcode resume} goes on
+   * where it was saved.
+   *
+   * @param pieces what {@linkcode save} gave
+   * @param memory descriptor of a file of RAM's size, which is mapped and stays as it is
+   * @returns kvm-clock as it was set, and when
+   * @throws {CloudletError} `untrusted` or `conflict` when the state does not fit this VM
+   */
+  async restore(pieces: Pieces, memory: number): Promise<ClockPair> {
+    return await this.#exclusive(async () => {
+      if (this.#resumedAt !== undefined || this.#ended) {
+        throw new CloudletError("Cannot restore the VM: it has run", { code: "conflict" });
+      }
+      this.memory.mapOverRam(memory);
+      const serial = piece(pieces, "serial", this.#serialState.byteLength);
+      new Uint8Array(this.#serialState).set(serial);
+      // The devices come last: they may raise interrupts at once.
+      const clock = restoreMachine(this.#vm, this.#vcpus, pieces);
+      await this.devices.restore(savedDevices(pieces, this.devices.regions.length));
+      return clock;
+    });
   }
 
   /** Ends the VM at once, whatever the guest does; nothing that belongs to it is left. */
@@ -492,6 +575,13 @@ export class Vm implements AsyncDisposable {
       }
     })();
   }
+}
+
+function savedDevices(pieces: Pieces, count: number): SlotSnapshot[] {
+  return Array.from({ length: count }, (_, index) => {
+    const rest = jsonPiece(pieces, `device${index}`) as Omit<SlotSnapshot, "transport">;
+    return { ...rest, transport: { bytes: piece(pieces, `device${index}.registers`).slice() } };
+  });
 }
 
 function haltedForGood(vcpu: KvmVcpu): boolean {

@@ -1,0 +1,148 @@
+/**
+ * Snapshots: a whole VM in a directory of two files, and back.
+ *
+ * @module
+ */
+import { join } from "node:path";
+import { CloudletError } from "../../base/errors.ts";
+import type { OwnedFd } from "../../ffi/fd.ts";
+import type { KeyPart } from "../../base/store.ts";
+import type { Vm } from "../vm.ts";
+import {
+  decodeState,
+  encodeState,
+  jsonPiece,
+  MAX_STATE_BYTES,
+  piece,
+  type Pieces,
+  refuse,
+} from "./format.ts";
+import { type FileIdentity, openMemory, writeMemory } from "./memory_file.ts";
+import { clockPair } from "./state.ts";
+
+/** What a snapshot says of itself: the piece `facts`. */
+export interface SnapshotFacts {
+  /** Everything that has to be the same for it to be used: see key.ts. */
+  readonly requires: KeyPart;
+  /** The memory file as it was left. */
+  readonly memory: FileIdentity;
+  /** Bytes of the memory file that are not holes. */
+  readonly data: number;
+  /** Wall clock of the host less kvm-clock when it was saved, in nanoseconds. */
+  readonly clockOffset: string;
+  /** Milliseconds since 1970. */
+  readonly made: number;
+}
+
+const STATE = "state";
+const MEMORY = "memory";
+
+/**
+ * Saves a paused VM into an empty directory.
+ *
+ * @param vm paused
+ * @param directory exists and is empty; whoever made it makes it appear at once, or removes it
+ * @param requires what a host and a caller must have to use it
+ * @param base the memory file that the VM was restored from, if it was
+ * @throws {Deno.errors.Other} when the disk is full
+ */
+export async function saveSnapshot(
+  vm: Vm,
+  directory: string,
+  requires: KeyPart,
+  base?: OwnedFd,
+): Promise<void> {
+  const pieces = await vm.save();
+  const { clock, wall } = clockPair(pieces);
+  const written = await writeMemory(vm.memory, join(directory, MEMORY), base?.fd);
+  const facts: SnapshotFacts = {
+    requires,
+    memory: written.identity,
+    data: written.data,
+    clockOffset: String(wall - clock),
+    made: Date.now(),
+  };
+  pieces.set("facts", new TextEncoder().encode(JSON.stringify(facts)));
+  pieces.set("memory.digests", written.digests);
+  using file = await Deno.open(join(directory, STATE), { createNew: true, write: true });
+  for (let rest = encodeState(pieces); rest.length > 0;) {
+    rest = rest.subarray(await file.write(rest));
+  }
+  await file.sync();
+}
+
+/** A snapshot that is good, with its memory file open. */
+export class Snapshot implements Disposable {
+  /** What it says of itself. */
+  readonly facts: SnapshotFacts;
+  readonly #pieces: Pieces;
+  readonly #memory: OwnedFd;
+
+  private constructor(facts: SnapshotFacts, pieces: Pieces, memory: OwnedFd) {
+    this.facts = facts;
+    this.#pieces = pieces;
+    this.#memory = memory;
+  }
+
+  /**
+   * Opens a snapshot and checks it.
+   *
+   * @param directory of it
+   * @param requires what it must say that it requires
+   * @param whole read every byte of its memory, which otherwise is done only when its file was changed
+   * @throws {CloudletError} `untrusted` with the reason when it cannot be used
+   */
+  static open(directory: string, requires?: KeyPart, whole = false): Snapshot {
+    const path = join(directory, STATE);
+    let file: Uint8Array<ArrayBuffer>;
+    try {
+      if (Deno.statSync(path).size > MAX_STATE_BYTES) throw refuse("its state file is too large");
+      file = Deno.readFileSync(path);
+    } catch (cause) {
+      if (cause instanceof CloudletError) throw cause;
+      throw refuse("its state file cannot be read", cause);
+    }
+    const pieces = decodeState(file);
+    const facts = jsonPiece(pieces, "facts") as SnapshotFacts;
+    if (requires !== undefined) checkRequirements(facts.requires, requires);
+    const digests = piece(pieces, "memory.digests");
+    const memory = openMemory(join(directory, MEMORY), facts.memory, digests, whole);
+    return new Snapshot(facts, pieces, memory);
+  }
+
+  /** The memory file, for {@linkcode saveSnapshot} of what this was restored to. */
+  get memory(): OwnedFd {
+    return this.#memory;
+  }
+
+  /**
+   * Puts the guest into a VM of `Vm.shell`, which then goes on with `resume()`.
+   *
+   * @returns by how many nanoseconds the guest's wall clock has to be put forward: its clocks go on
+   *   where they stood, whenever it is told
+   */
+  async restore(vm: Vm): Promise<bigint> {
+    if (vm.memory.ram.size !== this.facts.memory.size) {
+      throw refuse(
+        `it has ${this.facts.memory.size} bytes of memory, the VM ${vm.memory.ram.size}`,
+      );
+    }
+    const { clock, wall } = await vm.restore(this.#pieces, this.#memory.fd);
+    return wall - clock - BigInt(this.facts.clockOffset);
+  }
+
+  /** Closes the memory file; a VM that was restored from it keeps it mapped. */
+  [Symbol.dispose](): void {
+    this.#memory[Symbol.dispose]();
+  }
+}
+
+function checkRequirements(has: KeyPart, wanted: KeyPart): void {
+  const a = has as Readonly<Record<string, KeyPart>>;
+  const b = wanted as Readonly<Record<string, KeyPart>>;
+  for (const name of new Set([...Object.keys(a), ...Object.keys(b)])) {
+    if (JSON.stringify(a[name]) !== JSON.stringify(b[name])) {
+      throw refuse(`it is for another ${name}`);
+    }
+  }
+}
