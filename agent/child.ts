@@ -124,7 +124,6 @@ let readBuffer: Uint8Array<ArrayBuffer> | undefined;
 interface PendingInput {
   bytes: Uint8Array<ArrayBuffer>;
   accepted: number;
-  readonly promise: Promise<number>;
   resolve(accepted: number): void;
 }
 
@@ -140,7 +139,7 @@ export class Child implements Disposable {
   readonly #seen: ChildEvent[] = [];
   #exited = false;
   #status: ChildStatus | undefined;
-  #input: PendingInput | undefined;
+  readonly #inputs: PendingInput[] = [];
   #endInput = false;
 
   private constructor(pid: number, stdin: number, stdout: number, stderr: number) {
@@ -262,7 +261,7 @@ export class Child implements Disposable {
       watch(1, this.#stderr, POLLIN);
       watch(2, this.#exited ? -1 : this.#pidfd, POLLIN);
       watch(3, this.#wake, POLLIN);
-      watch(4, this.#input === undefined ? -1 : this.#stdin, POLLOUT);
+      watch(4, this.#inputs.length === 0 ? -1 : this.#stdin, POLLOUT);
       const ready = await c.poll(bytes, 5n, timeout ?? -1); // -1 is EINTR: look again
       if (ready === 0) return { kind: "timeout" };
       if (happened(3)) c.read(this.#wake, memory(8), 8n);
@@ -296,18 +295,18 @@ export class Child implements Disposable {
    */
   write(bytes: Uint8Array<ArrayBuffer>): Promise<number> {
     if (!this.takesInput || bytes.length === 0) return Promise.resolve(0);
-    if (this.#input !== undefined) return this.#input.promise.then(() => this.write(bytes));
     const { promise, resolve } = Promise.withResolvers<number>();
-    this.#input = { bytes, accepted: 0, promise, resolve };
+    this.#inputs.push({ bytes, accepted: 0, resolve });
+    if (this.#inputs.length > 1) return promise; // the earlier ones are being waited for
     this.#feed();
-    if (this.#input !== undefined) this.#notify();
+    if (this.#inputs.length > 0) this.#notify();
     return promise;
   }
 
   /** The program sees the end of its input after what was written. */
   closeInput(): void {
     this.#endInput = true;
-    if (this.#input === undefined) this.#closeStdin();
+    if (this.#inputs.length === 0) this.#closeStdin();
   }
 
   /** Wakes a {@linkcode Child.next} under way, so that it looks at what changed. */
@@ -320,8 +319,7 @@ export class Child implements Disposable {
   /** Writes pending input until the pipe is full. */
   #feed(): void {
     const c = libc();
-    while (this.#input !== undefined) {
-      const input = this.#input;
+    for (let input = this.#inputs[0]; input !== undefined; input = this.#inputs[0]) {
       const rest = input.bytes.subarray(input.accepted);
       const length = Number(c.write(this.#stdin, rest, BigInt(rest.length)));
       if (length === -1) {
@@ -333,18 +331,16 @@ export class Child implements Disposable {
       }
       input.accepted += length;
       if (input.accepted < input.bytes.length) continue;
-      this.#input = undefined;
+      this.#inputs.shift();
       input.resolve(input.accepted);
-      if (this.#endInput) this.#closeStdin();
     }
+    if (this.#endInput) this.#closeStdin();
   }
 
   #closeStdin(): void {
     if (this.#stdin !== -1) libc().close(this.#stdin);
     this.#stdin = -1;
-    const input = this.#input;
-    this.#input = undefined;
-    input?.resolve(input.accepted);
+    for (const input of this.#inputs.splice(0)) input.resolve(input.accepted);
   }
 
   /** Sends a signal to every process of the group; does nothing when it is gone. */

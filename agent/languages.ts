@@ -7,6 +7,7 @@
  * @module
  */
 import { CloudletError } from "../base/errors.ts";
+import { warmBash, warmDeno, warmNode, warmPython, type WarmStart } from "./warm_start.ts";
 
 /** Name of a language, as in the configuration file and in requests. */
 export type LanguageName = "python" | "node" | "rust" | "deno" | "bash";
@@ -54,6 +55,8 @@ export interface Language {
    * ends with the file that it runs.
    */
   run(project: Project): readonly string[];
+  /** How its interpreter is started before there is anything to run. */
+  readonly warm?: WarmStart;
 }
 
 /** An absolute path inside the project. */
@@ -97,6 +100,7 @@ const python: Language = {
     PYTHONNOUSERSITE: "1",
   },
   run: (project) => ["python3", inside(project, entryPoint(python, project))],
+  warm: warmPython,
 };
 
 /** The `main` of package.json, when it is one. */
@@ -129,6 +133,7 @@ const node: Language = {
     const main = project.entryPoint === undefined ? packageMain(project) : undefined;
     return ["node", inside(project, main ?? entryPoint(node, project))];
   },
+  warm: warmNode,
 };
 
 /** Whether cargo builds the project, rather than rustc its one file. */
@@ -200,6 +205,7 @@ const deno: Language = {
     "--no-prompt",
     inside(project, entryPoint(deno, project)),
   ],
+  warm: warmDeno,
 };
 
 const bash: Language = {
@@ -210,6 +216,7 @@ const bash: Language = {
   entryPoints: ["main.sh", "run.sh", "index.sh"],
   environment: {},
   run: (project) => ["bash", inside(project, entryPoint(bash, project))],
+  warm: warmBash,
 };
 
 /** Every language, by name. */

@@ -12,11 +12,12 @@ import {
   type File,
   Outcome_Kind as Kind,
 } from "../proto/gen/cloudlet/agent/agent_pb.ts";
-import { Child, type ChildStatus } from "./child.ts";
+import type { Child, ChildStatus } from "./child.ts";
 import { adoptOrphans, endDescendants } from "./descendants.ts";
-import type { Project } from "./languages.ts";
+import type { Language, Project } from "./languages.ts";
 import { MemoryWatch, outOfMemoryKills } from "./memory_watch.ts";
 import type { Job } from "./request.ts";
+import { coldStart, release, type Start, type WarmChild, WarmPool } from "./warm_pool.ts";
 import { Workspace } from "./workspace.ts";
 
 type Response = MessageInitShape<typeof ExecuteResponseSchema>;
@@ -36,6 +37,8 @@ interface Prepared {
   readonly project: Project;
   readonly sources: readonly File[];
   readonly job: Job;
+  /** An interpreter that waits for the workload. */
+  readonly warm: WarmChild | undefined;
 }
 
 /** An execution under way. */
@@ -63,6 +66,7 @@ export class Runner {
   readonly #options: RunnerOptions;
   readonly #running = new Map<string, Running>();
   readonly #prepared = new Map<string, Prepared>();
+  readonly #warm = new WarmPool();
   #count = 0;
   #cleaning: Promise<void> = Promise.resolve();
 
@@ -120,6 +124,16 @@ export class Runner {
     return await running.started.promise;
   }
 
+  /**
+   * Has the language's interpreter started and waiting for a program.
+   *
+   * @returns false when it cannot wait
+   */
+  warm(language: Language): Promise<boolean> {
+    const environment = { ...this.#options.environment, ...language.environment };
+    return this.#warm.add(language, `${this.#options.root}/${++this.#count}`, environment);
+  }
+
   /** Waits until what ended executions left is gone. */
   async settled(): Promise<void> {
     await this.#cleaning;
@@ -153,7 +167,7 @@ export class Runner {
     };
     this.#running.set(job.id, running);
     abort.addEventListener("abort", leave);
-    const kept: { workspace?: Workspace } = {};
+    const kept: { directory?: string } = {};
     try {
       if (abort.aborted) return;
       let first = true;
@@ -167,38 +181,45 @@ export class Runner {
       running.child?.[Symbol.dispose]();
       this.#running.delete(job.id);
       // Later, so that the client need not wait for it.
-      this.#cleaning = this.#cleaning.then(() => this.#cleanUp(kept.workspace));
+      this.#cleaning = this.#cleaning.then(() => this.#cleanUp(kept.directory));
     }
   }
 
-  async #cleanUp(workspace: Workspace | undefined): Promise<void> {
+  async #cleanUp(directory: string | undefined): Promise<void> {
     await new Promise((resolve) => setTimeout(resolve, 0));
     // While another execution runs, its orphans and the ended one's cannot be told apart.
-    if (this.#running.size === 0) endDescendants(new Set());
-    await workspace?.remove().catch(() => {}); // a file in use as a mount point, say: leave it
+    if (this.#running.size === 0) endDescendants(this.#warm.pids);
+    if (directory === undefined) return;
+    await Deno.remove(directory, { recursive: true }).catch(() => {}); // a mount point, say: leave it
   }
 
   async *#carryOut(
     job: Job,
     running: Running,
-    kept: { workspace?: Workspace },
+    kept: { directory?: string },
   ): AsyncGenerator<Response> {
     let prepared = job.action === Action.RUN ? this.#preparedFor(job) : undefined;
     if (prepared === undefined) {
-      const workspace = Workspace.create(`${this.#options.root}/${++this.#count}`, job.sources);
-      kept.workspace = workspace;
+      const warm = job.action === Action.PREPARE ? undefined : this.#takeWarm(job);
+      const directory = warm?.directory ?? `${this.#options.root}/${++this.#count}`;
+      kept.directory = directory;
+      const workspace = warm?.workspace ?? Workspace.create(directory, job.sources);
+      if (warm !== undefined) {
+        running.child = warm.child; // ours to end from now on
+        workspace.fill(job.sources);
+      }
       const project = workspace.asProject(job.sources, job);
       const failure = yield* this.#build(job, project, workspace, running);
       if (failure !== undefined) {
         yield failure;
         return;
       }
-      prepared = { workspace, project, sources: job.sources, job };
+      prepared = { workspace, project, sources: job.sources, job, warm };
       if (job.action === Action.PREPARE) {
         const before = this.#prepared.get(job.workloadName);
         this.#prepared.set(job.workloadName, prepared);
-        if (before === undefined) delete kept.workspace;
-        else kept.workspace = before.workspace;
+        if (before === undefined) delete kept.directory;
+        else kept.directory = before.workspace.directory;
         yield { stage: Stage.DONE, exitCode: 0, outcome: { kind: Kind.PREPARED } };
         return;
       }
@@ -224,6 +245,16 @@ export class Runner {
     return sameFiles(prepared.sources, job.sources) ? prepared : undefined;
   }
 
+  /** A waiting interpreter that fits the job. */
+  #takeWarm(job: Job): WarmChild | undefined {
+    if (job.language.build !== undefined) return undefined;
+    return this.#warm.take(
+      job.language,
+      job.environment,
+      (workspace) => job.language.run(workspace.asProject(job.sources, job)),
+    );
+  }
+
   #environment(job: Job): Record<string, string> {
     return { ...this.#options.environment, ...job.language.environment, ...job.environment };
   }
@@ -239,12 +270,13 @@ export class Runner {
     if (command === undefined) return undefined;
     Deno.mkdirSync(workspace.output);
     yield { stage: Stage.BUILDING };
-    const result = yield* this.#follow(job, running, Stage.BUILDING, {
+    const start = coldStart({
       command,
       environment: this.#environment(job),
       directory: workspace.project,
       stdin: false,
-    }, job.buildTimeout);
+    });
+    const result = yield* this.#follow(job, running, Stage.BUILDING, start, job.buildTimeout);
     if ("stage" in result) return result;
     if (result.status.exitCode === 0 && running.ended === undefined) return undefined;
     const outcome = this.#outcome(running, result.status);
@@ -258,15 +290,19 @@ export class Runner {
   }
 
   async *#run(job: Job, prepared: Prepared, running: Running): AsyncGenerator<Response> {
-    const { workspace, project } = prepared;
-    const result = yield* this.#follow(job, running, Stage.RUNNING, {
-      command: [...job.language.run(project), ...job.args],
-      environment: this.#environment(job),
-      directory: job.workingDirectory === ""
-        ? workspace.project
-        : `${workspace.project}/${job.workingDirectory}`,
-      stdin: job.stdinStream || job.stdin.length > 0,
-    }, job.timeout);
+    const { workspace, project, warm } = prepared;
+    const directory = job.workingDirectory === ""
+      ? workspace.project
+      : `${workspace.project}/${job.workingDirectory}`;
+    const start = warm !== undefined && isDirectory(directory)
+      ? () => release(warm, { directory, args: job.args, environment: job.environment })
+      : coldStart({
+        command: [...job.language.run(project), ...job.args],
+        environment: this.#environment(job),
+        directory,
+        stdin: job.stdinStream || job.stdin.length > 0,
+      });
+    const result = yield* this.#follow(job, running, Stage.RUNNING, start, job.timeout);
     if ("stage" in result) {
       yield result;
       return;
@@ -280,8 +316,10 @@ export class Runner {
       outcome,
       usage: {
         wallTime: duration(wallMillis * 1000),
-        userTime: duration(status.usage.userMicros),
-        systemTime: duration(status.usage.systemMicros),
+        userTime: duration(Math.max(0, status.usage.userMicros - (warm?.used.userMicros ?? 0))),
+        systemTime: duration(
+          Math.max(0, status.usage.systemMicros - (warm?.used.systemMicros ?? 0)),
+        ),
         peakMemoryBytes: BigInt(peakBytes),
       },
     };
@@ -292,7 +330,7 @@ export class Runner {
     job: Job,
     running: Running,
     stage: Stage,
-    options: Parameters<typeof Child.spawn>[0],
+    begin: Start,
     timeout: number | undefined,
   ): AsyncGenerator<
     Response,
@@ -301,7 +339,7 @@ export class Runner {
     let child: Child;
     const start = performance.now();
     try {
-      child = Child.spawn(options);
+      child = begin();
     } catch (error) {
       const message = messageOf(error);
       return { stage: Stage.FAILED, outcome: { kind: Kind.NOT_STARTED, message } };
@@ -394,6 +432,14 @@ function feed(child: Child, job: Job): void {
     child.write(job.stdin as Uint8Array<ArrayBuffer>);
   }
   if (!job.stdinStream) child.closeInput();
+}
+
+function isDirectory(path: string): boolean {
+  try {
+    return Deno.statSync(path).isDirectory;
+  } catch {
+    return false;
+  }
 }
 
 function sameFiles(a: readonly File[], b: readonly File[]): boolean {

@@ -9,7 +9,7 @@ import {
   SignalRequest_Signal as Signal,
   type WorkloadRunner,
 } from "../proto/gen/cloudlet/agent/agent_pb.ts";
-import { languages } from "./languages.ts";
+import { languageNamed, languages } from "./languages.ts";
 import { SIGNAL_NUMBERS } from "./libc.ts";
 import { checkRequest } from "./request.ts";
 import { Identity } from "./identity.ts";
@@ -101,7 +101,13 @@ export function workloadRunner(
       clockNs: BigInt(Date.now()) * 1_000_000n,
     }),
 
-    warm: () => ({ warm: false }),
+    async warm(request) {
+      try {
+        return { warm: await runner.warm(languageNamed(request.language)) };
+      } catch (error) {
+        throw asConnectError(error);
+      }
+    },
 
     resume(request) {
       try {

@@ -41,18 +41,7 @@ export class Workspace {
     try {
       Deno.mkdirSync(directory);
       Deno.mkdirSync(workspace.project);
-      const made = new Set<string>();
-      for (const file of files) {
-        const end = file.path.lastIndexOf("/");
-        const parent = end < 0 ? "" : file.path.slice(0, end);
-        if (parent !== "" && !made.has(parent)) {
-          Deno.mkdirSync(`${workspace.project}/${parent}`, { recursive: true });
-          made.add(parent);
-        }
-        const path = `${workspace.project}/${file.path}`;
-        Deno.writeFileSync(path, file.content, { createNew: true });
-        if (file.mode !== 0 && file.mode !== 0o644) Deno.chmodSync(path, file.mode);
-      }
+      workspace.fill(files);
     } catch (cause) {
       workspace.remove().catch(() => {});
       throw new CloudletError(`Cannot write the workload's files: ${messageOf(cause)}`, {
@@ -62,6 +51,22 @@ export class Workspace {
       });
     }
     return workspace;
+  }
+
+  /** Puts files into a project that has none yet. */
+  fill(files: readonly File[]): void {
+    const made = new Set<string>();
+    for (const file of files) {
+      const end = file.path.lastIndexOf("/");
+      const parent = end < 0 ? "" : file.path.slice(0, end);
+      if (parent !== "" && !made.has(parent)) {
+        Deno.mkdirSync(`${this.project}/${parent}`, { recursive: true });
+        made.add(parent);
+      }
+      const path = `${this.project}/${file.path}`;
+      Deno.writeFileSync(path, file.content, { createNew: true });
+      if (file.mode !== 0 && file.mode !== 0o644) Deno.chmodSync(path, file.mode);
+    }
   }
 
   /** The files as a language sees them. */

@@ -1,0 +1,204 @@
+/**
+ * How interpreters are started before there is a program: each runs its usual command on a file that
+ * is not there yet, with a hook of the interpreter's own that waits first. When the program comes, it
+ * is run as if it had been there from the start: same main module, same traces.
+ *
+ * The hook writes one byte when it waits, and reads from standard input what the program is to see:
+ * eight hexadecimal digits, the length of what follows in bytes; then strings that each end in NUL:
+ * working directory, number of arguments, arguments, variables (`NAME=value`), and an empty one.
+ *
+ * @module
+ */
+
+/** What a program sees that a waiting interpreter could not know. */
+export interface WarmJob {
+  /** Absolute working directory. */
+  readonly directory: string;
+  /** Arguments after the program's name. */
+  readonly args: readonly string[];
+  /** Variables on top of the language's own. */
+  readonly environment: Readonly<Record<string, string>>;
+}
+
+/** How one language's interpreter waits. */
+export interface WarmStart {
+  /** The hook's file name, alone in a directory of its own. */
+  readonly file: string;
+  /** The hook. */
+  readonly hook: string;
+  /**
+   * The command and further variables that make the interpreter start with the hook.
+   *
+   * @param command that would run the program
+   * @param path absolute, of the hook
+   */
+  start(command: readonly string[], path: string): {
+    readonly command: readonly string[];
+    readonly environment: Readonly<Record<string, string>>;
+  };
+  /** Names of variables that an interpreter heeds only when it starts. */
+  readonly startVariables: RegExp;
+}
+
+/** What is written to a waiting interpreter. */
+export function encodeWarmJob(job: WarmJob): Uint8Array<ArrayBuffer> {
+  const variables = Object.entries(job.environment).map(([name, value]) => `${name}=${value}`);
+  const fields = [job.directory, String(job.args.length), ...job.args, ...variables, ""];
+  const body = new TextEncoder().encode(fields.map((field) => `${field}\0`).join(""));
+  const head = new TextEncoder().encode(body.length.toString(16).padStart(8, "0"));
+  const message = new Uint8Array(new ArrayBuffer(head.length + body.length));
+  message.set(head);
+  message.set(body, head.length);
+  return message;
+}
+
+/** Of the C library and of everything. */
+const EVERYWHERE = "LANG|LANGUAGE|LC_.*|LD_.*|TZ|MALLOC_.*|GLIBC_.*|GCONV_.*|HOME|PATH";
+
+// The module `sitecustomize` is imported last of all before the program (Python's `site` module).
+const PYTHON_HOOK = `
+def hook():
+    import os, sys
+    here = os.path.dirname(__file__)
+    sys.path[:] = [path for path in sys.path if path != here]
+    os.environ.pop("PYTHONPATH", None)
+    compile("pass", "", "exec")
+    os.write(1, b".")
+    def take(length):
+        taken = b""
+        while len(taken) < length:
+            piece = os.read(0, length - len(taken))
+            if not piece:
+                os._exit(0)
+            taken += piece
+        return taken
+    fields = os.fsdecode(take(int(take(8), 16))).split("\\0")
+    end = 2 + int(fields[1])
+    os.chdir(fields[0])
+    sys.argv[1:] = fields[2:end]
+    for field in fields[end:-2]:
+        name, _, value = field.partition("=")
+        os.environ[name] = value
+hook()
+del hook
+`;
+
+/** CPython. */
+export const warmPython: WarmStart = {
+  file: "sitecustomize.py",
+  hook: PYTHON_HOOK,
+  start: (command, path) => ({
+    command,
+    environment: { PYTHONPATH: path.slice(0, path.lastIndexOf("/")) },
+  }),
+  startVariables: new RegExp(`^(PYTHON.*|${EVERYWHERE})$`),
+};
+
+// Modules of --require run before the program, in the main thread and in each worker.
+const NODE_HOOK = `"use strict";
+if (require("node:worker_threads").isMainThread) {
+  const fs = require("node:fs");
+  process.execArgv.length = 0;
+  fs.writeSync(1, ".");
+  const take = (length) => {
+    const taken = Buffer.alloc(length);
+    for (let have = 0; have < length;) {
+      const count = fs.readSync(0, taken, have, length - have, null);
+      if (count === 0) process.reallyExit(0);
+      have += count;
+    }
+    return taken.toString();
+  };
+  const fields = take(Number.parseInt(take(8), 16)).split("\\0");
+  const end = 2 + Number(fields[1]);
+  process.chdir(fields[0]);
+  process.argv.push(...fields.slice(2, end));
+  for (const field of fields.slice(end, -2)) {
+    const equals = field.indexOf("=");
+    process.env[field.slice(0, equals)] = field.slice(equals + 1);
+  }
+}
+`;
+
+/** Node.js. */
+export const warmNode: WarmStart = {
+  file: "hook.cjs",
+  hook: NODE_HOOK,
+  start: ([node, ...args], path) => ({
+    command: [node!, "--require", path, ...args],
+    environment: {},
+  }),
+  startVariables: new RegExp(`^(NODE_.*|UV_.*|OPENSSL_.*|SSL_.*|${EVERYWHERE})$`),
+};
+
+// Modules of --preload run before the program is looked for. TypeScript, to have its compiler ready.
+const DENO_HOOK = `
+const waiting: boolean = !("WorkerGlobalScope" in globalThis);
+if (waiting) {
+  Deno.stdout.writeSync(new TextEncoder().encode("."));
+  const take = (length: number): string => {
+    const taken = new Uint8Array(length);
+    for (let have = 0; have < length;) {
+      const count = Deno.stdin.readSync(taken.subarray(have));
+      if (count === null) Deno.exit(0);
+      have += count;
+    }
+    return new TextDecoder("utf-8", { ignoreBOM: true }).decode(taken);
+  };
+  const fields = take(Number.parseInt(take(8), 16)).split("\\0");
+  const end = 2 + Number(fields[1]);
+  Deno.chdir(fields[0]);
+  const value = Object.freeze(fields.slice(2, end));
+  Object.defineProperty(Deno, "args", { value, configurable: true, enumerable: true });
+  for (const field of fields.slice(end, -2)) {
+    const equals = field.indexOf("=");
+    Deno.env.set(field.slice(0, equals), field.slice(equals + 1));
+  }
+}
+`;
+
+/** Deno. */
+export const warmDeno: WarmStart = {
+  file: "hook.ts",
+  hook: DENO_HOOK,
+  start: ([deno, run, ...args], path) => ({
+    command: [deno!, run!, `--preload=${path}`, ...args],
+    environment: {},
+  }),
+  startVariables: new RegExp(`^(DENO_.*|V8_.*|NO_COLOR|FORCE_COLOR|RUST_.*|${EVERYWHERE})$`),
+};
+
+// $BASH_ENV is read before the script; without arguments of its own, bash keeps those set in it.
+const BASH_HOOK = `
+unset BASH_ENV
+printf .
+IFS= read -r -N 8 REPLY || exit 0
+IFS= read -r -d '' REPLY && [ "$REPLY" = "$PWD" ] || {
+  cd -- "$REPLY"
+  unset OLDPWD
+  export OLDPWD
+}
+IFS= read -r -d '' cloudlet_count
+set --
+while [ $# -lt "$cloudlet_count" ]; do
+  IFS= read -r -d '' REPLY
+  set -- "$@" "$REPLY"
+done
+unset cloudlet_count
+while IFS= read -r -d '' REPLY && [ -n "$REPLY" ]; do
+  export "$REPLY"
+done
+unset REPLY
+`;
+
+/** GNU bash. */
+export const warmBash: WarmStart = {
+  file: "hook.sh",
+  hook: BASH_HOOK,
+  start: (command, path) => ({ command, environment: { BASH_ENV: path } }),
+  // ... and names that are no identifiers, or that belong to the shell
+  startVariables: new RegExp(
+    `^(BASH.*|SHELL.*|.*ID|IFS|ENV|POSIXLY_CORRECT|OPT.*|PWD|OLDPWD|_|REPLY|\\d.*|.*\\W.*|` +
+      `${EVERYWHERE})$`,
+  ),
+};

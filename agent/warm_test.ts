@@ -1,0 +1,112 @@
+import assert from "node:assert/strict";
+import { isHere, run, startAgent, type TestAgent } from "./harness_test.ts";
+import { ExecuteResponse_Stage as Stage } from "../proto/gen/cloudlet/agent/agent_pb.ts";
+
+/** One program for each language: it tells all that it can see of how it was started. */
+const PROGRAMS: Record<string, { program: string; code: string }> = {
+  python: {
+    program: "python3",
+    code: `import os, sys
+print(sys.argv[1:], os.getcwd().split("/")[-2:], os.environ.get("X"), __name__)
+print(os.path.basename(__file__), sys.path[0] == os.path.dirname(__file__))
+print(sorted(name for name in os.environ if name not in ("_", "OLDPWD")))
+print(repr(sys.stdin.read()), sorted(globals()))
+def broken():
+    raise ValueError("no")
+try:
+    broken()
+except ValueError as error:
+    import traceback
+    print([(frame.name, frame.lineno) for frame in traceback.extract_tb(error.__traceback__)])
+    print([frame.name for frame in traceback.extract_stack()])
+sys.exit(5)`,
+  },
+  node: {
+    program: "node",
+    code: `const path = require("path");
+console.log(process.argv.slice(2), process.cwd().split("/").slice(-2), process.env.X);
+console.log(path.basename(process.argv[1]), require.main === module, process.execArgv);
+console.log(Object.keys(process.env).filter((name) => name !== "_").sort());
+console.log(JSON.stringify(require("fs").readFileSync(0, "utf8")));
+const { Worker } = require("worker_threads");
+new Worker("console.log('worker')", { eval: true }).on("exit", () => process.exit(5));`,
+  },
+  deno: {
+    program: "deno",
+    code: `console.log(Deno.args, Deno.cwd().split("/").slice(-2), Deno.env.get("X"));
+console.log(import.meta.main, import.meta.url === Deno.mainModule);
+console.log(Object.keys(Deno.env.toObject()).sort());
+const text: string = await new Response(Deno.stdin.readable).text();
+console.log(JSON.stringify(text));
+Deno.exit(5);`,
+  },
+  bash: {
+    program: "bash",
+    code: `echo "$#: $*" "\${PWD##*/project}" "$X" "\${0##*/}" "\${BASH_SOURCE[0]##*/}" "$LINENO"
+env | cut -d= -f1 | grep -v '^_$' | sort
+set | cut -d= -f1 | grep -E '^(cloudlet|REPLY)'
+cat | od -c
+f() { echo "\${FUNCNAME[*]}"; }
+f
+exit 5`,
+  },
+};
+
+const WARM_RESPONSE = "cloudlet.agent.WarmResponse";
+
+async function runBoth(
+  agent: TestAgent,
+  language: string,
+  code: string,
+  options: Parameters<typeof run>[3] = {},
+) {
+  const cold = await run(agent, language, code, options);
+  assert.deepEqual(await agent.client.warm({ language }), { $typeName: WARM_RESPONSE, warm: true });
+  assert.equal(agent.children().length, 1, "the interpreter waits");
+  const warm = await run(agent, language, code, options);
+  assert.deepEqual(agent.children(), [], "it is the one that ran");
+  return { cold, warm };
+}
+
+for (const [language, { program, code }] of Object.entries(PROGRAMS)) {
+  Deno.test(`a ${language} program cannot tell that its interpreter had been waiting`, async () => {
+    if (!await isHere(program)) return;
+    await using agent = await startAgent();
+    const { cold, warm } = await runBoth(agent, language, code, {
+      args: ["a b", "", "ü\n"],
+      env: { X: "1=2 ä", Y: "" },
+      stdin: new TextEncoder().encode("in\0put ü"),
+      files: [{ path: "sub/file" }],
+      workingDirectory: "sub",
+    });
+    assert.equal(warm.err, cold.err);
+    assert.equal(warm.out, cold.out);
+    assert(warm.out.length > 0);
+    assert.equal(warm.last.exitCode, 5);
+    assert.equal(warm.last.stage, Stage.DONE);
+    const plain = await runBoth(agent, language, "");
+    assert.equal(plain.warm.last.exitCode, 0, plain.warm.err);
+    assert.equal(plain.warm.out + plain.warm.err, "");
+  });
+}
+
+Deno.test("a waiting interpreter is left alone by programs that it does not fit", async () => {
+  await using agent = await startAgent();
+  assert(!(await agent.client.warm({ language: "rust" })).warm);
+  for (let i = 0; i < 2; i++) assert((await agent.client.warm({ language: "bash" })).warm);
+  const waiting = agent.children();
+  assert.equal(waiting.length, 1);
+  const other = await run(agent, "bash", "", {
+    files: [{ path: "other.sh", content: new TextEncoder().encode("echo other") }],
+    entryPoint: "other.sh",
+  });
+  assert.equal(other.out, "other\n", "");
+  const environment = await run(agent, "bash", "echo $LANG", { env: { LANG: "C" } });
+  assert.equal(environment.out, "C\n");
+  assert.deepEqual(agent.children(), waiting, "it also outlives what ends with a program");
+  assert.equal(
+    (await run(agent, "bash", "echo $1", { args: ["x".repeat(100_000)] })).out.length,
+    100_001,
+  );
+  assert.deepEqual(agent.children(), []);
+});
