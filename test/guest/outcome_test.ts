@@ -92,7 +92,7 @@ Deno.test({
     const hog = await compile("memory_hog.c");
     const result = await runScript("/cloudlet/hog", {
       programs: { hog },
-      memory: 64 << 20,
+      memory: 48 << 20,
       untilEnd: true,
     });
     assert.equal(result.code, 137, result.console);

@@ -1,0 +1,117 @@
+import assert from "node:assert/strict";
+import { join } from "node:path";
+import { CloudletError, type ErrorCode } from "../base/errors.ts";
+import { Kvm } from "./kvm.ts";
+import { MAX_MEMORY, MIB } from "./layout.ts";
+import { Vm, type VmConfig } from "./vm.ts";
+
+function hasKvm(): boolean {
+  try {
+    Kvm.open()[Symbol.dispose]();
+    return true;
+  } catch {
+    return false;
+  }
+}
+
+const ignore = !hasKvm();
+
+/** An error with a kind, a message and a remedy. */
+function is(code: ErrorCode, message: RegExp, remedy: RegExp = /./): (error: unknown) => boolean {
+  return (error) => {
+    assert.ok(error instanceof CloudletError, String(error));
+    assert.equal(error.code, code);
+    assert.match(error.message, message);
+    assert.match(error.remedy ?? "", remedy);
+    return true;
+  };
+}
+
+Deno.test("a host without KVM, without permission or with something else there is told so", async () => {
+  const directory = await Deno.makeTempDir();
+  try {
+    assert.throws(
+      () => Kvm.open(join(directory, "kvm")),
+      is("host", /Cannot use KVM: .*kvm: ENOENT/, /kvm_intel, kvm_amd or kvm_pvm/),
+    );
+    assert.throws(() => Kvm.open("/dev/null"), is("host", /another kind of device/, /^$/));
+  } finally {
+    await Deno.remove(directory, { recursive: true });
+  }
+});
+
+Deno.test({
+  name: "a user without permission is told how to get it",
+  ignore: Deno.uid() !== 0, // only root can become somebody else
+  async fn() {
+    const directory = await Deno.makeTempDir();
+    try {
+      await Deno.chmod(directory, 0o777);
+      const device = join(directory, "kvm");
+      await Deno.writeFile(device, new Uint8Array(0), { mode: 0o600 });
+      const module = JSON.stringify(new URL("./kvm.ts", import.meta.url).href);
+      const program = `const { Kvm } = await import(${module});
+        try { Kvm.open(${JSON.stringify(device)}); } catch (error) {
+          console.log(JSON.stringify([error.code, error.message, error.remedy]));
+        }`;
+      const { stdout, stderr } = await new Deno.Command(Deno.execPath(), {
+        args: ["eval", "--no-config", "--no-lock", program],
+        env: { DENO_DIR: join(directory, "deno"), HOME: directory },
+        cwd: directory,
+        uid: 65534,
+      }).output();
+      const text = new TextDecoder().decode(stdout);
+      assert.notEqual(text, "", new TextDecoder().decode(stderr));
+      const [code, message, remedy] = JSON.parse(text);
+      assert.equal(code, "host");
+      assert.match(message, /Cannot use KVM: .*EACCES/);
+      assert.match(remedy, /join the group kvm/);
+    } finally {
+      await Deno.remove(directory, { recursive: true });
+    }
+  },
+});
+
+/** A VM that cannot be made; nothing of the attempt may be left. */
+async function refused(
+  config: Partial<VmConfig> & Pick<VmConfig, "kernel">,
+  check: (error: unknown) => boolean,
+): Promise<void> {
+  await assert.rejects(() => Vm.create(config), check);
+}
+
+function openFds(): number {
+  return [...Deno.readDirSync("/proc/self/fd")].length;
+}
+
+Deno.test({
+  name: "a VM that cannot be made says why, and leaves no descriptor",
+  ignore,
+  async fn() {
+    const directory = await Deno.makeTempDir();
+    try {
+      const script = join(directory, "script");
+      await Deno.writeTextFile(script, "#!/bin/sh\n".repeat(100));
+      const kernel = script;
+      await refused(
+        { kernel },
+        is("invalid-input", /neither an ELF file nor a bzImage/, /vmlinux/),
+      );
+      const before = openFds();
+      await refused({ kernel }, is("invalid-input", /neither an ELF file nor a bzImage/));
+      await refused({ kernel: join(directory, "none") }, is("not-found", /no such file/));
+      await refused({ kernel, vcpus: 0 }, is("invalid-input", /0 vCPUs/, /ask for 1 to \d+ vCPUs/));
+      await refused({ kernel, vcpus: 1000 }, is("invalid-input", /1000 vCPUs/, /ask for 1 to/));
+      await refused({ kernel, vcpus: 1.5 }, is("invalid-input", /1.5 vCPUs/));
+      await refused({ kernel, memory: 8 * MIB }, is("invalid-input", /8 MiB .* too little/, /32/));
+      await refused({ kernel, memory: 2 * MAX_MEMORY }, is("invalid-input", /too much/));
+      await refused(
+        { kernel, memory: 64 * MIB + 1 },
+        is("invalid-input", /no whole pages/, /4096/),
+      );
+      assert.equal(openFds(), before);
+    } finally {
+      await Deno.remove(directory, { recursive: true });
+    }
+  },
+});
