@@ -4,7 +4,7 @@ import * as openpgp from "openpgp";
 import { CloudletError } from "../../base/errors.ts";
 import { silentProgress } from "../../base/progress.ts";
 import { testDirectory } from "../archive/fixtures_test.ts";
-import { clearsign, makeKey, startMirror, SUITE } from "./fixtures_test.ts";
+import { clearsign, makeKey, startMirror, SUITE, type TestMirror } from "./fixtures_test.ts";
 import {
   checkValidity,
   isUnknownSigner,
@@ -31,6 +31,18 @@ async function signedBy(...keys: { privateKey: openpgp.PrivateKey }[]): Promise<
     message: await openpgp.createCleartextMessage({ text: TEXT }),
     signingKeys: keys.map((key) => key.privateKey),
   });
+}
+
+function sourceOf(mirror: TestMirror, doubtful = false): Source {
+  return {
+    uri: `${mirror.url}/`,
+    suite: SUITE,
+    components: ["main"],
+    signedBy: [],
+    checkValidUntil: true,
+    optional: false,
+    doubtful,
+  };
 }
 
 const untrusted = (pattern: RegExp) => (error: unknown) => {
@@ -144,15 +156,7 @@ Deno.test("Valid-Until counts for cached releases too, unless it is not to be ch
   const soon = new Date(Date.now() + 2000);
   await mirror.publish([], { "Valid-Until": soon.toUTCString() });
   using directory = testDirectory();
-  const source: Source = {
-    uri: `${mirror.url}/`,
-    suite: SUITE,
-    components: ["main"],
-    signedBy: [],
-    checkValidUntil: true,
-    optional: false,
-    doubtful: false,
-  };
+  const source = sourceOf(mirror);
   const context = {
     cache: join(directory.path, "cache"),
     maxAge: 3_600_000,
@@ -184,15 +188,7 @@ Deno.test("Valid-Until counts for cached releases too, unless it is not to be ch
 Deno.test("somebody else's archive is left alone, but not one that claims to be Debian's", async () => {
   await using mirror = await startMirror(OTHER, []);
   using directory = testDirectory();
-  const source: Source = {
-    uri: `${mirror.url}/`,
-    suite: SUITE,
-    components: ["main"],
-    signedBy: [],
-    checkValidUntil: true,
-    optional: false,
-    doubtful: true,
-  };
+  const source = sourceOf(mirror, true);
   const infos: string[] = [];
   const context = {
     cache: directory.path,
@@ -211,15 +207,7 @@ Deno.test("somebody else's archive is left alone, but not one that claims to be 
 Deno.test("a cached release is not used with another keyring", async () => {
   await using mirror = await startMirror(KEY, []);
   using directory = testDirectory();
-  const source: Source = {
-    uri: `${mirror.url}/`,
-    suite: SUITE,
-    components: ["main"],
-    signedBy: [],
-    checkValidUntil: true,
-    optional: false,
-    doubtful: false,
-  };
+  const source = sourceOf(mirror);
   const context = {
     cache: directory.path,
     maxAge: 3_600_000,
