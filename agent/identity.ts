@@ -23,6 +23,8 @@ export interface NewIdentity {
   readonly entropy: Uint8Array;
   /** Nanoseconds since 1970. */
   readonly clockNs: bigint;
+  /** Nanoseconds by which to put the clock forward; 0 to set it to {@linkcode clockNs}. */
+  readonly clockStepNs: bigint;
   /** Name of the microVM. */
   readonly vmId: string;
   /** Host name; "" leaves it as it is. */
@@ -44,7 +46,7 @@ export class Identity {
    * @throws {CloudletError} `invalid-input` for what is out of bounds, `guest` when the kernel refuses
    */
   assume(identity: NewIdentity): void {
-    const { entropy, clockNs, vmId, hostname } = identity;
+    const { entropy, clockNs, clockStepNs, vmId, hostname } = identity;
     const refuse = (why: string) =>
       new CloudletError(`Cannot resume: ${why}`, { code: "invalid-input" });
     if (entropy.length < MIN_ENTROPY || entropy.length > MAX_ENTROPY) {
@@ -56,7 +58,8 @@ export class Identity {
       throw refuse(`the host name is not up to ${MAX_HOSTNAME} of A-Z a-z 0-9 . -`);
     }
     addEntropy(entropy);
-    setClock(clockNs);
+    if (clockStepNs === 0n) setClock(clockNs);
+    else stepClock(clockStepNs);
     if (hostname !== "") {
       checked(libc().sethostname(cString(hostname), BigInt(hostname.length)), "set the host name");
     }
@@ -81,6 +84,23 @@ function addEntropy(entropy: Uint8Array): void {
   } finally {
     c.close(fd);
   }
+}
+
+// include/uapi/linux/timex.h: ADJ_SETOFFSET | ADJ_NANO, and where struct timex has modes and time
+const ADJ_SETOFFSET_NANO = 0x2100;
+const TIMEX_BYTES = 208;
+const TIMEX_TIME = 72;
+const SECOND = 1_000_000_000n;
+
+/** Puts the clock forward; adjtimex(2) takes the nanoseconds as a positive number. */
+function stepClock(ns: bigint): void {
+  const timex = new Uint8Array(new ArrayBuffer(TIMEX_BYTES));
+  const view = new DataView(timex.buffer);
+  const nanos = ((ns % SECOND) + SECOND) % SECOND;
+  view.setUint32(0, ADJ_SETOFFSET_NANO, true);
+  view.setBigInt64(TIMEX_TIME, (ns - nanos) / SECOND, true);
+  view.setBigInt64(TIMEX_TIME + 8, nanos, true);
+  checked(libc().adjtimex(timex), "put the clock right");
 }
 
 function setClock(ns: bigint): void {

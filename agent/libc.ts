@@ -48,6 +48,7 @@ const SYMBOLS = {
   kill: { parameters: ["i32", "i32"], result: "i32" },
   wait4: { parameters: ["i32", "buffer", "i32", "buffer"], result: "i32" },
   getrusage: { parameters: ["i32", "buffer"], result: "i32" },
+  adjtimex: { parameters: ["buffer"], result: "i32" },
   clock_settime: { parameters: ["i32", "buffer"], result: "i32" },
   sethostname: { parameters: ["buffer", "usize"], result: "i32" },
   __errno_location: { parameters: [], result: "pointer" },

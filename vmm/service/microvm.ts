@@ -5,11 +5,16 @@
  * @module
  */
 import { join } from "node:path";
+import type { MessageInitShape } from "@bufbuild/protobuf";
 import { agentBehind, type AgentClient, connectAgent, listenForReady } from "../../agent/client.ts";
 import { CloudletError } from "../../base/errors.ts";
 import { Workshop } from "../../builder/workshop.ts";
+import type { ResumeRequestSchema } from "../../proto/gen/cloudlet/agent/agent_pb.ts";
 import { MIB } from "../layout.ts";
-import { Vm, type VmConfig, type VmOutcome } from "../vm.ts";
+import { openOrMake } from "../snapshot/cache.ts";
+import { requirements } from "../snapshot/key.ts";
+import { saveSnapshot, type Snapshot } from "../snapshot/snapshot.ts";
+import { type ShellConfig, Vm, type VmConfig, type VmOutcome } from "../vm.ts";
 import type { Machine, MachineFactory, MachineRequest } from "./machine.ts";
 import { makeScratch, sweepScratch } from "./scratch.ts";
 
@@ -17,12 +22,21 @@ import { makeScratch, sweepScratch } from "./scratch.ts";
 export interface MicroVmOptions {
   /** Path of a kernel in place of the one that cloudlet builds. */
   readonly kernel?: string;
+  /** Whether to restore machines from snapshots, and to make those that are missing; they are by default. */
+  readonly snapshots?: boolean;
   /** Milliseconds that a machine may take from its first instruction to its agent. */
   readonly bootTimeout?: number;
 }
 
 /** On a software-only KVM a boot takes half a minute, and several at a time share the processors. */
 const BOOT_TIMEOUT = 300_000;
+/** How long a restored machine may take to answer. */
+const RESTORE_TIMEOUT = 60_000;
+/** How far the clock of a guest to be saved is ahead, in nanoseconds: a day. */
+const AHEAD = 86_400_000_000_000n;
+const ENTROPY = 64; // bytes
+/** The root device is named so that /init waits until it is there. */
+const KERNEL_ARGUMENTS = "cloudlet.root=/dev/pmem0";
 const GUEST_CID = 3; // the first that is no one else's (vsock(7)); every VM has a socket of its own
 const TAIL = 20; // lines of the console that explain a failure
 
@@ -33,36 +47,123 @@ const TAIL = 20; // lines of the console that explain a failure
  */
 export function microVms(options: MicroVmOptions = {}): MachineFactory {
   return async (request) => {
-    const { signal, progress } = request;
+    const { signal } = request;
     sweepScratch();
     const parts = await findParts(request, options.kernel);
     signal.throwIfAborted();
 
-    using task = progress.task("Boot the microVM");
-    await using stack = new AsyncDisposableStack();
-    const directory = stack.use(makeScratch()).path;
-    const socket = join(directory, "vsock");
-    const listener = stack.use(listenForReady(socket));
-    const vm = stack.use(
-      await Vm.create({
-        kernel: parts.kernel,
-        initramfs: parts.initramfs,
-        memory: request.memory * MIB,
-        vcpus: request.vcpus,
-        devices: {
-          pmem: [{ path: parts.image }],
-          vsock: { cid: GUEST_CID, path: socket },
-          rng: true,
-        },
-        warning: (message) => progress.info(message),
-      }),
-    );
-    signal.throwIfAborted();
-    vm.resume();
-    await untilReady(vm, listener.ready, signal, options.bootTimeout ?? BOOT_TIMEOUT);
-    task.done();
-    return new MicroVm(vm, connectAgent(agentBehind(socket)), stack.move());
+    if (options.snapshots === false) return await boot(parts, request, options);
+    using snapshot = await readySnapshot(parts, request, options);
+    return await restore(snapshot, parts, request);
   };
+}
+
+/** Boots a machine and waits for its agent. */
+async function boot(
+  parts: Parts,
+  request: MachineRequest,
+  options: MicroVmOptions,
+): Promise<MicroVm> {
+  const { signal, progress } = request;
+  using task = progress.task("Boot the microVM");
+  await using stack = new AsyncDisposableStack();
+  const socket = join(stack.use(makeScratch()).path, "vsock");
+  const listener = stack.use(listenForReady(socket));
+  const vm = stack.use(
+    await Vm.create({
+      ...machineOf(parts, request, socket),
+      kernel: parts.kernel,
+      initramfs: parts.initramfs,
+      cmdline: KERNEL_ARGUMENTS,
+    }),
+  );
+  signal.throwIfAborted();
+  vm.resume();
+  await untilReady(vm, listener.ready, signal, options.bootTimeout ?? BOOT_TIMEOUT);
+  task.done();
+  return new MicroVm(vm, connectAgent(agentBehind(socket)), stack.move());
+}
+
+function machineOf(parts: Parts, request: MachineRequest, socket: string): ShellConfig {
+  const [random] = crypto.getRandomValues(new Uint32Array(1));
+  return {
+    memory: request.memory * MIB,
+    vcpus: request.vcpus,
+    devices: {
+      pmem: [{ path: parts.image }],
+      vsock: { cid: GUEST_CID + random! % 0x7fff_0000, path: socket },
+      rng: true,
+    },
+    warning: (message) => request.progress.info(message),
+  };
+}
+
+/** The snapshot of such a machine that has just become ready: from the cache, or made now. */
+async function readySnapshot(
+  parts: Parts,
+  request: MachineRequest,
+  options: MicroVmOptions,
+): Promise<Snapshot> {
+  const { progress, signal, language, vcpus, memory } = request;
+  const requires = requirements({
+    kernel: fileOf(parts.kernel),
+    initramfs: fileOf(parts.initramfs),
+    image: fileOf(parts.image),
+    cmdline: KERNEL_ARGUMENTS,
+    memory: memory * MIB,
+    vcpus,
+    warm: language,
+  });
+  return await openOrMake(requires, {
+    note: (message) => progress.info(message),
+    async make(directory) {
+      await using machine = await boot(parts, request, options);
+      const { vm, agent } = machine;
+      using task = progress.task("Save the microVM for the next runs");
+      // Processes that start in the future seed their generators again when the clock is put right:
+      // OpenSSL does when time went backwards (providers/implementations/rands/drbg.c).
+      await agent.resume({ ...newIdentity(), clockStepNs: AHEAD }, { signal });
+      await agent.warm({ language }, { signal });
+      await vm.pause();
+      await saveSnapshot(vm, directory, requires);
+      task.done();
+    },
+  });
+}
+
+/** A machine from a snapshot. */
+async function restore(
+  snapshot: Snapshot,
+  parts: Parts,
+  request: MachineRequest,
+): Promise<MicroVm> {
+  const { signal } = request;
+  await using stack = new AsyncDisposableStack();
+  const socket = join(stack.use(makeScratch()).path, "vsock");
+  const vm = stack.use(await Vm.shell(machineOf(parts, request, socket)));
+  signal.throwIfAborted();
+  const step = await snapshot.restore(vm) - AHEAD;
+  vm.resume();
+  const agent = connectAgent(agentBehind(socket));
+  const resumed = agent.resume({ ...newIdentity(request.id), clockStepNs: step }, { signal });
+  await untilReady(vm, resumed.then(() => {}), signal, RESTORE_TIMEOUT);
+  return new MicroVm(vm, agent, stack.move());
+}
+
+/** What no other machine gets. */
+function newIdentity(id = ""): MessageInitShape<typeof ResumeRequestSchema> {
+  return {
+    entropy: crypto.getRandomValues(new Uint8Array(ENTROPY)),
+    clockNs: BigInt(Date.now()) * 1_000_000n,
+    vmId: id,
+    hostname: id.replace(/[^A-Za-z0-9-]/g, "-").slice(0, 12),
+  };
+}
+
+/** What tells a file of the cache from others: entries are named by their content. */
+function fileOf(path: string): string {
+  const { size, mtime } = Deno.statSync(path);
+  return `${path} ${size} ${mtime?.getTime()}`;
 }
 
 interface Parts extends Pick<VmConfig, "kernel"> {
@@ -142,17 +243,17 @@ function describe(outcome: VmOutcome): string {
 /** A microVM whose agent serves. */
 class MicroVm implements Machine {
   readonly ended: Promise<string>;
-  readonly #vm: Vm;
+  readonly vm: Vm;
   readonly #resources: AsyncDisposableStack;
 
   constructor(vm: Vm, readonly agent: AgentClient, resources: AsyncDisposableStack) {
-    this.#vm = vm;
+    this.vm = vm;
     this.#resources = resources;
     this.ended = vm.outcome.then(describe);
   }
 
   console(): string {
-    return this.#vm.consoleText;
+    return this.vm.consoleText;
   }
 
   async [Symbol.asyncDispose](): Promise<void> {

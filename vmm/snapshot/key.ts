@@ -1,0 +1,48 @@
+/**
+ * What a snapshot is of, and what a host must have to use it.
+ *
+ * @module
+ */
+import { createHash } from "node:crypto";
+import { KVM_CAP_TSC_DEADLINE_TIMER } from "../../ffi/uapi/kvm.ts";
+import type { KeyPart } from "../../base/store.ts";
+import { cpuidFor } from "../boot/cpu.ts";
+import { hostKind } from "../host_probe.ts";
+import { Kvm } from "../kvm.ts";
+import { FORMAT_VERSION } from "./format.ts";
+
+/** The guest in a snapshot. */
+export interface GuestParts {
+  /** What identifies the kernel, such as its digest. */
+  readonly kernel: string;
+  /** What identifies the initramfs. */
+  readonly initramfs: string;
+  /** What identifies the root image, with the agent in it. */
+  readonly image: string;
+  /** Kernel parameters. */
+  readonly cmdline: string;
+  /** Bytes of memory. */
+  readonly memory: number;
+  /** Number of processors. */
+  readonly vcpus: number;
+  /** What was done in the guest before it was saved. */
+  readonly warm: KeyPart;
+}
+
+let host: KeyPart | undefined;
+
+/** What of this host a guest gets to see. */
+function hostRequirements(): KeyPart {
+  if (host !== undefined) return host;
+  using kvm = Kvm.open();
+  const tscDeadline = kvm.capability(KVM_CAP_TSC_DEADLINE_TIMER) !== 0;
+  // As one processor sees it: the set that KVM gives carries the number of the one that asked.
+  const leaves = cpuidFor(kvm.supportedCpuid(), { id: 0, count: 1, tscDeadline });
+  const cpu = createHash("sha256").update(JSON.stringify(leaves)).digest("hex");
+  return host = { kvm: hostKind(kvm), "host kernel": Deno.osRelease(), processor: cpu };
+}
+
+/** Everything that must be the same for a snapshot to be used; also what its cache key is made of. */
+export function requirements(guest: GuestParts): KeyPart {
+  return { "format version": FORMAT_VERSION, ...hostRequirements() as object, ...guest };
+}
