@@ -55,6 +55,12 @@ ln -s /proc/self/fd/1 /dev/stdout
 ln -s /proc/self/fd/2 /dev/stderr
 
 if [ -n "$root" ]; then
+  # The kernel maps a pmem device in the background, which takes seconds where its code is slow.
+  wait=0
+  while [ ! -b "$root" ] && [ $wait -lt 600 ]; do
+    sleep 0.1
+    wait=$((wait + 1))
+  done
   mount -t erofs -o ro,dax=always "$root" /image 2>/dev/null ||
     mount -t erofs -o ro "$root" /image || fail "mount the image $root"
   mount -t tmpfs -o "size=$size,mode=755" tmpfs /overlay || fail "make the writable layer"
