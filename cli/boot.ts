@@ -59,10 +59,7 @@ export async function boot(options: BootOptions): Promise<number> {
     ...(options.vcpus === undefined ? {} : { vcpus: options.vcpus }),
     ...(options.memory === undefined ? {} : { memory: options.memory }),
     cmdline: [consoleSize(options), options.cmdline ?? ""].join(" ").trim(),
-    devices: {
-      rng: true,
-      ...(options.root === undefined ? {} : { pmem: [{ path: options.root }] }),
-    },
+    ...(options.root === undefined ? {} : { devices: { pmem: [{ path: options.root }] } }),
     serialOutput(chunk) {
       for (const event of scanner.push(chunk)) {
         switch (event.kind) {

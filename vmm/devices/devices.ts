@@ -158,6 +158,11 @@ export class Devices implements AsyncDisposable {
     using stack = new DisposableStack();
     const wake = stack.use(eventFd());
     const { port1, port2 } = new MessageChannel();
+    if (specs.length === 0) { // nothing to do: no thread, which takes longest to start of all
+      answerWithoutDevices(port2);
+      stack.move();
+      return new Devices(specs, [], wake, port1, listener);
+    }
     const worker = new Worker(new URL("./worker.ts", import.meta.url), { type: "module" });
     const ready = Promise.withResolvers<readonly MadeDevice[]>();
     const fail = (why: string) =>
@@ -280,6 +285,31 @@ export class Devices implements AsyncDisposable {
     this.#port.close();
     this.#wake[Symbol.dispose]();
   }
+}
+
+/** The other end of a VM without devices. */
+function answerWithoutDevices(port: MessagePort): void {
+  const tell = (event: DeviceEvent) => port.postMessage(event);
+  port.onmessage = ({ data }: MessageEvent<DeviceRequest>) => {
+    switch (data.kind) {
+      case "statistics":
+        return tell({ kind: "statistics", id: data.id, devices: [] });
+      case "save":
+        return tell({ kind: "saved", id: data.id, slots: [] });
+      case "restore":
+        if (data.slots.length === 0) return tell({ kind: "restored", id: data.id });
+        return tell({ kind: "refused", id: data.id, message: "the VM has no devices" });
+      case "stop":
+        tell({ kind: "stopped" });
+        return port.close();
+      case "input":
+      case "resize":
+      case "balloon":
+        return; // refused before it is sent: there is no such device
+      default:
+        data satisfies never;
+    }
+  };
 }
 
 function specify(config: DevicesConfig, memory: GuestMemory): DeviceSpec[] {
