@@ -31,13 +31,15 @@ export interface RunFlags {
   readonly json: boolean;
   readonly quiet: boolean;
   readonly verbose: boolean;
+  /** False boots a microVM instead of restoring one. */
+  readonly snapshot: boolean;
   readonly remote: boolean;
   readonly server?: string;
 }
 
 const BROKEN_PIPE = 128 + 13; // as a shell tells of a program that SIGPIPE ended
 /** Outcomes that a program's exit code does not explain. */
-const EXPLAINED: ReadonlySet<string> = new Set(["exited", "signaled", "killed", "prepared"]);
+const EXPLAINED: ReadonlySet<string> = new Set(["exited", "signaled", "prepared"]);
 
 function environment(variables: readonly string[]): Record<string, string> {
   return Object.fromEntries(variables.map((text) => {
@@ -87,6 +89,7 @@ function merge(
     ...(memory !== undefined && { memory }),
     ...(vcpus !== undefined && { vcpus }),
     ...(kernel !== undefined && { kernel }),
+    snapshot: flags.snapshot,
     ...(remote && { server: serverFromFlags(flags, config?.server) }),
   };
 }
@@ -129,7 +132,8 @@ export async function runProgram(
         state.running = state.interrupted === 0;
       }
       if (event.type === "exit") result = event.result;
-      await show(event, flags);
+      // Whoever pressed Ctrl-C knows why the program ended.
+      await show(event, state.interrupted === 0 ? flags : { ...flags, quiet: true });
     }
     if (result === undefined) throw new CloudletError("no result", { code: "internal" });
     return result.exitCode;
@@ -211,6 +215,11 @@ export const runCommand = buildCommand({
       json: { kind: "boolean", default: false, brief: "print what happens as JSON, one a line" },
       quiet: { kind: "boolean", default: false, brief: "show no progress" },
       verbose: { kind: "boolean", default: false, brief: "show what the service says" },
+      snapshot: {
+        kind: "boolean",
+        default: true,
+        brief: "restore the microVM from a snapshot, made when it is missing; or boot it",
+      },
       remote: { kind: "boolean", default: false, brief: "run it on the server of the config" },
       server: {
         kind: "parsed",
