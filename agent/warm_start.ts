@@ -7,6 +7,11 @@
  * eight hexadecimal digits, the length of what follows in bytes; then strings that each end in NUL:
  * working directory, number of arguments, arguments, variables (`NAME=value`), and an empty one.
  *
+ * An interpreter that waits in a snapshot wakes up many times, so the hook seeds anew what the
+ * interpreter seeded when it started. Python's `random` is not imported by then. OpenSSL (Node's
+ * crypto) sees that the clock went back, which restoring arranges, and seeds itself. What stays the
+ * same in all clones: the secret keys of hash tables, and addresses.
+ *
  * @module
  */
 
@@ -94,6 +99,11 @@ export const warmPython: WarmStart = {
   startVariables: new RegExp(`^(PYTHON.*|${EVERYWHERE})$`),
 };
 
+// V8 seeds Math.random once, so all that is restored from one snapshot would draw the same numbers;
+// each begins elsewhere in the sequence. (What has to be unpredictable comes from `crypto`.)
+const SKIP_RANDOM =
+  "for (let n = (Date.now() * 1e3 + performance.now() * 1e6) % 262144; n > 0; n--) Math.random();";
+
 // Modules of --require run before the program, in the main thread and in each worker.
 const NODE_HOOK = `"use strict";
 if (require("node:worker_threads").isMainThread) {
@@ -110,6 +120,7 @@ if (require("node:worker_threads").isMainThread) {
     return taken.toString();
   };
   const fields = take(Number.parseInt(take(8), 16)).split("\\0");
+  ${SKIP_RANDOM}
   const end = 2 + Number(fields[1]);
   process.chdir(fields[0]);
   process.argv.push(...fields.slice(2, end));
@@ -117,6 +128,12 @@ if (require("node:worker_threads").isMainThread) {
     const equals = field.indexOf("=");
     process.env[field.slice(0, equals)] = field.slice(equals + 1);
   }
+  // Math.random takes its seed when it is first called.
+  const seed = Buffer.alloc(4);
+  const source = fs.openSync("/dev/urandom");
+  fs.readSync(source, seed, 0, 4, null);
+  fs.closeSync(source);
+  require("node:v8").setFlagsFromString("--random-seed=" + (seed.readInt32LE() || 1));
 }
 `;
 
@@ -146,6 +163,7 @@ if (waiting) {
     return new TextDecoder("utf-8", { ignoreBOM: true }).decode(taken);
   };
   const fields = take(Number.parseInt(take(8), 16)).split("\\0");
+  ${SKIP_RANDOM}
   const end = 2 + Number(fields[1]);
   Deno.chdir(fields[0]);
   const value = Object.freeze(fields.slice(2, end));
@@ -154,6 +172,25 @@ if (waiting) {
     const equals = field.indexOf("=");
     Deno.env.set(field.slice(0, equals), field.slice(equals + 1));
   }
+  // Deno's generator behind crypto takes a new seed after 64 KiB (rand::rngs::ThreadRng). That of
+  // Math.random never does, so that another one takes its place: xoshiro128** of Blackman and Vigna.
+  crypto.getRandomValues(new Uint8Array(65536));
+  crypto.getRandomValues(new Uint8Array(65536));
+  const s = crypto.getRandomValues(new Uint32Array(4));
+  const turn = (x: number, by: number) => (x << by) | (x >>> (32 - by));
+  const next = (): number => {
+    const result = Math.imul(turn(Math.imul(s[1]!, 5), 7), 9) >>> 0;
+    const t = s[1]! << 9;
+    s[2]! ^= s[0]!;
+    s[3]! ^= s[1]!;
+    s[1]! ^= s[2]!;
+    s[0]! ^= s[3]!;
+    s[2]! ^= t;
+    s[3] = turn(s[3]!, 11);
+    return result;
+  };
+  const { random } = { random: () => ((next() >>> 5) * 67108864 + (next() >>> 6)) / 2 ** 53 };
+  Object.defineProperty(Math, "random", { value: random, writable: true, configurable: true });
 }
 `;
 
@@ -189,6 +226,7 @@ while IFS= read -r -d '' REPLY && [ -n "$REPLY" ]; do
   export "$REPLY"
 done
 unset REPLY
+RANDOM=$SRANDOM
 `;
 
 /** GNU bash. */

@@ -17,14 +17,16 @@ export interface EmbeddedOptions {
   readonly progress?: Progress;
   /** A vmlinux file in place of the kernel that cloudlet builds. */
   readonly kernel?: string;
+  /** False boots each machine instead of restoring it from a snapshot. */
+  readonly snapshot?: boolean;
 }
 
 /** A transport to a service of its own, which holds nothing while no run is under way. */
 export function embeddedTransport(options: EmbeddedOptions): Transport {
-  const { progress, kernel } = options;
+  const { progress, kernel, snapshot = true } = options;
   return inMemoryTransport(
     new Orchestrator({
-      machines: microVms({ ...(kernel !== undefined && { kernel }) }),
+      machines: microVms({ ...(kernel !== undefined && { kernel }), snapshots: snapshot }),
       store: RunStore.inMemory(),
       ...hostLimits(),
       ...(progress && { progress }),

@@ -58,6 +58,8 @@ export interface RunOptions {
   readonly packages?: readonly string[];
   /** A vmlinux file in place of the kernel that cloudlet builds; in this process only. */
   readonly kernel?: string;
+  /** False boots a microVM instead of restoring one from a snapshot; in this process only. */
+  readonly snapshot?: boolean;
   /** A name for people. */
   readonly name?: string;
   /** Aborting it ends the run. */

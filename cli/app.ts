@@ -6,12 +6,15 @@
 import { buildApplication, buildRouteMap, run, text_en } from "@stricli/core";
 import { CloudletError } from "../base/errors.ts";
 import config from "../deno.json" with { type: "json" };
+import { bootCommand } from "./boot_command.ts";
 import { describeError, EXIT } from "./context.ts";
+import { doctorCommand } from "./doctor_command.ts";
 import { imageRoutes } from "./image.ts";
 import { kernelRoutes } from "./kernel.ts";
 import { logsCommand, psCommand, shutdownCommand, stopCommand } from "./ps.ts";
 import { runCommand } from "./run.ts";
 import { keyCommand, serveCommand } from "./serve.ts";
+import { snapshotRoutes } from "./snapshot.ts";
 
 const routes = buildRouteMap({
   routes: {
@@ -22,8 +25,11 @@ const routes = buildRouteMap({
     stop: stopCommand,
     shutdown: shutdownCommand,
     key: keyCommand,
+    boot: bootCommand,
+    doctor: doctorCommand,
     image: imageRoutes,
     kernel: kernelRoutes,
+    snapshot: snapshotRoutes,
   },
   docs: { brief: "Runs any program in a Linux microVM of its own" },
 });

@@ -1,0 +1,153 @@
+/**
+ * `cloudlet snapshot ls|rm|gc|verify`
+ *
+ * @module
+ */
+import { buildCommand, buildRouteMap, type CommandContext } from "@stricli/core";
+import Table from "cli-table3";
+import { join } from "node:path";
+import { CloudletError, messageOf } from "../base/errors.ts";
+import { collect, DEFAULT_LIMITS, listSnapshots, snapshotStore } from "../vmm/snapshot/cache.ts";
+import { Snapshot } from "../vmm/snapshot/snapshot.ts";
+import { EXIT, exitWith } from "./context.ts";
+import { formatBytes } from "./progress.ts";
+import { parseDuration, parseMemory } from "./units.ts";
+
+const SHORT = 12; // hex digits of a key that are shown
+const MIB = 1024 * 1024;
+
+interface Row {
+  readonly key: string;
+  readonly language: string;
+  readonly memory: string;
+  readonly bytes: number;
+  readonly used: string;
+  readonly problem?: string;
+}
+
+function describe(key: string, whole: boolean): Pick<Row, "language" | "memory" | "problem"> {
+  try {
+    using snapshot = Snapshot.open(join(snapshotStore().root, key), undefined, whole);
+    const { warm, memory } = snapshot.facts.requires as { warm?: unknown; memory?: unknown };
+    return { language: String(warm), memory: formatBytes(Number(memory)) };
+  } catch (error) {
+    return { language: "-", memory: "-", problem: messageOf(error) };
+  }
+}
+
+async function rows(whole: boolean): Promise<Row[]> {
+  return (await listSnapshots()).map(({ key, bytes, used }) => ({
+    key,
+    ...describe(key, whole),
+    bytes,
+    used: used.toISOString(),
+  }));
+}
+
+const ls = buildCommand({
+  docs: { brief: "List the snapshots in the cache, the one used last first" },
+  parameters: {
+    flags: { json: { kind: "boolean", brief: "one JSON object a line", default: false } },
+  },
+  async func(flags: { json: boolean }) {
+    const list = await rows(false);
+    if (flags.json) {
+      for (const row of list) console.log(JSON.stringify(row));
+      return;
+    }
+    const table = new Table({ head: ["key", "language", "memory", "on disk", "last used", ""] });
+    for (const row of list) {
+      table.push([
+        row.key.slice(0, SHORT),
+        row.language,
+        row.memory,
+        formatBytes(row.bytes),
+        row.used,
+        row.problem ?? "",
+      ]);
+    }
+    console.log(table.toString());
+  },
+});
+
+const verify = buildCommand({
+  docs: { brief: "Read every byte of the snapshots and compare it with its checksum" },
+  parameters: { flags: {} },
+  async func(this: CommandContext) {
+    for (const { key, problem } of await rows(true)) {
+      console.log(`${key.slice(0, SHORT)}  ${problem ?? "good"}`);
+      if (problem !== undefined) exitWith(this, EXIT.failure);
+    }
+  },
+});
+
+const rm = buildCommand({
+  docs: { brief: "Remove snapshots; the next run makes what it needs again" },
+  parameters: {
+    flags: { all: { kind: "boolean", brief: "remove all of them", default: false } },
+    positional: {
+      kind: "array",
+      parameter: { brief: "a key or its beginning", parse: String, placeholder: "key" },
+    },
+  },
+  async func(flags: { all: boolean }, ...prefixes: string[]) {
+    const store = snapshotStore();
+    const keys = await store.keys();
+    if (!flags.all && prefixes.length === 0) {
+      throw new CloudletError("Cannot remove a snapshot: none is named", {
+        code: "invalid-input",
+        remedy: "give the keys that `cloudlet snapshot ls` shows, or --all",
+      });
+    }
+    const chosen = flags.all ? keys : prefixes.map((prefix) => {
+      const found = keys.filter((key) => key.startsWith(prefix));
+      if (found.length === 1) return found[0]!;
+      throw new CloudletError(
+        `Cannot remove the snapshot ${prefix}: ${
+          found.length === 0 ? "there is none" : `${found.length} begin so`
+        }`,
+        { code: found.length === 0 ? "not-found" : "invalid-input", remedy: "see `snapshot ls`" },
+      );
+    });
+    for (const key of chosen) {
+      await store.remove(key);
+      console.log(key);
+    }
+  },
+});
+
+const gc = buildCommand({
+  docs: {
+    brief: "Remove the snapshots that were not used for long or take too much room",
+    fullDescription: "The same is done with the defaults whenever a snapshot is made.",
+  },
+  parameters: {
+    flags: {
+      age: {
+        kind: "parsed",
+        parse: parseDuration,
+        optional: true,
+        brief: "remove what was not used for this long: 30 days unless given",
+      },
+      size: {
+        kind: "parsed",
+        parse: parseMemory,
+        optional: true,
+        brief: "how much may stay, such as 4G: 16G unless given",
+      },
+    },
+  },
+  async func(flags: { age?: number; size?: number }) {
+    const removed = await collect({
+      age: flags.age ?? DEFAULT_LIMITS.age,
+      bytes: flags.size === undefined ? DEFAULT_LIMITS.bytes : flags.size * MIB,
+    });
+    for (const { key, bytes } of removed) console.log(`${key}  ${formatBytes(bytes)}`);
+  },
+});
+
+/** The commands below `cloudlet snapshot`. */
+export const snapshotRoutes = buildRouteMap({
+  routes: { ls, rm, gc, verify },
+  docs: { brief: "See and remove snapshots of microVMs" },
+});
