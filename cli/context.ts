@@ -3,6 +3,7 @@
  *
  * @module
  */
+import type { CommandContext } from "@stricli/core";
 import { CloudletError, messageOf } from "../base/errors.ts";
 import type { Progress } from "../base/progress.ts";
 import { terminalProgress } from "./progress.ts";
@@ -33,6 +34,12 @@ export const EXIT = {
   /** The command line or the config is wrong. */
   usage: 2,
 } as const;
+
+/** Makes `code` the exit code of the command that runs in `context`. */
+export function exitWith(context: CommandContext, code: number): void {
+  const process: CommandContext["process"] & { exitCode?: number } = context.process;
+  process.exitCode = code;
+}
 
 /** How an error reads on the terminal: what happened, then what to do. */
 export function describeError(error: unknown): string {

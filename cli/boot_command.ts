@@ -1,0 +1,75 @@
+/**
+ * The command line of `cloudlet boot`; what it does is in boot.ts.
+ *
+ * @module
+ */
+import { buildCommand, type CommandContext, numberParser } from "@stricli/core";
+import { Workshop } from "../builder/workshop.ts";
+import { boot } from "./boot.ts";
+import { exitWith, withProgress } from "./context.ts";
+import { parseMemory } from "./units.ts";
+
+const MIB = 1024 ** 2;
+
+/** Flags of `cloudlet boot`. */
+export interface BootFlags {
+  /** Name of an image to be the root. */
+  readonly image?: string;
+  /** Path of a kernel in place of cloudlet's own. */
+  readonly kernel?: string;
+  /** Number of vCPUs. */
+  readonly vcpus: number;
+  /** MiB. */
+  readonly memory: number;
+  /** Kernel parameters. */
+  readonly cmdline?: string;
+  /** Script to run. */
+  readonly exec?: string;
+  /** Seconds. */
+  readonly timeout?: number;
+  /** Whether to say how long the boot took. */
+  readonly timeline: boolean;
+}
+
+/** `cloudlet boot` */
+export const bootCommand = buildCommand({
+  docs: {
+    brief: "Boot a microVM to a shell on its serial console",
+    fullDescription: "Without --image the root is the initramfs: busybox and nothing else. With " +
+      "--exec the command's output goes to standard output and its exit code is passed on. " +
+      "Leave the interactive console with Ctrl-].",
+  },
+  parameters: {
+    flags: {
+      image: { kind: "parsed", parse: String, brief: "image to be the root", optional: true },
+      kernel: { kind: "parsed", parse: String, brief: "vmlinux or bzImage", optional: true },
+      vcpus: { kind: "parsed", parse: numberParser, brief: "number of vCPUs", default: "1" },
+      memory: { kind: "parsed", parse: parseMemory, brief: "such as 256M or 1G", default: "256M" },
+      cmdline: { kind: "parsed", parse: String, brief: "kernel parameters", optional: true },
+      exec: { kind: "parsed", parse: String, brief: "shell script to run", optional: true },
+      timeout: { kind: "parsed", parse: numberParser, brief: "seconds", optional: true },
+      timeline: { kind: "boolean", brief: "tell how long the boot took", default: false },
+    },
+  },
+  async func(this: CommandContext, flags: BootFlags) {
+    const { image, exec, cmdline, timeout } = flags;
+    const parts = await withProgress(async (options) => {
+      const workshop = new Workshop(options);
+      return {
+        kernel: flags.kernel ?? (await workshop.kernel(flags.vcpus > 1 ? "smp" : "up")).vmlinux,
+        initramfs: await workshop.initramfs(),
+        ...(image !== undefined && { root: (await workshop.image(image)).path }),
+      };
+    });
+    const code = await boot({
+      ...parts,
+      vcpus: flags.vcpus,
+      memory: flags.memory * MIB,
+      timeline: flags.timeline,
+      ...(cmdline !== undefined && { cmdline }),
+      ...(exec !== undefined && { exec }),
+      ...(timeout !== undefined && { timeoutSeconds: timeout }),
+    });
+    exitWith(this, code);
+  },
+});
