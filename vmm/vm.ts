@@ -215,7 +215,8 @@ export class Vm implements AsyncDisposable {
     });
     this.#drained = this.#drain(output);
     for (const thread of this.#threads) {
-      thread.ended.then((exit) => this.#vcpuEnded(exit));
+      // What goes wrong while the VM is taken down is told by its outcome.
+      thread.ended.then((exit) => this.#vcpuEnded(exit)).catch(() => {});
     }
   }
 
@@ -511,15 +512,13 @@ export class Vm implements AsyncDisposable {
       await this.#pauseThreads();
       if (this.#ended) return;
       if (this.#vcpus.every((vcpu) => haltedForGood(vcpu))) {
-        queueMicrotask(() =>
-          this.#end(this.#log.down ? { kind: "poweroff" } : this.#haltOutcome())
-        );
+        await this.#stopThreads(); // what the guest said last is in the log now
+        await this.#end(this.#log.down ? { kind: "poweroff" } : this.#haltOutcome());
       } else if (this.#running) {
         for (const thread of this.#threads) thread.resume();
       }
-    }).catch((error) => {
-      this.#end({ kind: "internal-error", message: String(error) });
-    });
+    }).catch((error) => this.#end({ kind: "internal-error", message: String(error) }))
+      .catch(() => {}); // the outcome tells
   }
 
   #haltOutcome(): VmOutcome {

@@ -4,8 +4,9 @@
 #   /cloudlet/exec in the initramfs: a script; it is run (inside the image, if there is one), its exit
 #   code is told on the console, and the machine is switched off.
 #   cloudlet.root=DEVICE on the kernel command line, or a /dev/pmem0: an EROFS image. It is mounted
-#   read-only with a tmpfs over it, and its /usr/lib/cloudlet/init takes over as process 1.
-#   Neither: a shell on the console.
+#   read-only with a tmpfs over it, and its /usr/lib/cloudlet/init takes over as process 1. An image
+#   without one gets a shell on the console.
+#   Neither: a shell on the console, in the initramfs.
 #
 # More parameters: cloudlet.init=PATH in the image, cloudlet.overlay=SIZE of the tmpfs (as tmpfs(5)
 # takes it), cloudlet.tty=ROWSxCOLUMNS of the console.
@@ -72,7 +73,7 @@ if [ -n "$root" ]; then
     [ -d /root/$directory ] || mkdir /root/$directory
     mount --rbind /$directory /root/$directory || fail "show /$directory to the image"
   done
-  if [ ! -f /cloudlet/exec ]; then
+  if [ ! -f /cloudlet/exec ] && [ -x "/root$init" ]; then
     [ -z "$nonce" ] || echo "$nonce:begin" >/dev/console
     umount -l /dev /sys
     exec switch_root /root "$init"
@@ -109,5 +110,9 @@ fi
 [ -z "$tty" ] || stty rows "${tty%x*}" cols "${tty#*x}" </dev/console
 [ -z "$nonce" ] || echo "$nonce:begin" >/dev/console
 cd /root
-setsid cttyhack sh -l </dev/console >/dev/console 2>&1
+if [ -z "$root" ]; then
+  setsid cttyhack sh -l </dev/console >/dev/console 2>&1
+else
+  setsid cttyhack chroot /root /bin/sh -l </dev/console >/dev/console 2>&1
+fi
 poweroff -f
