@@ -449,6 +449,28 @@ withAgent("executions side by side do not meet", async (agent) => {
   assert.equal((await first).out, "first\n");
 });
 
+Deno.test("an agent that is ended takes its programs with it", async () => {
+  const started: number[] = [];
+  {
+    await using agent = await startAgent();
+    const stream = agent.client.execute({
+      language: "bash",
+      code: "trap '' TERM; setsid sleep 1000 & echo $!; while :; do :; done",
+      action: Action.PREPARE_AND_RUN,
+    })[Symbol.asyncIterator]();
+    for (let text = ""; text === "";) {
+      const { value } = await stream.next();
+      text = value?.stdout ?? "";
+      if (text !== "") started.push(Number(text), ...agent.children());
+    }
+    stream.next().catch(() => {}); // the connection breaks
+  }
+  assert.equal(started.length, 2);
+  for (const pid of started) {
+    assert.throws(() => Deno.statSync(`/proc/${pid}`), Deno.errors.NotFound);
+  }
+});
+
 withAgent("nothing is left when executions have ended", async (agent) => {
   const fds = () => [...Deno.readDirSync(`/proc/${agent.pid}/fd`)].length;
   const runSome = async (count: number) => {

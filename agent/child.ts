@@ -26,6 +26,7 @@ import {
   POLLOUT,
   SYS_PIDFD_OPEN,
 } from "./libc.ts";
+import { exposeChild } from "./memory_watch.ts";
 
 /** What to start. */
 export interface ChildOptions {
@@ -213,6 +214,7 @@ export class Child implements Disposable {
       const theirs = [stdin?.[0], stdout[1], stderr[1]];
       for (const fd of theirs) if (fd !== undefined) c.close(fd);
       open.length = 0;
+      exposeChild(pid[0]!);
       return new Child(pid[0]!, stdin?.[1] ?? -1, stdout[0], stderr[0]);
     } finally {
       for (const fd of open) c.close(fd);

@@ -75,7 +75,7 @@ export async function startAgent(): Promise<TestAgent> {
     },
     async [Symbol.asyncDispose]() {
       try {
-        child.kill("SIGKILL");
+        child.kill("SIGTERM"); // with it ends all that it started
       } catch {
         // it ended by itself
       }

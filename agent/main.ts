@@ -1,6 +1,8 @@
 /**
  * The program that runs in the microVM: `agent [--unix PATH] [--root DIR]`.
  *
+ * With `--unix` it serves on this host, for tests; SIGTERM ends it and all that it started.
+ *
  * In the microVM it is started by /init without options, serves vsock port {@linkcode AGENT_PORT}
  * and runs until the microVM ends. /init has to mount /proc, /dev, /tmp, and to go on waiting for
  * its children.
@@ -45,6 +47,12 @@ function main(args: readonly string[]): void {
     environment: environment(),
     guest: address.transport === "vsock",
   });
+  if (address.transport === "unix") { // in a microVM nothing outlives the agent
+    Deno.addSignalListener("SIGTERM", () => {
+      runner.end();
+      Deno.exit(0);
+    });
+  }
   serveAgent(runner, address, "0.1.0", () => console.error("agent: ready"));
 }
 

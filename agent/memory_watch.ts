@@ -5,6 +5,24 @@
  */
 import { libc } from "./libc.ts";
 
+let spared = false;
+
+/** Tells the kernel to end anything else before this process when memory is used up. */
+export function spareAgent(): void {
+  Deno.writeTextFileSync("/proc/self/oom_score_adj", "-1000"); // proc(5): OOM_SCORE_ADJ_MIN
+  spared = true;
+}
+
+/** Takes from a new child what it inherited of that. @param pid the child */
+export function exposeChild(pid: number): void {
+  if (!spared) return;
+  try {
+    Deno.writeTextFileSync(`/proc/${pid}/oom_score_adj`, "0");
+  } catch {
+    // it has ended already
+  }
+}
+
 const FIRST_LOOK = 200; // milliseconds
 
 /** The number behind a name in a file of lines `name[:] number ...`; 0 when it is not there. */

@@ -15,7 +15,7 @@ import {
 import type { Child, ChildStatus } from "./child.ts";
 import { adoptOrphans, endDescendants } from "./descendants.ts";
 import type { Language, Project } from "./languages.ts";
-import { MemoryWatch, outOfMemoryKills } from "./memory_watch.ts";
+import { MemoryWatch, outOfMemoryKills, spareAgent } from "./memory_watch.ts";
 import type { Job } from "./request.ts";
 import { coldStart, release, type Start, type WarmChild, WarmPool } from "./warm_pool.ts";
 import { Workspace } from "./workspace.ts";
@@ -75,7 +75,10 @@ export class Runner {
     this.#options = options;
     Deno.mkdirSync(options.root, { recursive: true });
     adoptOrphans();
-    if (options.guest) outOfMemoryKills.start();
+    if (options.guest) {
+      spareAgent();
+      outOfMemoryKills.start();
+    }
   }
 
   /** Number of executions under way. */
@@ -134,9 +137,9 @@ export class Runner {
     return this.#warm.add(language, `${this.#options.root}/${++this.#count}`, environment);
   }
 
-  /** Waits until what ended executions left is gone. */
-  async settled(): Promise<void> {
-    await this.#cleaning;
+  /** Ends everything that was started, at once; what is on disk stays. */
+  end(): void {
+    endDescendants(new Set());
   }
 
   /**
