@@ -22,7 +22,10 @@ export interface TestService extends AsyncDisposable {
 export async function testService(options: Partial<ServeOptions> = {}): Promise<TestService> {
   await using stack = new AsyncDisposableStack();
   const state = options.stateDirectory ?? await Deno.makeTempDir({ prefix: "cloudlet-state-" });
-  stack.defer(() => Deno.remove(state, { recursive: true }));
+  // A directory that was given belongs to whoever gave it.
+  if (options.stateDirectory === undefined) {
+    stack.defer(() => Deno.remove(state, { recursive: true }));
+  }
   const machines = stack.use(new HostProcessMachines());
   const service = await startService({
     machines: machines.factory,
