@@ -4,33 +4,22 @@
  *
  * @module
  */
-import { dirname, join } from "node:path";
-import { fileURLToPath } from "node:url";
+import { join } from "node:path";
 import { cpioArchive } from "../../builder/initramfs/mod.ts";
 import type { DevicesConfig } from "../../vmm/devices/devices.ts";
 import { Vm, type VmConfig, type VmOutcome } from "../../vmm/vm.ts";
+import { compile } from "./fixtures.ts";
 
 /** Port that the guest's program listens on. */
 const PORT = 1024;
-const SOURCE = join(dirname(fileURLToPath(import.meta.url)), "fixtures", "device_guest.c");
 
 /** Compiles the program and packs it as an initramfs. */
 export async function deviceInitramfs(): Promise<Uint8Array> {
-  const directory = await Deno.makeTempDir();
-  try {
-    const program = join(directory, "init");
-    const { success, stderr } = await new Deno.Command("gcc", {
-      args: ["-O2", "-static", "-Wall", "-Wextra", "-Werror", "-o", program, SOURCE],
-    }).output();
-    if (!success) throw new Error(new TextDecoder().decode(stderr));
-    return await cpioArchive([
-      { path: "dev", mode: 0o755, type: "directory" },
-      { path: "dev/console", mode: 0o600, type: "character", major: 5, minor: 1 },
-      { path: "init", mode: 0o755, type: "file", content: await Deno.readFile(program) },
-    ]);
-  } finally {
-    await Deno.remove(directory, { recursive: true });
-  }
+  return await cpioArchive([
+    { path: "dev", mode: 0o755, type: "directory" },
+    { path: "dev/console", mode: 0o600, type: "character", major: 5, minor: 1 },
+    { path: "init", mode: 0o755, type: "file", content: await compile("device_guest.c") },
+  ]);
 }
 
 /** The byte that the guest's program sends at a place: pattern() of the C program. */
