@@ -5,7 +5,19 @@
  *
  * @module
  */
-export { CloudletError, type ErrorCode } from "./base/errors.ts";
+export type { LanguageName } from "./agent/languages.ts";
+export {
+  type Run,
+  run,
+  type RunEvent,
+  type RunOptions,
+  type RunOutput,
+  type RunResult,
+  type RunUsage,
+  type ServerAddress,
+} from "./api/run.ts";
+export { CloudletError, type CloudletErrorOptions, type ErrorCode } from "./base/errors.ts";
+export type { Progress, ProgressOptions, ProgressTask } from "./base/progress.ts";
 
 if (import.meta.main) {
   const { main } = await import("./cli/app.ts");

@@ -25,8 +25,8 @@ import {
 } from "../proto/gen/vmmorchestrator/vmm_pb.ts";
 import { fromConnectError } from "../vmm/service/errors.ts";
 import { outcomeName } from "../vmm/service/outcome.ts";
+import { ACTIONS, languageNumber } from "./names.ts";
 import { languageOfSource, readSource } from "./source.ts";
-import { ACTIONS, languageNumber } from "./wire.ts";
 
 /** What to run, and how. */
 export interface RunOptions {
@@ -157,22 +157,26 @@ const STAGES: Partial<Record<Stage, "pending" | "building" | "running">> = {
  * @throws {CloudletError} `invalid-input` when the options do not fit together
  *
  * @example Collect the output
- * ```ts no-eval
+ * ```ts
  * import { run } from "cloudlet";
  *
- * const { exitCode, stdout } = await run({ language: "python", code: "print(6 * 7)" }).output();
- * console.log(exitCode, new TextDecoder().decode(stdout));
+ * async function answer(): Promise<string> {
+ *   const { stdout } = await run({ language: "python", code: "print(6 * 7)" }).output();
+ *   return new TextDecoder().decode(stdout);
+ * }
  * ```
  *
  * @example See the output as it comes
- * ```ts no-eval
+ * ```ts
  * import { run } from "cloudlet";
  *
- * await using program = run({ source: "examples/python", args: ["10"] });
- * for await (const event of program) {
- *   if (event.type === "stdout") await Deno.stdout.write(event.data);
+ * async function show(source: string): Promise<number> {
+ *   await using program = run({ source, args: ["10"], timeout: 60_000 });
+ *   for await (const event of program) {
+ *     if (event.type === "stdout") await Deno.stdout.write(event.data);
+ *   }
+ *   return (await program.result).exitCode;
  * }
- * console.log((await program.result).outcome);
  * ```
  */
 export function run(options: RunOptions): Run {

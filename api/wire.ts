@@ -7,16 +7,15 @@ import { create } from "@bufbuild/protobuf";
 import { durationFromMs, durationMs } from "@bufbuild/protobuf/wkt";
 import type { z } from "zod";
 import {
-  ExecuteRequest_Action as Action,
   type ExecuteResponse,
   ExecuteResponse_Stage as Stage,
 } from "../proto/gen/cloudlet/agent/agent_pb.ts";
 import {
-  Language,
   LogLevel,
   type RunVmmRequest,
   RunVmmRequestSchema,
 } from "../proto/gen/vmmorchestrator/vmm_pb.ts";
+import { ACTIONS, languageNumber } from "./names.ts";
 import { outcomeName } from "../vmm/service/outcome.ts";
 import type { LogEntry, RunRecord } from "../vmm/service/store.ts";
 import type { Problem } from "./problem.ts";
@@ -30,18 +29,6 @@ import {
 } from "./schemas.ts";
 
 const utf8 = new TextEncoder();
-
-/** Names of actions, as in the config file. */
-export const ACTIONS: Readonly<Record<string, Action>> = {
-  "run": Action.RUN,
-  "prepare": Action.PREPARE,
-  "prepare-and-run": Action.PREPARE_AND_RUN,
-};
-
-/** The number of a language's name. */
-export function languageNumber(name: string): Language {
-  return Language[name.toUpperCase() as keyof typeof Language];
-}
 
 /** What VmmService is asked for by the body of POST /run. */
 export function toRunVmmRequest(body: RunRequest): RunVmmRequest {
