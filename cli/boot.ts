@@ -49,6 +49,7 @@ const SIGNALS = { SIGINT: 130, SIGTERM: 143, SIGHUP: 129 } as const;
 export async function boot(options: BootOptions): Promise<number> {
   const nonce = crypto.randomUUID().replaceAll("-", "");
   const times: Partial<Record<"init" | "begin", number>> = {};
+  const begun = Promise.withResolvers<void>();
   const finished = Promise.withResolvers<number>();
   const scanner = new MarkScanner(nonce);
   let forward = options.exec === undefined; // a script's output begins at the mark
@@ -71,6 +72,7 @@ export async function boot(options: BootOptions): Promise<number> {
             break;
           case "begin":
             times.begin = performance.now();
+            begun.resolve();
             forward = true;
             break;
           case "exit":
@@ -85,7 +87,8 @@ export async function boot(options: BootOptions): Promise<number> {
     warning: (message) => console.error(message),
   });
 
-  using console_ = options.exec === undefined ? interact(vm, () => finished.resolve(0)) : undefined;
+  const leave = () => finished.resolve(0);
+  using console_ = options.exec === undefined ? interact(vm, begun.promise, leave) : undefined;
   const timer = options.timeoutSeconds === undefined ? undefined : setTimeout(() => {
     console.error(`The microVM was stopped after ${options.timeoutSeconds} s.`);
     finished.resolve(EXIT_TIMEOUT);
@@ -137,8 +140,8 @@ function writeAll(bytes: Uint8Array): void {
   for (let done = 0; done < bytes.length;) done += Deno.stdout.writeSync(bytes.subarray(done));
 }
 
-/** Joins standard input to the console until disposed. */
-function interact(vm: Vm, leave: () => void): Disposable {
+/** Joins standard input to the console until disposed; keys but Ctrl-] wait for the shell. */
+function interact(vm: Vm, begun: Promise<void>, leave: () => void): Disposable {
   const terminal = Deno.stdin.isTerminal();
   const restore = () => {
     if (terminal) Deno.stdin.setRaw(false);
@@ -158,15 +161,18 @@ function interact(vm: Vm, leave: () => void): Disposable {
   for (const { signal, handler } of handlers) Deno.addSignalListener(signal, handler);
 
   const reader = Deno.stdin.readable.getReader();
+  // A kernel that opens the serial port throws away what has come before.
+  let typed = begun;
+  const type = (bytes: Uint8Array) => typed = typed.then(() => vm.writeSerial(bytes));
   const pump = async () => {
     for (;;) {
       const { done, value } = await reader.read();
       if (done) break;
-      const end = terminal ? value.indexOf(LEAVE) : -1;
-      await vm.writeSerial(end < 0 ? value : value.subarray(0, end));
-      if (end >= 0) return leave();
+      if (terminal && value.includes(LEAVE)) return leave();
+      const last = type(value);
+      if (!terminal) await last; // a file is read at the guest's pace; a person is not waited for
     }
-    if (!terminal) await vm.writeSerial(EOF);
+    if (!terminal) await type(EOF);
   };
   pump().catch((error) => {
     if (!(error instanceof Deno.errors.Interrupted)) console.error(error);
