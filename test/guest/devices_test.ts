@@ -25,7 +25,8 @@ async function readAll(connection: Deno.Conn): Promise<string> {
 
 async function hasMkfs(): Promise<boolean> {
   try {
-    return (await new Deno.Command("mkfs.erofs", { args: ["-V"] }).output()).success;
+    await new Deno.Command("mkfs.erofs", { args: ["-V"] }).output();
+    return true;
   } catch {
     return false;
   }
@@ -45,7 +46,7 @@ Deno.test({ name: "devices with Linux's drivers", ignore: !hasKvm() }, async (t)
     const tree = join(directory, "tree");
     await Deno.mkdir(join(tree, "sub"), { recursive: true });
     using file = await Deno.create(join(tree, "sub", "big"));
-    for (let i = 0; i < 64; i++) await file.write(big);
+    for (let i = 0; i < 16; i++) await file.write(big);
     const made = await new Deno.Command("mkfs.erofs", { args: ["--quiet", image, tree] }).output();
     assert(made.success, decode(made.stderr));
   }
@@ -171,9 +172,9 @@ Deno.test({ name: "devices with Linux's drivers", ignore: !hasKvm() }, async (t)
         /^\/dev\/pmem0 \/image erofs .*dax=always/,
       );
       const sum = new Sum();
-      for (let i = 0; i < 64; i++) sum.add(big);
+      for (let i = 0; i < 16; i++) sum.add(big);
       assert(
-        (await guest.command("file /image/sub/big")).startsWith(`${64 * big.length} ${sum} `),
+        (await guest.command("file /image/sub/big")).startsWith(`${16 * big.length} ${sum} `),
       );
     },
   });
