@@ -1,0 +1,42 @@
+/**
+ * All benchmarks, or those that are named: `deno task bench image erofs`.
+ *
+ * @module
+ */
+import { LineProgress } from "../cli/progress.ts";
+
+const BENCHMARKS: Readonly<Record<string, () => Promise<void>>> = {
+  async image() {
+    await (await import("./image.ts")).benchImage();
+  },
+  async erofs() {
+    await (await import("./erofs.ts")).benchErofs();
+  },
+  async vmm() {
+    const { Workshop } = await import("../builder/workshop.ts");
+    const workshop = new Workshop({ progress: new LineProgress() });
+    const { benchVmm } = await import("./vmm.ts");
+    const { vmlinux } = await workshop.kernel();
+    await benchVmm({ kernel: vmlinux, initramfs: await workshop.initramfs() });
+  },
+  async devices() {
+    const { Workshop } = await import("../builder/workshop.ts");
+    const workshop = new Workshop({ progress: new LineProgress() });
+    const { benchDevices } = await import("./devices.ts");
+    await benchDevices({ kernel: (await workshop.kernel()).vmlinux });
+  },
+  async snapshot() {
+    await (await import("./snapshot.ts")).benchSnapshot();
+  },
+};
+
+const names = Deno.args.length > 0 ? Deno.args : Object.keys(BENCHMARKS);
+for (const name of names) {
+  const benchmark = BENCHMARKS[name];
+  if (benchmark === undefined) {
+    console.error(`There is no benchmark "${name}"; there are ${Object.keys(BENCHMARKS)}`);
+    Deno.exit(2);
+  }
+  console.log(`# ${name}`);
+  await benchmark();
+}
