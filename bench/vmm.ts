@@ -99,7 +99,6 @@ async function until(
   enough: (chunk: Uint8Array) => boolean,
   limit = BOOT_LIMIT_MS,
 ): Promise<{ reachedAt: number | undefined; errors: string }> {
-  const errors = new Response(child.stderr).text();
   const kill = () => {
     try {
       child.kill("SIGKILL");
@@ -107,6 +106,14 @@ async function until(
       // it has ended by itself
     }
   };
+  const errors = (async () => {
+    let text = "";
+    for await (const chunk of child.stderr.pipeThrough(new TextDecoderStream())) {
+      text += chunk;
+      if (text.includes("KVM internal error")) kill(); // QEMU stops the VM and waits for a person
+    }
+    return text;
+  })();
   const timer = setTimeout(kill, limit);
   let reachedAt: number | undefined;
   try {
@@ -307,7 +314,11 @@ async function benchBoot(
       atInit(),
     );
     if (reachedAt !== undefined) times.theirs.push(reachedAt - begin);
-    else remark = `QEMU does not reach /init on this host: ${errors.split("\n")[0] ?? "no word"}`;
+    else {
+      const code = /Code=.*<(.*)/.exec(errors)?.[1];
+      remark = `QEMU does not reach /init on this host: ${errors.split("\n")[0] || "no word"}` +
+        (code === undefined ? "" : ` at the instruction ${code.replace(">", "")}`);
+    }
   }
   report({
     what: "boot to /init",
