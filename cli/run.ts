@@ -133,7 +133,11 @@ export async function runProgram(
       }
       if (event.type === "exit") result = event.result;
       // Whoever pressed Ctrl-C knows why the program ended.
-      await show(event, state.interrupted === 0 ? flags : { ...flags, quiet: true });
+      await show(event, {
+        ...flags,
+        quiet: flags.quiet || state.interrupted !== 0,
+        verbose: flags.verbose && options.server !== undefined, // here, the progress says it
+      });
     }
     if (result === undefined) throw new CloudletError("no result", { code: "internal" });
     return result.exitCode;
