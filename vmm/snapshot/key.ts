@@ -39,7 +39,16 @@ function hostRequirements(): KeyPart {
   // As one processor sees it: the set that KVM gives carries the number of the one that asked.
   const leaves = cpuidFor(kvm.supportedCpuid(), { id: 0, count: 1, tscDeadline });
   const cpu = createHash("sha256").update(JSON.stringify(leaves)).digest("hex");
-  return host = { kvm: hostKind(kvm), "host kernel": Deno.osRelease(), processor: cpu };
+  const kind = hostKind(kvm);
+  return host = {
+    kvm: kind,
+    "host kernel": Deno.osRelease(),
+    processor: cpu,
+    // Where the guest reads the host's TSC, it must not go back: that begins anew with the host.
+    ...(kind === "software" && {
+      "start of the host": Deno.readTextFileSync("/proc/sys/kernel/random/boot_id").trim(),
+    }),
+  };
 }
 
 /** Everything that must be the same for a snapshot to be used; also what its cache key is made of. */

@@ -7,6 +7,8 @@ import { join } from "node:path";
 import { CloudletError } from "../../base/errors.ts";
 import type { OwnedFd } from "../../ffi/fd.ts";
 import type { KeyPart } from "../../base/store.ts";
+import { hostKind } from "../host_probe.ts";
+import { Kvm } from "../kvm.ts";
 import type { Vm } from "../vm.ts";
 import {
   decodeState,
@@ -28,8 +30,6 @@ export interface SnapshotFacts {
   readonly memory: FileIdentity;
   /** Bytes of the memory file that are not holes. */
   readonly data: number;
-  /** Wall clock of the host less kvm-clock when it was saved, in nanoseconds. */
-  readonly clockOffset: string;
   /** Milliseconds since 1970. */
   readonly made: number;
 }
@@ -53,13 +53,11 @@ export async function saveSnapshot(
   base?: OwnedFd,
 ): Promise<void> {
   const pieces = await vm.save();
-  const { clock, wall } = clockPair(pieces);
   const written = await writeMemory(vm.memory, join(directory, MEMORY), base?.fd);
   const facts: SnapshotFacts = {
     requires,
     memory: written.identity,
     data: written.data,
-    clockOffset: String(wall - clock),
     made: Date.now(),
   };
   pieces.set("facts", new TextEncoder().encode(JSON.stringify(facts)));
@@ -118,8 +116,8 @@ export class Snapshot implements Disposable {
   /**
    * Puts the guest into a VM of `Vm.shell`, which then goes on with `resume()`.
    *
-   * @returns by how many nanoseconds the guest's wall clock has to be put forward: its clocks go on
-   *   where they stood, whenever it is told
+   * @returns by how many nanoseconds the guest's wall clock has to be put forward, whenever it is
+   *   told
    */
   async restore(vm: Vm): Promise<bigint> {
     if (vm.memory.ram.size !== this.facts.memory.size) {
@@ -127,8 +125,14 @@ export class Snapshot implements Disposable {
         `it has ${this.facts.memory.size} bytes of memory, the VM ${vm.memory.ram.size}`,
       );
     }
-    const { clock, wall } = await vm.restore(this.#pieces, this.#memory.fd);
-    return wall - clock - BigInt(this.facts.clockOffset);
+    const now = await vm.restore(this.#pieces, this.#memory.fd);
+    const saved = clockPair(this.#pieces);
+    using kvm = Kvm.open();
+    // Where kernels are emulated, the guest reads the host's TSC, whatever the MSR was set to.
+    const went = hostKind(kvm) === "software"
+      ? now.running - saved.running
+      : now.clock - saved.clock;
+    return now.wall - saved.wall - went;
   }
 
   /** Closes the memory file; a VM that was restored from it keeps it mapped. */

@@ -8,6 +8,7 @@
  *
  * @module
  */
+import { check, libc } from "../../ffi/libc.ts";
 import { KVM_CAP_XCRS, kvm_clock_data } from "../../ffi/uapi/kvm.ts";
 import {
   kvm_debugregs,
@@ -95,7 +96,7 @@ export function saveMachine(
 ): Map<string, Uint8Array<ArrayBuffer>> {
   const pieces = new Map<string, Uint8Array<ArrayBuffer>>();
   const clock = vm.getClock();
-  pieces.set("vm.clock", kvm_clock_data.encode({ ...clock, realtime: wallClock() }));
+  pieces.set("vm.clock", kvm_clock_data.encode({ ...clock, ...hostClocks() }));
   for (const [name, chip] of CHIPS) pieces.set(name, vm.getIrqchip(chip));
   pieces.set("vm.pit", kvm_pit_state2.encode(vm.getPit()));
   const indices = kvm.msrIndexList().filter((index) => index !== MSR_IA32_TSC_DEADLINE);
@@ -149,24 +150,36 @@ export function restoreMachine(
   vm.setPit(kvm_pit_state2.decode(piece(pieces, "vm.pit", kvm_pit_state2.size)));
   const { clock } = clockPair(pieces);
   vm.setClock(clock);
-  return { clock, wall: wallClock() };
+  const { realtime, host_tsc } = hostClocks();
+  return { clock, wall: realtime, running: host_tsc };
 }
 
 const IRQCHIP_BYTES = 520; // struct kvm_irqchip
 
-/** kvm-clock and the host's wall clock at one moment, in nanoseconds. */
+/** kvm-clock and the host's clocks at one moment, in nanoseconds. */
 export interface ClockPair {
   readonly clock: bigint;
+  /** Since the host's start, unaffected by what disciplines its clock. */
+  readonly running: bigint;
   readonly wall: bigint;
 }
 
 /** The clocks when the snapshot was made. */
 export function clockPair(pieces: Pieces): ClockPair {
   const data = kvm_clock_data.decode(piece(pieces, "vm.clock", kvm_clock_data.size));
-  return { clock: data.clock, wall: data.realtime };
+  return { clock: data.clock, wall: data.realtime, running: data.host_tsc };
 }
 
-/** Wall clock of the host in nanoseconds since 1970, finer than a millisecond. */
-function wallClock(): bigint {
-  return BigInt(Math.round((performance.timeOrigin + performance.now()) * 1000)) * 1000n;
+const CLOCK_REALTIME = 0;
+const CLOCK_MONOTONIC_RAW = 4;
+
+function hostClock(id: number): bigint {
+  const timespec = new BigInt64Array(2);
+  check("clock_gettime", libc().clock_gettime(id, new Uint8Array(timespec.buffer)));
+  return timespec[0]! * 1_000_000_000n + timespec[1]!;
+}
+
+/** In the members of struct kvm_clock_data that not every KVM fills. */
+function hostClocks(): { realtime: bigint; host_tsc: bigint } {
+  return { realtime: hostClock(CLOCK_REALTIME), host_tsc: hostClock(CLOCK_MONOTONIC_RAW) };
 }
