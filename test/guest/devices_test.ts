@@ -207,10 +207,11 @@ Deno.test({ name: "devices with Linux's drivers", ignore: !hasKvm() }, async (t)
         await new Promise((resolve) => setTimeout(resolve, 100));
       }
     };
-    await reach(1024);
-    assert(before - await free() > 3000); // KiB, of 4096
+    // MemFree moves by some MiB on its own: what the streams above used is freed late.
+    await reach(4096);
+    assert(before - await free() > 10_000); // KiB, of 16384
     await reach(0);
-    assert(before - await free() < 1500);
+    assert(before - await free() < 6_000);
   });
 
   assert.deepEqual(guest.warnings, []);
