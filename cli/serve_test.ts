@@ -1,0 +1,101 @@
+/** `cloudlet serve` as a process of its own; no run is started, so no /dev/kvm is needed. */
+import { equal, match, throws } from "node:assert/strict";
+import { join } from "node:path";
+import { fileURLToPath } from "node:url";
+import { Keys } from "../api/keys.ts";
+import { parseAddress } from "./serve.ts";
+
+const MOD = fileURLToPath(new URL("../mod.ts", import.meta.url));
+
+function cloudlet(args: readonly string[], env: Record<string, string> = {}): Deno.ChildProcess {
+  return new Deno.Command(Deno.execPath(), {
+    args: ["run", "-A", "--quiet", "--no-check", MOD, ...args],
+    env,
+    stdin: "null",
+    stdout: "piped",
+    stderr: "piped",
+  }).spawn();
+}
+
+/** Waits until the server tells its addresses. */
+async function addressOf(server: Deno.ChildProcess) {
+  const reader = server.stderr.pipeThrough(new TextDecoderStream()).getReader();
+  let text = "";
+  while (!/VmmService on \S+\n/.test(text)) {
+    const { value, done } = await reader.read();
+    if (done) throw new Error(`the server ended: ${text}`);
+    text += value;
+  }
+  return {
+    url: /HTTP API on (\S+),/.exec(text)![1]!,
+    async rest() {
+      let rest = "";
+      for (let step = await reader.read(); !step.done; step = await reader.read()) {
+        rest += step.value;
+      }
+      return rest;
+    },
+  };
+}
+
+async function withState(test: (args: string[]) => Promise<void>): Promise<void> {
+  const state = await Deno.makeTempDir();
+  try {
+    await test(["serve", "--api", "localhost:0", "--vmm", "localhost:0", "--state", state]);
+  } finally {
+    await Deno.remove(state, { recursive: true });
+  }
+}
+
+Deno.test("a server ends in order on SIGTERM, and starts again after kill -9", () =>
+  withState(async (args) => {
+    for (const signal of ["SIGKILL", "SIGTERM"] as const) {
+      const server = cloudlet(args);
+      const { url, rest } = await addressOf(server);
+      equal((await (await fetch(`${url}/healthz`)).json()).status, "ok");
+      const second = await cloudlet(args).output();
+      equal(second.code, 1);
+      match(new TextDecoder().decode(second.stderr), /another cloudlet server has it open/);
+      server.kill(signal);
+      const { code } = await server.status;
+      equal(code, signal === "SIGTERM" ? 0 : 137);
+      await rest();
+      await server.stdout.cancel();
+    }
+  }));
+
+Deno.test("an address that others reach needs keys, and the key command makes them", () =>
+  withState(async (args) => {
+    const open = [...args, "--api", "0.0.0.0:0"].toSpliced(1, 2);
+    const refused = await cloudlet(open).output();
+    equal(refused.code, 2);
+    match(new TextDecoder().decode(refused.stderr), /others reach it, and no API key/);
+
+    const made = await cloudlet(["key", "alice"]).output();
+    const key = /clt_\S+/.exec(new TextDecoder().decode(made.stderr))![0];
+    const keys = join(args.at(-1)!, "keys");
+    await Deno.writeFile(keys, made.stdout);
+    equal((await Deno.readTextFile(keys)).includes(key), false);
+    equal((await Keys.read(keys)).check(`Bearer ${key}`), "alice");
+
+    const server = cloudlet([...open, "--keys", keys]);
+    const { url, rest } = await addressOf(server);
+    const address = url.replace("0.0.0.0", "127.0.0.1");
+    const list = (env: Record<string, string>) =>
+      cloudlet(["ps", "--all", "--json", "--server", address], env).output();
+    equal((await list({ CLOUDLET_API_KEY: "" })).code, 1);
+    equal((await list({ CLOUDLET_API_KEY: key })).code, 0);
+    server.kill("SIGTERM");
+    equal((await server.status).code, 0);
+    await rest();
+    await server.stdout.cancel();
+  }));
+
+Deno.test("addresses are read with and without a host", () => {
+  equal(parseAddress("3000").hostname, "localhost");
+  equal(parseAddress("[::1]:3000").hostname, "::1");
+  equal(parseAddress("example.org:80").port, 80);
+  for (const bad of ["", "host", "host:", "host:99999", "a:b:1"]) {
+    throws(() => parseAddress(bad), { code: "invalid-input" });
+  }
+});
