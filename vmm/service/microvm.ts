@@ -35,6 +35,8 @@ const RESTORE_TIMEOUT = 60_000;
 /** How far the clock of a guest to be saved is ahead, in nanoseconds: a day. */
 const AHEAD = 86_400_000_000_000n;
 const ENTROPY = 64; // bytes
+/** How often a guest that is to be saved is asked what time it is. */
+const CLOCK_LOOKS = 5;
 /** The root device is named so that /init waits until it is there. */
 const KERNEL_ARGUMENTS = "cloudlet.root=/dev/pmem0";
 const GUEST_CID = 3; // the first that is no one else's (vsock(7)); every VM has a socket of its own
@@ -49,6 +51,13 @@ export function microVms(options: MicroVmOptions = {}): MachineFactory {
   return async (request) => {
     const { signal } = request;
     sweepScratch();
+    if (request.packages.length > 0) {
+      throw new CloudletError(
+        `Cannot add ${request.packages.join(", ")} to the ${request.language} image: ` +
+          "images hold the packages of their language only",
+        { code: "invalid-input", remedy: "remove [image] packages" },
+      );
+    }
     const parts = await findParts(request, options.kernel);
     signal.throwIfAborted();
 
@@ -122,7 +131,8 @@ async function readySnapshot(
       using task = progress.task("Save the microVM for the next runs");
       // Processes that start in the future seed their generators again when the clock is put right:
       // OpenSSL does when time went backwards (providers/implementations/rands/drbg.c).
-      await agent.resume({ ...newIdentity(), clockStepNs: AHEAD }, { signal });
+      const clockStepNs = AHEAD - await clockError(agent, signal);
+      await agent.resume({ ...newIdentity(), clockStepNs }, { signal });
       await agent.warm({ language }, { signal });
       await vm.pause();
       await saveSnapshot(vm, directory, requires);
@@ -148,6 +158,22 @@ async function restore(
   const resumed = agent.resume({ ...newIdentity(request.id), clockStepNs: step }, { signal });
   await untilReady(vm, resumed.then(() => {}), signal, RESTORE_TIMEOUT);
   return new MicroVm(vm, agent, stack.move());
+}
+
+/**
+ * By how many nanoseconds the guest's clock is ahead: it began with the seconds of a real-time clock.
+ * Of several answers the quickest tells best.
+ */
+async function clockError(agent: AgentClient, signal: AbortSignal): Promise<bigint> {
+  let best = { took: Infinity, error: 0n };
+  for (let i = 0; i < CLOCK_LOOKS; i++) {
+    const asked = Date.now();
+    const { clockNs } = await agent.info({}, { signal });
+    const took = Date.now() - asked;
+    const error = clockNs - BigInt(Math.round((asked + took / 2) * 1e6));
+    if (took < best.took) best = { took, error };
+  }
+  return best.error;
 }
 
 /** What no other machine gets. */
