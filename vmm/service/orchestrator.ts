@@ -177,6 +177,7 @@ export class Orchestrator implements AsyncDisposable {
     try {
       for await (const event of machine.agent.execute(workload.execute, { signal: run.signal })) {
         run.agentKnows(machine);
+        event.executionId = ""; // told already, in the first response
         run.note(event);
         for (const text of notes.take()) yield debug(text);
         if (event.stage === Stage.DONE || event.stage === Stage.FAILED) {
