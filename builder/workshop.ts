@@ -63,10 +63,20 @@ export class Workshop {
     });
   }
 
-  /** The root image `name`; `refresh` asks the archive whether there are newer packages. */
-  async image(name: string, refresh = false): Promise<Image> {
-    const existing = refresh ? undefined : await findImage(name);
-    return existing ?? await buildImage(name, {
+  /**
+   * The root image `name`.
+   *
+   * @param options `refresh` asks the archive whether there are newer packages; `packages` are
+   *   Debian packages besides those of the image
+   * @throws {CloudletError} `not-found` for an unknown image or package
+   */
+  async image(
+    name: string,
+    options: { readonly refresh?: boolean; readonly packages?: readonly string[] } = {},
+  ): Promise<Image> {
+    const declaration = imageDeclaration(name, options.packages);
+    const existing = options.refresh ? undefined : await findImage(declaration);
+    return existing ?? await buildImage(declaration, {
       debian: await this.#archive(),
       progress: this.#progress,
     });

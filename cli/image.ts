@@ -6,7 +6,7 @@
 import { buildCommand, buildRouteMap } from "@stricli/core";
 import Table from "cli-table3";
 import { CloudletError } from "../base/errors.ts";
-import { imageNames } from "../builder/image/declarations.ts";
+import { imageDeclaration, imageNames } from "../builder/image/declarations.ts";
 import { findImage, type Image, imageStore, openImage } from "../builder/image/image.ts";
 import { Workshop } from "../builder/workshop.ts";
 import { withProgress } from "./context.ts";
@@ -17,7 +17,7 @@ const SHORT = 12; // hex digits of a key that are shown; enough to tell a thousa
 /** The image that `reference` means: a name, a key or the beginning of a key. */
 async function resolveImage(reference: string): Promise<Image> {
   if (imageNames().includes(reference)) {
-    const image = await findImage(reference);
+    const image = await findImage(imageDeclaration(reference));
     if (image !== undefined) return image;
   } else if (/^[0-9a-f]{4,}$/.test(reference)) {
     const keys = (await imageStore().keys()).filter((key) => key.startsWith(reference));
@@ -59,7 +59,7 @@ const build = buildCommand({
   async func(flags: { refresh: boolean }, ...names: string[]) {
     await withProgress(async (options) => {
       const workshop = new Workshop(options);
-      for (const name of names) console.log((await workshop.image(name, flags.refresh)).path);
+      for (const name of names) console.log((await workshop.image(name, flags)).path);
     });
   },
 });

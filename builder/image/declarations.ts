@@ -40,12 +40,15 @@ export function imageNames(): string[] {
 }
 
 /**
- * The declaration of the image `name`.
+ * The declaration of the image `name`, with `extra` Debian packages besides its own.
  *
  * @throws {CloudletError} `not-found` for a name that is not one, with the nearest that is
  */
-export function imageDeclaration(name: string): ImageDeclaration {
-  if (name === TINY.name) return TINY;
+export function imageDeclaration(
+  name: string,
+  extra: readonly string[] = [],
+): ImageDeclaration {
+  if (name === TINY.name) return { ...TINY, packages: [...TINY.packages, ...extra] };
   if (!Object.hasOwn(languages, name)) {
     const guess = nearest(name, imageNames());
     throw new CloudletError(`Cannot build the image "${name}": there is none of that name`, {
@@ -58,7 +61,7 @@ export function imageDeclaration(name: string): ImageDeclaration {
   const language = languages[name as keyof typeof languages];
   return {
     name,
-    packages: [...new Set([...ALWAYS, ...DENO_NEEDS, ...language.packages])],
+    packages: [...new Set([...ALWAYS, ...DENO_NEEDS, ...language.packages, ...extra])],
     agent: true,
     deno: name === "deno",
     busybox: false,

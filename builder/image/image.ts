@@ -22,7 +22,7 @@ import type { Debian, DebianPackage } from "../debian/debian.ts";
 import { writeErofs } from "../erofs/mod.ts";
 import { readPointer, writePointer } from "../pointers.ts";
 import { directoryNode, type FileNode, fileNode, symlinkNode, type Tree } from "../tree.ts";
-import { type ImageDeclaration, imageDeclaration } from "./declarations.ts";
+import type { ImageDeclaration } from "./declarations.ts";
 import { HOME, initScript } from "./init.ts";
 import { agentState, denoState, fileDigest } from "./inputs.ts";
 
@@ -131,13 +131,16 @@ async function imageTree(
 }
 
 /**
- * The image `name`: from the cache, or made from packages of the archive as it is now.
+ * The declared image: from the cache, or made from packages of the archive as it is now.
  *
- * @throws {CloudletError} `not-found` for an unknown name, and whatever fetching and writing throw
+ * @throws {CloudletError} `not-found` for an unknown package, and whatever fetching and writing throw
  */
-export async function buildImage(name: string, options: ImageOptions): Promise<Image> {
+export async function buildImage(
+  declaration: ImageDeclaration,
+  options: ImageOptions,
+): Promise<Image> {
   const { debian, progress } = options;
-  const declaration = imageDeclaration(name);
+  const { name } = declaration;
   const packages = debian.resolve(declaration.packages);
   const extra = await payload(declaration);
   const key = cacheKey({
@@ -181,10 +184,10 @@ async function inputs(declaration: ImageDeclaration): Promise<KeyPart> {
   };
 }
 
-/** The image that `name` meant when it was last built with this agent and this Deno, if any. */
-export async function findImage(name: string): Promise<Image | undefined> {
+/** The declared image as it was last built with this agent and this Deno, if it was. */
+export async function findImage(declaration: ImageDeclaration): Promise<Image | undefined> {
   const store = imageStore();
-  const key = await readPointer(store, name, await inputs(imageDeclaration(name)));
+  const key = await readPointer(store, declaration.name, await inputs(declaration));
   return key === undefined ? undefined : await openImage(key);
 }
 

@@ -51,13 +51,6 @@ export function microVms(options: MicroVmOptions = {}): MachineFactory {
   return async (request) => {
     const { signal } = request;
     sweepScratch();
-    if (request.packages.length > 0) {
-      throw new CloudletError(
-        `Cannot add ${request.packages.join(", ")} to the ${request.language} image: ` +
-          "images hold the packages of their language only",
-        { code: "invalid-input", remedy: "remove [image] packages" },
-      );
-    }
     const parts = await findParts(request, options.kernel);
     signal.throwIfAborted();
 
@@ -199,12 +192,12 @@ interface Parts extends Pick<VmConfig, "kernel"> {
 
 /** Finds what a machine boots from; builds what is missing. */
 async function findParts(request: MachineRequest, kernel: string | undefined): Promise<Parts> {
-  const { progress, signal, language, vcpus } = request;
+  const { progress, signal, language, vcpus, packages } = request;
   const workshop = new Workshop({ progress, signal });
   return {
     kernel: kernel ?? (await workshop.kernel(vcpus > 1 ? "smp" : "up")).vmlinux,
     initramfs: await workshop.initramfs(),
-    image: (await workshop.image(language)).path,
+    image: (await workshop.image(language, { packages })).path,
   };
 }
 
