@@ -2,9 +2,11 @@
 import assert from "node:assert/strict";
 import { join } from "node:path";
 import { command, hasCommand, testDirectory } from "../archive/fixtures_test.ts";
+import { imageDeclaration, imageNames } from "../image/declarations.ts";
 import { openDebian } from "./debian.ts";
 
 const SETS = [
+  ...imageNames().map((name) => imageDeclaration(name).packages.join(" ")),
   "python3-minimal",
   "python3",
   "nodejs",
