@@ -11,7 +11,7 @@ import { type Progress, silentProgress } from "../base/progress.ts";
 import { loadSettings } from "../base/settings.ts";
 import { cacheKey, Store } from "../base/store.ts";
 import { contentBytes } from "./content.ts";
-import { type Debian, openDebian } from "./debian/debian.ts";
+import type { Debian } from "./debian/debian.ts";
 import { imageDeclaration } from "./image/declarations.ts";
 import { buildImage, findImage, type Image } from "./image/image.ts";
 import { buildInitramfs, initScript } from "./initramfs/mod.ts";
@@ -41,15 +41,14 @@ export class Workshop {
   }
 
   #archive(): Promise<Debian> {
-    return this.#debian ??= loadSettings().then(({ debian }) =>
-      openDebian({
-        ...(debian.mirror !== undefined && { mirror: debian.mirror }),
-        ...(debian.suite !== undefined && { suite: debian.suite }),
-        ...(debian.keyring !== undefined && { keyring: debian.keyring }),
-        progress: this.#progress,
-        ...(this.#signal && { signal: this.#signal }),
-      })
-    );
+    return this.#debian ??= this.#openArchive();
+  }
+
+  async #openArchive(): Promise<Debian> {
+    // A run that finds everything in the cache does not wait for OpenPGP and xz to be loaded.
+    const { openDebian } = await import("./debian/debian.ts");
+    const { debian } = await loadSettings();
+    return await openDebian({ ...debian, progress: this.#progress, signal: this.#signal });
   }
 
   /** The kernel; `refresh` asks the archive whether there is a newer source. */

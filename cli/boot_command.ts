@@ -5,7 +5,6 @@
  */
 import { buildCommand, type CommandContext, numberParser } from "@stricli/core";
 import { Workshop } from "../builder/workshop.ts";
-import { boot } from "./boot.ts";
 import { exitWith, withProgress } from "./context.ts";
 import { parseMemory } from "./units.ts";
 
@@ -61,6 +60,7 @@ export const bootCommand = buildCommand({
         ...(image !== undefined && { root: (await workshop.image(image)).path }),
       };
     });
+    const { boot } = await import("./boot.ts");
     const code = await boot({
       ...parts,
       vcpus: flags.vcpus,

@@ -6,7 +6,6 @@
 import { buildCommand, type CommandContext } from "@stricli/core";
 import { styleText } from "node:util";
 import { EXIT, exitWith } from "./context.ts";
-import { examine } from "./doctor.ts";
 
 const MARKS = {
   ok: ["green", "ok  "],
@@ -24,6 +23,7 @@ export const doctorCommand = buildCommand({
     flags: { json: { kind: "boolean", brief: "one JSON object a line", default: false } },
   },
   async func(this: CommandContext, flags: { json: boolean }) {
+    const { examine } = await import("./doctor.ts");
     const findings = await examine();
     for (const finding of findings) {
       if (flags.json) {

@@ -10,7 +10,6 @@
  * @module
  */
 import { join } from "node:path";
-import { bundleAgent } from "../../agent/bundle.ts";
 import { cacheDir } from "../../base/dirs.ts";
 import { CloudletError } from "../../base/errors.ts";
 import { temporaryIn } from "../../base/files.ts";
@@ -80,6 +79,7 @@ async function payload(declaration: ImageDeclaration): Promise<Payload | undefin
   if (!declaration.agent) return undefined;
   const path = Deno.execPath();
   const { size } = await Deno.stat(path);
+  const { bundleAgent } = await import("../../agent/bundle.ts"); // esbuild, which a run has no use for
   return { agent: await bundleAgent(), deno: { path, size, sha256: await fileDigest(path) } };
 }
 
