@@ -104,6 +104,24 @@ export async function writeFileAtomic(
   }
 }
 
+/** Writes all bytes; one call of `writeSync` may take only some. */
+export function writeAllSync(
+  file: { writeSync(bytes: Uint8Array): number },
+  bytes: Uint8Array,
+): void {
+  for (let rest = bytes; rest.length > 0;) rest = rest.subarray(file.writeSync(rest));
+}
+
+/** The text of a file, or undefined when there is none. */
+export async function readTextIfAny(path: string): Promise<string | undefined> {
+  try {
+    return await Deno.readTextFile(path);
+  } catch (error) {
+    if (error instanceof Deno.errors.NotFound) return undefined;
+    throw error;
+  }
+}
+
 /** Wraps an error of the file system, naming the remedy where there is a known one. */
 export function diskError(what: string, cause: unknown): unknown {
   if (!(cause instanceof Error) || !("code" in cause)) return cause;

@@ -10,6 +10,7 @@ import { parse, TomlError } from "smol-toml";
 import { z } from "zod";
 import { configDir } from "./dirs.ts";
 import { CloudletError, messageOf } from "./errors.ts";
+import { readTextIfAny } from "./files.ts";
 
 const SCHEMA = z.strictObject({
   debian: z.strictObject({
@@ -61,12 +62,5 @@ export function parseSettings(text: string, path: string): Settings {
  */
 export async function loadSettings(): Promise<Settings> {
   const path = join(configDir(), "config.toml");
-  let text: string;
-  try {
-    text = await Deno.readTextFile(path);
-  } catch (error) {
-    if (error instanceof Deno.errors.NotFound) return { debian: {} };
-    throw error;
-  }
-  return parseSettings(text, path);
+  return parseSettings(await readTextIfAny(path) ?? "", path);
 }

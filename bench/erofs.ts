@@ -4,6 +4,7 @@
  * @module
  */
 import { join } from "node:path";
+import { writeAllSync } from "../base/files.ts";
 import { writeErofs } from "../builder/erofs/mod.ts";
 import { readContent } from "../builder/content.ts";
 import {
@@ -60,7 +61,7 @@ async function spool(tree: Tree, path: string): Promise<Tree> {
     let copy = moved.get(node) ?? node;
     if (copy === node && node.type === "file") {
       for (const chunk of readContent(node.content)) {
-        for (let rest = chunk; rest.length > 0;) rest = rest.subarray(file.writeSync(rest));
+        writeAllSync(file, chunk);
       }
       const size = contentSize(node.content);
       copy = { ...node, content: { kind: "file", path, offset, size } };

@@ -3,31 +3,17 @@
  *
  * @module
  */
-import { CloudletError } from "../base/errors.ts";
+import { chunksOf, openSource } from "./archive/source.ts";
 import { type Content, contentSize } from "./tree.ts";
 
-const CHUNK = 1 << 20; // bytes; large enough that the number of calls does not matter
-
-/** The bytes of `content` in pieces; each piece is only valid until the next one is asked for. */
+/**
+ * The bytes of `content` in pieces; each piece is only valid until the next one is asked for.
+ *
+ * @throws {CloudletError} `untrusted` when the host's file is shorter than it was
+ */
 export function* readContent(content: Content): Generator<Uint8Array> {
-  if (content.kind === "bytes") {
-    if (content.bytes.length > 0) yield content.bytes;
-    return;
-  }
-  using file = Deno.openSync(content.path);
-  file.seekSync(content.offset, Deno.SeekMode.Start);
-  const buffer = new Uint8Array(Math.min(CHUNK, content.size));
-  for (let left = content.size; left > 0;) {
-    const count = file.readSync(buffer.subarray(0, Math.min(left, buffer.length)));
-    if (count === null) {
-      throw new CloudletError(`Cannot read ${content.path}: it is shorter than it was`, {
-        code: "untrusted",
-        remedy: "remove it; it is fetched again",
-      });
-    }
-    yield buffer.subarray(0, count);
-    left -= count;
-  }
+  using source = openSource(content);
+  yield* chunksOf(source);
 }
 
 /** All bytes of `content` at once; for small files. */

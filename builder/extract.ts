@@ -7,7 +7,7 @@
 import { lchownSync } from "node:fs";
 import { join } from "node:path";
 import { CloudletError } from "../base/errors.ts";
-import { diskError } from "../base/files.ts";
+import { diskError, writeAllSync } from "../base/files.ts";
 import { ContentReader } from "./content_reader.ts";
 import {
   contentSize,
@@ -124,7 +124,7 @@ class Extraction implements Disposable {
       for (let done = 0; done < size;) {
         const part = this.#buffer.subarray(0, size - done);
         this.#reader.read(node.content, done, part, path);
-        for (let rest = part; rest.length > 0;) rest = rest.subarray(file.writeSync(rest));
+        writeAllSync(file, part);
         done += part.length;
       }
       file.utimeSync(node.mtime, node.mtime);

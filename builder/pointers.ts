@@ -5,7 +5,7 @@
  * @module
  */
 import { join } from "node:path";
-import { writeFileAtomic } from "../base/files.ts";
+import { readTextIfAny, writeFileAtomic } from "../base/files.ts";
 import { cacheKey, type KeyPart, type Store } from "../base/store.ts";
 
 function pointerPath(store: Store, name: string, inputs: KeyPart): string {
@@ -23,13 +23,8 @@ export async function readPointer(
   name: string,
   inputs: KeyPart,
 ): Promise<string | undefined> {
-  let key: string;
-  try {
-    key = (await Deno.readTextFile(pointerPath(store, name, inputs))).trim();
-  } catch (error) {
-    if (error instanceof Deno.errors.NotFound) return undefined;
-    throw error;
-  }
+  const key = (await readTextIfAny(pointerPath(store, name, inputs)))?.trim();
+  if (key === undefined) return undefined;
   // the file is the user's own, but a damaged one must not lead out of the store
   return /^[0-9a-f]{32}$/.test(key) && await store.get(key) !== undefined ? key : undefined;
 }

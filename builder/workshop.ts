@@ -14,7 +14,7 @@ import { contentBytes } from "./content.ts";
 import type { Debian } from "./debian/debian.ts";
 import { imageDeclaration } from "./image/declarations.ts";
 import { buildImage, findImage, type Image } from "./image/image.ts";
-import { buildInitramfs, initScript } from "./initramfs/mod.ts";
+import { buildInitramfs, INIT_SCRIPT } from "./initramfs/mod.ts";
 import type { KernelVariant } from "./kernel/config.ts";
 import { buildKernel, findKernel, type Kernel } from "./kernel/kernel.ts";
 import { readPointer, writePointer } from "./pointers.ts";
@@ -94,8 +94,7 @@ export class Workshop {
   /** Path of the initramfs that mounts a root image, or gives a shell without one. */
   async initramfs(): Promise<string> {
     const store = new Store(join(cacheDir(), "initramfs"));
-    const init = await initScript();
-    const inputs = { format: 1, init };
+    const inputs = { format: 1, init: INIT_SCRIPT };
     let key = await readPointer(store, "initramfs", inputs);
     if (key === undefined) {
       const debian = await this.#archive();
@@ -111,7 +110,10 @@ export class Workshop {
             code: "untrusted",
           });
         }
-        const archive = await buildInitramfs({ busybox: contentBytes(busybox.content), init });
+        const archive = await buildInitramfs({
+          busybox: contentBytes(busybox.content),
+          init: INIT_SCRIPT,
+        });
         await Deno.writeFile(join(directory, "initramfs.cpio"), archive);
       });
       await writePointer(store, "initramfs", inputs, key);

@@ -5,6 +5,7 @@
  */
 import { buildApplication, buildRouteMap, run, text_en } from "@stricli/core";
 import { CloudletError } from "../base/errors.ts";
+import { writeAllSync } from "../base/files.ts";
 import config from "../deno.json" with { type: "json" };
 import { bootCommand } from "./boot_command.ts";
 import { describeError, EXIT } from "./context.ts";
@@ -60,8 +61,7 @@ const app = buildApplication(routes, {
 export async function main(args: readonly string[]): Promise<number> {
   const write = (stream: { writeSync(bytes: Uint8Array): number }) => ({
     write(text: string) {
-      const bytes = new TextEncoder().encode(text);
-      for (let rest = bytes; rest.length > 0;) rest = rest.subarray(stream.writeSync(rest));
+      writeAllSync(stream, new TextEncoder().encode(text));
     },
   });
   const process: {

@@ -4,6 +4,7 @@
  * @module
  */
 import { CloudletError } from "../base/errors.ts";
+import { writeAllSync } from "../base/files.ts";
 import { cpioArchive, type CpioEntry } from "../builder/initramfs/mod.ts";
 import { MarkScanner } from "../vmm/marks.ts";
 import { Vm, type VmOutcome } from "../vmm/vm.ts";
@@ -65,7 +66,8 @@ export async function boot(options: BootOptions): Promise<number> {
       for (const event of scanner.push(chunk)) {
         switch (event.kind) {
           case "output":
-            if (forward) writeAll(event.bytes);
+            // Blocks: a reader that is slow makes the guest slow.
+            if (forward) writeAllSync(Deno.stdout, event.bytes);
             break;
           case "init":
             times.init = performance.now();
@@ -97,7 +99,7 @@ export async function boot(options: BootOptions): Promise<number> {
     vm.resume();
     const code = await Promise.race([finished.promise, vm.outcome.then((o) => judge(o, options))]);
     for (const event of scanner.end()) {
-      if (event.kind === "output" && forward) writeAll(event.bytes);
+      if (event.kind === "output" && forward) writeAllSync(Deno.stdout, event.bytes);
     }
     if (options.timeline) printTimeline(vm, times);
     return code;
@@ -133,11 +135,6 @@ function consoleSize(options: BootOptions): string {
   } catch {
     return "";
   }
-}
-
-/** Blocks until everything is written: a reader that is slow makes the guest slow. */
-function writeAll(bytes: Uint8Array): void {
-  for (let done = 0; done < bytes.length;) done += Deno.stdout.writeSync(bytes.subarray(done));
 }
 
 /** Joins standard input to the console until disposed; keys but Ctrl-] wait for the shell. */

@@ -6,9 +6,8 @@
 import { buildCommand, type CommandContext, numberParser } from "@stricli/core";
 import { Workshop } from "../builder/workshop.ts";
 import { exitWith, withProgress } from "./context.ts";
+import { MIB } from "../vmm/layout.ts";
 import { parseMemory } from "./units.ts";
-
-const MIB = 1024 ** 2;
 
 /** Flags of `cloudlet boot`. */
 export interface BootFlags {

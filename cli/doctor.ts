@@ -13,6 +13,7 @@ import { loadSettings } from "../base/settings.ts";
 import { openDebian } from "../builder/debian/debian.ts";
 import { probeHost } from "../vmm/host_probe.ts";
 import { Kvm } from "../vmm/kvm.ts";
+import { GIB, MIB } from "../vmm/layout.ts";
 
 /** What one check found. */
 export interface Finding {
@@ -29,8 +30,6 @@ export interface Finding {
 /** A finding before it has its name. */
 export type Verdict = Omit<Finding, "name">;
 
-const GIB = 1024 ** 3;
-const MIB = 1024 ** 2;
 /** A kernel's source, its objects, the compiler and a first image. */
 const DISK_TO_BUILD = 8 * GIB;
 /** An image and its snapshots, when the kernel is there already. */

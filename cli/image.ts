@@ -4,13 +4,13 @@
  * @module
  */
 import { buildCommand, buildRouteMap } from "@stricli/core";
-import Table from "cli-table3";
 import { CloudletError } from "../base/errors.ts";
 import { imageDeclaration, imageNames } from "../builder/image/declarations.ts";
 import { findImage, type Image, imageStore, openImage } from "../builder/image/image.ts";
 import { Workshop } from "../builder/workshop.ts";
 import { withProgress } from "./context.ts";
 import { formatBytes } from "./progress.ts";
+import { formatTable } from "./table.ts";
 
 const SHORT = 12; // hex digits of a key that are shown; enough to tell a thousand images apart
 
@@ -82,20 +82,15 @@ const ls = buildCommand({
       for (const row of rows) console.log(JSON.stringify(row));
       return;
     }
-    const table = new Table({
-      head: ["NAME", "KEY", "SIZE", "PACKAGES", "BUILT"],
-      chars: {
-        ...{ top: "", "top-mid": "", "top-left": "", "top-right": "" },
-        ...{ bottom: "", "bottom-mid": "", "bottom-left": "", "bottom-right": "" },
-        ...{ left: "", "left-mid": "", mid: "", "mid-mid": "", right: "", "right-mid": "" },
-        middle: "  ",
-      },
-      style: { head: [], border: [], "padding-left": 0, "padding-right": 0 },
-    });
-    for (const { name, key, size, packages, built } of rows) {
-      table.push([name, key.slice(0, SHORT), formatBytes(size), packages, built.slice(0, 16)]);
-    }
-    console.log(table.toString());
+    const head = ["NAME", "KEY", "SIZE", "PACKAGES", "BUILT"];
+    const cells = rows.map(({ name, key, size, packages, built }) => [
+      name,
+      key.slice(0, SHORT),
+      formatBytes(size),
+      packages,
+      built.slice(0, 16),
+    ]);
+    console.log(await formatTable(head, cells));
   },
 });
 

@@ -7,6 +7,7 @@ import { buildCommand } from "@stricli/core";
 import { ApiClient } from "../api/client.ts";
 import type { RunInfo } from "../api/schemas.ts";
 import { defaultServer, serverFromFlags } from "./server_address.ts";
+import { formatTable } from "./table.ts";
 import { BrokenPipe, writeAll } from "./terminal.ts";
 
 const serverFlag = {
@@ -42,21 +43,10 @@ function state(run: RunInfo): string {
 }
 
 async function table(runs: readonly RunInfo[], now: number): Promise<string> {
-  const { default: Table } = await import("cli-table3");
-  const table = new Table({
-    head: ["ID", "NAME", "LANGUAGE", "STATE", "STARTED", "TOOK"],
-    style: { head: [], border: [], "padding-left": 0, "padding-right": 2 },
-    // deno-fmt-ignore
-    chars: {
-      top: "", "top-mid": "", "top-left": "", "top-right": "", bottom: "", "bottom-mid": "",
-      "bottom-left": "", "bottom-right": "", left: "", "left-mid": "", mid: "", "mid-mid": "",
-      right: "", "right-mid": "", middle: "",
-    },
-  });
-  for (const run of runs) {
+  const rows = runs.map((run) => {
     const created = Date.parse(run.created_at);
     const end = run.ended_at === null ? now : Date.parse(run.ended_at);
-    table.push([
+    return [
       run.id,
       // A name is the client's: no control character of it may reach the terminal.
       run.workload_name.replaceAll(/\p{Cc}/gu, "?"),
@@ -64,9 +54,9 @@ async function table(runs: readonly RunInfo[], now: number): Promise<string> {
       state(run),
       `${formatSpan(now - created)} ago`,
       formatSpan(end - created),
-    ]);
-  }
-  return table.toString();
+    ];
+  });
+  return await formatTable(["ID", "NAME", "LANGUAGE", "STATE", "STARTED", "TOOK"], rows);
 }
 
 /** The run that an id, or the beginning of one, names; the server says when there is none. */

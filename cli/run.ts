@@ -9,6 +9,7 @@ import { run, type RunEvent, type RunOptions, type RunResult } from "../api/run.
 import { CloudletError } from "../base/errors.ts";
 import { silentProgress } from "../base/progress.ts";
 import { type Config, loadConfig } from "./config.ts";
+import { exitWith } from "./context.ts";
 import { terminalProgress } from "./progress.ts";
 import { defaultServer, serverFromFlags } from "./server_address.ts";
 import { openStdin } from "./stdin.ts";
@@ -240,8 +241,7 @@ export const runCommand = buildCommand({
     },
   },
   async func(this: CommandContext, flags: RunFlags, target: string, ...args: string[]) {
-    const process: CommandContext["process"] & { exitCode?: number } = this.process;
-    process.exitCode = await runProgram(target, args, flags);
+    exitWith(this, await runProgram(target, args, flags));
   },
 });
 

@@ -7,6 +7,7 @@ import { buildCommand, buildRouteMap, type CommandContext } from "@stricli/core"
 import Table from "cli-table3";
 import { join } from "node:path";
 import { CloudletError, messageOf } from "../base/errors.ts";
+import { MIB } from "../vmm/layout.ts";
 import { collect, DEFAULT_LIMITS, listSnapshots, snapshotStore } from "../vmm/snapshot/cache.ts";
 import { Snapshot } from "../vmm/snapshot/snapshot.ts";
 import { EXIT, exitWith } from "./context.ts";
@@ -14,7 +15,6 @@ import { formatBytes } from "./progress.ts";
 import { parseDuration, parseMemory } from "./units.ts";
 
 const SHORT = 12; // hex digits of a key that are shown
-const MIB = 1024 * 1024;
 
 interface Row {
   readonly key: string;

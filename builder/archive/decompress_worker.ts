@@ -6,7 +6,7 @@
 /// <reference no-default-lib="true" />
 /// <reference lib="deno.worker" />
 import { CloudletError, type ErrorCode } from "../../base/errors.ts";
-import { diskError } from "../../base/files.ts";
+import { diskError, writeAllSync } from "../../base/files.ts";
 import { decompress } from "./decompress.ts";
 
 /** One job: `size` bytes from `offset` of `source`, decompressed into the new file `goal`. */
@@ -61,25 +61,22 @@ async function run(job: DecompressJob): Promise<number> {
   const buffer = new Uint8Array(BUFFER);
   let filled = 0;
   let total = 0;
-  const write = (bytes: Uint8Array) => {
-    for (let done = 0; done < bytes.length;) done += goal.writeSync(bytes.subarray(done));
-  };
   const stream = fileStream(source, job.offset, job.size);
   const options = { name: job.name, ...(job.limit === null ? {} : { limit: job.limit }) };
   for await (const chunk of decompress(stream, options)) {
     total += chunk.length;
     if (filled + chunk.length > buffer.length) {
-      write(buffer.subarray(0, filled));
+      writeAllSync(goal, buffer.subarray(0, filled));
       filled = 0;
     }
     if (chunk.length > buffer.length) {
-      write(chunk);
+      writeAllSync(goal, chunk);
     } else {
       buffer.set(chunk, filled);
       filled += chunk.length;
     }
   }
-  write(buffer.subarray(0, filled));
+  writeAllSync(goal, buffer.subarray(0, filled));
   return total;
 }
 

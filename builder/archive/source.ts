@@ -6,6 +6,7 @@
  *
  * @module
  */
+import { createHash } from "node:crypto";
 import { CloudletError } from "../../base/errors.ts";
 import type { Content } from "../tree.ts";
 
@@ -97,6 +98,22 @@ class FileSource implements ByteSource {
   [Symbol.dispose]() {
     this.#file.close();
   }
+}
+
+const CHUNK = 1 << 20; // bytes; large enough that the number of calls does not matter
+
+/** All bytes of a source in pieces; each piece is only valid until the next one is asked for. */
+export function* chunksOf(source: ByteSource): Generator<Uint8Array> {
+  for (let at = 0; at < source.size; at += CHUNK) {
+    yield source.read(at, Math.min(CHUNK, source.size - at));
+  }
+}
+
+/** SHA-256 of all bytes of a source, in hex. */
+export function digestOf(source: ByteSource): string {
+  const hash = createHash("sha256");
+  for (const chunk of chunksOf(source)) hash.update(chunk);
+  return hash.digest("hex");
 }
 
 /**

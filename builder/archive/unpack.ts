@@ -4,7 +4,6 @@
  * @module
  */
 import { join } from "node:path";
-import { createHash } from "node:crypto";
 import { CloudletError } from "../../base/errors.ts";
 import { temporaryIn } from "../../base/files.ts";
 import {
@@ -19,7 +18,7 @@ import {
 import { detectCompression, MAGIC_LENGTH } from "./decompress.ts";
 import { isFile } from "./files.ts";
 import { DecompressPool } from "./decompress_pool.ts";
-import { type ByteSource, openSource } from "./source.ts";
+import { type ByteSource, digestOf, openSource } from "./source.ts";
 import { readTar, type TarMember } from "./tar.ts";
 
 function metadata(member: TarMember): Metadata {
@@ -187,16 +186,6 @@ function identify(archive: string | Content, called: string | undefined) {
   using source = openSource(archive, called);
   const content = source.content(0, source.size);
   const head = source.read(0, Math.min(MAGIC_LENGTH, source.size));
-  const digest = detectCompression(head) === "none" ? undefined : sha256(source);
+  const digest = detectCompression(head) === "none" ? undefined : digestOf(source);
   return { name: source.name, content, digest };
-}
-
-const CHUNK = 1024 * 1024;
-
-function sha256(source: ByteSource): string {
-  const hash = createHash("sha256");
-  for (let at = 0; at < source.size; at += CHUNK) {
-    hash.update(source.read(at, Math.min(CHUNK, source.size - at)));
-  }
-  return hash.digest("hex");
 }

@@ -80,7 +80,7 @@ async function payload(declaration: ImageDeclaration): Promise<Payload | undefin
   const path = Deno.execPath();
   const { size } = await Deno.stat(path);
   const { bundleAgent } = await import("../../agent/bundle.ts"); // esbuild, which a run has no use for
-  return { agent: await bundleAgent(), deno: { path, size, sha256: await fileDigest(path) } };
+  return { agent: await bundleAgent(), deno: { path, size, sha256: fileDigest(path) } };
 }
 
 function addPayload(tree: Tree, declaration: ImageDeclaration, { agent, deno }: Payload): void {

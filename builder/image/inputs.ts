@@ -7,6 +7,7 @@
  */
 import { createHash } from "node:crypto";
 import type { KeyPart } from "../../base/store.ts";
+import { digestOf, openSource } from "../archive/source.ts";
 
 const AGENT_FOLDERS = ["../../agent/", "../../proto/gen/"];
 
@@ -39,12 +40,7 @@ export async function denoState(): Promise<KeyPart> {
 }
 
 /** SHA-256 of a file, in hex. */
-export async function fileDigest(path: string): Promise<string> {
-  const hash = createHash("sha256");
-  using file = await Deno.open(path);
-  const buffer = new Uint8Array(1 << 20);
-  for (let n = file.readSync(buffer); n !== null; n = file.readSync(buffer)) {
-    hash.update(buffer.subarray(0, n));
-  }
-  return hash.digest("hex");
+export function fileDigest(path: string): string {
+  using source = openSource(path);
+  return digestOf(source);
 }

@@ -17,9 +17,7 @@ export interface InitramfsContent {
 }
 
 /** The text of `/init`. */
-export function initScript(): Promise<string> {
-  return Promise.resolve(script);
-}
+export const INIT_SCRIPT: string = script;
 
 /**
  * Packs the initramfs; the same content gives the same bytes.

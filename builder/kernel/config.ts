@@ -4,28 +4,22 @@
  * @module
  */
 import { CloudletError } from "../../base/errors.ts";
+import microvm from "./microvm.config" with { type: "text" };
+import systemCallsByPageFault from "./patches/0001-x86-mm-system-calls-by-page-fault.patch" with {
+  type: "text",
+};
+import smp from "./smp.config" with { type: "text" };
 
 /** What a kernel is built for. */
 export type KernelVariant = "up" | "smp";
 
-const here = (name: string) => new URL(name, import.meta.url);
-
-async function text(name: string): Promise<string> {
-  const url = here(name);
-  // fetch() where the module came over the network, as from a package registry
-  return url.protocol === "file:" ? await Deno.readTextFile(url) : await (await fetch(url)).text();
-}
-
 /** Configuration fragments of a variant, in the order in which they are merged. */
-export async function configFragments(variant: KernelVariant): Promise<string[]> {
-  const names = variant === "smp" ? ["microvm.config", "smp.config"] : ["microvm.config"];
-  return await Promise.all(names.map(text));
+export function configFragments(variant: KernelVariant): string[] {
+  return variant === "smp" ? [microvm, smp] : [microvm];
 }
 
 /** Patches in the order in which they are applied. */
-export async function patches(): Promise<string[]> {
-  return [await text("patches/0001-x86-mm-system-calls-by-page-fault.patch")];
-}
+export const PATCHES: readonly string[] = [systemCallsByPageFault];
 
 /** Options that a fragment or a `.config` sets; `n` for those named "is not set". */
 export function parseConfig(text: string): Map<string, string> {

@@ -16,6 +16,7 @@
 import { join } from "node:path";
 import { cacheDir } from "../../base/dirs.ts";
 import { CloudletError } from "../../base/errors.ts";
+import { writeAllSync } from "../../base/files.ts";
 import type { Progress } from "../../base/progress.ts";
 import { cacheKey, type KeyPart, Store } from "../../base/store.ts";
 import { finishSystemTree, newSystemTree } from "../base_tree.ts";
@@ -25,7 +26,7 @@ import { extractTree } from "../extract.ts";
 import { readPointer, writePointer } from "../pointers.ts";
 import { runInRoot } from "../sandbox.ts";
 import { Tree } from "../tree.ts";
-import { checkConfig, configFragments, type KernelVariant, patches } from "./config.ts";
+import { checkConfig, configFragments, type KernelVariant, PATCHES } from "./config.ts";
 
 const FORMAT = 1; // of the cache entry; raise it when the way of building changes
 const SOURCE_PACKAGE = "linux-source-6.1";
@@ -141,13 +142,12 @@ export async function buildKernel(options: KernelOptions): Promise<Kernel> {
   const { debian, progress, variant = "up" } = options;
   const tools = debian.resolve(TOOLCHAIN, { essential: false });
   const source = only(debian.resolve([SOURCE_PACKAGE]), SOURCE_PACKAGE);
-  const fragments = await configFragments(variant);
-  const patchTexts = await patches();
+  const fragments = configFragments(variant);
   const key = cacheKey({
     format: FORMAT,
     source: source.sha256,
     fragments,
-    patches: patchTexts,
+    patches: PATCHES,
     script: SCRIPT,
     tools: tools.map(({ sha256 }) => sha256),
   });
@@ -164,7 +164,7 @@ export async function buildKernel(options: KernelOptions): Promise<Kernel> {
       });
     }
     await copyContent(tarball.content, join(work, "source.tar.xz"));
-    for (const [i, text] of patchTexts.entries()) {
+    for (const [i, text] of PATCHES.entries()) {
       await Deno.writeTextFile(join(work, `${i}.patch`), text);
     }
     for (const [i, text] of fragments.entries()) {
@@ -189,16 +189,16 @@ export async function buildKernel(options: KernelOptions): Promise<Kernel> {
       ),
     );
   }, () => progress.info("Another process compiles this kernel; waiting for it"));
-  await writePointer(kernelStore(), variant, await inputs(variant), key);
+  await writePointer(kernelStore(), variant, inputs(variant), key);
   return await openKernel(key);
 }
 
 /** Everything but the archive's state that decides what is compiled. */
-async function inputs(variant: KernelVariant): Promise<KeyPart> {
+function inputs(variant: KernelVariant): KeyPart {
   return {
     format: FORMAT,
-    fragments: await configFragments(variant),
-    patches: await patches(),
+    fragments: configFragments(variant),
+    patches: PATCHES,
     script: SCRIPT,
     toolchain: TOOLCHAIN,
   };
@@ -206,7 +206,7 @@ async function inputs(variant: KernelVariant): Promise<KeyPart> {
 
 /** The kernel of a variant that was built last, if any. */
 export async function findKernel(variant: KernelVariant): Promise<Kernel | undefined> {
-  const key = await readPointer(kernelStore(), variant, await inputs(variant));
+  const key = await readPointer(kernelStore(), variant, inputs(variant));
   return key === undefined ? undefined : await openKernel(key);
 }
 
@@ -246,7 +246,7 @@ async function compile(root: string, directory: string, options: KernelOptions):
     },
     ...(options.signal && { signal: options.signal }),
     onOutput(chunk) {
-      for (let rest = chunk; rest.length > 0;) rest = rest.subarray(log.writeSync(rest));
+      writeAllSync(log, chunk);
       const lines = (line + decoder.decode(chunk, { stream: true })).split("\n");
       line = lines.pop()!;
       for (const text of lines) {

@@ -13,6 +13,7 @@
  * @module
  */
 import { createHash } from "node:crypto";
+import { writeAllSync } from "../../base/files.ts";
 import { OwnedFd } from "../../ffi/fd.ts";
 import { check, errno, libc } from "../../ffi/libc.ts";
 import { Mapping } from "../../ffi/mapping.ts";
@@ -147,9 +148,7 @@ export async function writeMemory(
     while (end < pages && touched[end] === 1 && !isZero(end)) end++;
     data += (end - page) * PAGE_SIZE;
     file.seekSync(page * PAGE_SIZE, Deno.SeekMode.Start);
-    for (let rest = bytes.subarray(page * PAGE_SIZE, end * PAGE_SIZE); rest.length > 0;) {
-      rest = rest.subarray(file.writeSync(rest));
-    }
+    writeAllSync(file, bytes.subarray(page * PAGE_SIZE, end * PAGE_SIZE));
   }
   await file.sync();
   using opened = OwnedFd.open(path, O_RDONLY | O_CLOEXEC);
