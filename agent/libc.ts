@@ -140,7 +140,4 @@ export const PR_SET_CHILD_SUBREAPER = 36;
 // include/uapi/asm-generic/unistd.h and arch/x86/entry/syscalls/syscall_64.tbl
 export const SYS_PIDFD_OPEN = 434;
 
-// include/uapi/linux/wait.h
-export const WNOHANG = 1;
-
 export const SIGNAL_NUMBERS = { KILL: 9, TERM: 15, INT: 2 } as const;

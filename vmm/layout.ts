@@ -68,8 +68,6 @@ export const PMEM_ALIGNMENT: number = 128 * MIB;
 
 /** Interrupt line of the first serial port. */
 export const SERIAL_IRQ = 4;
-/** Interrupt line of the real-time clock. */
-export const RTC_IRQ = 8;
 
 /** Least RAM: a kernel, its page array and an initramfs need about this. */
 export const MIN_MEMORY: number = 32 * MIB;

@@ -51,15 +51,6 @@ interface Window extends MemorySlot {
 }
 
 const LE = true;
-const fenceWord = new Int32Array(new SharedArrayBuffer(4));
-
-/**
- * A full memory barrier: what this thread wrote before is visible to the guest before it reads
- * anything afterwards (virtio 1.2 2.7.7.1 needs it between the ring and the notification flags).
- */
-export function memoryFence(): void {
-  Atomics.exchange(fenceWord, 0, 0); // sequentially consistent: a locked instruction on x86
-}
 
 /** Memory of one VM. The thread that made it owns it; other threads attach. */
 export class GuestMemory implements Disposable {

@@ -8,15 +8,10 @@ import { OwnedFd } from "../../ffi/fd.ts";
 import { check, errno, libc, retry } from "../../ffi/libc.ts";
 import { O_CLOEXEC, O_RDONLY, O_RDWR } from "../../ffi/uapi/mman.ts";
 import { CloudletError, messageOf } from "../../base/errors.ts";
-import {
-  type Activation,
-  type Device,
-  type DeviceHost,
-  type DeviceState,
-  drain,
-} from "../virtio/device.ts";
+import type { Device, DeviceHost, DeviceState } from "../virtio/device.ts";
 import { Feature } from "../virtio/mmio.ts";
 import type { VirtQueue } from "../virtio/queue.ts";
+import { RequestQueueDevice } from "../virtio/request_queue.ts";
 import { IoVector } from "./iovec.ts";
 
 const VIRTIO_ID_BLOCK = 2;
@@ -28,7 +23,6 @@ const VIRTIO_BLK_F_FLUSH = 9n;
 const VIRTIO_BLK_F_DISCARD = 13n;
 const VIRTIO_BLK_F_WRITE_ZEROES = 14n;
 
-const REQUESTS = 0;
 const QUEUE_SIZE = 128;
 const SECTOR = 512;
 const BLOCK = 4096;
@@ -61,13 +55,12 @@ export interface BlkOptions {
 }
 
 /** A disk. */
-export class BlkDevice implements Device {
+export class BlkDevice extends RequestQueueDevice implements Device {
   readonly name = "blk";
   readonly deviceId = VIRTIO_ID_BLOCK;
   readonly features: bigint;
   readonly queueSizes: readonly number[] = [QUEUE_SIZE];
   readonly config: Uint8Array = new Uint8Array(60);
-  readonly #host: DeviceHost;
   readonly #file: OwnedFd;
   readonly #sectors: number;
   readonly #readOnly: boolean;
@@ -76,7 +69,6 @@ export class BlkDevice implements Device {
   readonly #header = new Uint8Array(HEADER_BYTES);
   readonly #headerView = new DataView(this.#header.buffer);
   readonly #ranges = new Uint8Array(RANGE_BYTES * MAX_RANGES);
-  #queue: VirtQueue | undefined;
 
   /**
    * @param host what the device works with
@@ -85,7 +77,7 @@ export class BlkDevice implements Device {
    * @throws {CloudletError} `invalid-input` when its size will not do
    */
   constructor(host: DeviceHost, options: BlkOptions) {
-    this.#host = host;
+    super(host);
     this.#readOnly = options.readOnly ?? false;
     this.#vector = new IoVector(host.memory);
     new TextEncoder().encodeInto(options.id ?? "cloudlet", this.#id);
@@ -127,16 +119,7 @@ export class BlkDevice implements Device {
     view.setUint8(56, 1); // write_zeroes_may_unmap
   }
 
-  activate(activation: Activation): void {
-    this.#queue = activation.queues[REQUESTS];
-  }
-
-  handleQueue(_queue: number): void {
-    if (this.#queue === undefined) return;
-    drain(this.#host, REQUESTS, this.#queue, (queue) => this.#serve(queue));
-  }
-
-  #serve(queue: VirtQueue): number {
+  protected override answer(queue: VirtQueue): number {
     if (queue.read(this.#header) < HEADER_BYTES || queue.writableBytes < STATUS_BYTES) {
       queue.badChains++;
       return 0;
@@ -171,7 +154,7 @@ export class BlkDevice implements Device {
           status = VIRTIO_BLK_S_UNSUPP;
       }
     } catch (error) { // the host's file system: full, or a medium error
-      this.#host.warn(`Cannot serve a request of the disk: ${messageOf(error)}`);
+      this.host.warn(`Cannot serve a request of the disk: ${messageOf(error)}`);
       status = VIRTIO_BLK_S_IOERR;
       written = 0;
     }
@@ -198,7 +181,7 @@ export class BlkDevice implements Device {
       if (count < 0 && errno() === EINTR) continue;
       if (count <= 0) {
         const what = toDisk ? "writing" : "reading";
-        this.#host.warn(`Cannot go on ${what} the disk at sector ${sector}: errno ${errno()}`);
+        this.host.warn(`Cannot go on ${what} the disk at sector ${sector}: errno ${errno()}`);
         return VIRTIO_BLK_S_IOERR;
       }
       done += count;
@@ -231,10 +214,6 @@ export class BlkDevice implements Device {
       );
     }
     return VIRTIO_BLK_S_OK;
-  }
-
-  reset(): void {
-    this.#queue = undefined;
   }
 
   save(): DeviceState {

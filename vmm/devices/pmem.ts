@@ -5,18 +5,12 @@
  *
  * @module
  */
-import {
-  type Activation,
-  type Device,
-  type DeviceHost,
-  type DeviceState,
-  drain,
-} from "../virtio/device.ts";
+import type { Device, DeviceHost, DeviceState } from "../virtio/device.ts";
 import { Feature } from "../virtio/mmio.ts";
 import type { VirtQueue } from "../virtio/queue.ts";
+import { RequestQueueDevice } from "../virtio/request_queue.ts";
 
 const VIRTIO_ID_PMEM = 27;
-const FLUSH = 0;
 
 // 5.19.6: struct virtio_pmem_req { le32 type; }, struct virtio_pmem_resp { le32 ret; }.
 const VIRTIO_PMEM_REQ_TYPE_FLUSH = 0;
@@ -29,15 +23,13 @@ const EIO = 1; // 5.19.6.3.2: "VIRTIO_PMEM_RESP_TYPE_EIO"
 export const PMEM_ALIGNMENT = { start: 128 << 20, length: 2 << 20 } as const;
 
 /** A read-only file as memory. */
-export class PmemDevice implements Device {
+export class PmemDevice extends RequestQueueDevice implements Device {
   readonly name = "pmem";
   readonly deviceId = VIRTIO_ID_PMEM;
   readonly features: bigint = 1n << Feature.VERSION_1 | 1n << Feature.EVENT_IDX;
   readonly queueSizes: readonly number[] = [16];
   readonly config: Uint8Array;
-  readonly #host: DeviceHost;
   readonly #request = new Uint8Array(4);
-  #queue: VirtQueue | undefined;
 
   /**
    * @param host what the device works with
@@ -45,33 +37,20 @@ export class PmemDevice implements Device {
    * @param size its length in bytes
    */
   constructor(host: DeviceHost, start: number, size: number) {
-    this.#host = host;
+    super(host);
     this.config = new Uint8Array(16); // 5.19.4: le64 start, le64 size
     const view = new DataView(this.config.buffer);
     view.setBigUint64(0, BigInt(start), true);
     view.setBigUint64(8, BigInt(size), true);
   }
 
-  activate(activation: Activation): void {
-    this.#queue = activation.queues[FLUSH];
-  }
-
-  handleQueue(_queue: number): void {
-    if (this.#queue === undefined) return;
-    drain(this.#host, FLUSH, this.#queue, (queue) => this.#answer(queue));
-  }
-
-  #answer(queue: VirtQueue): number {
+  protected override answer(queue: VirtQueue): number {
     const request = this.#request;
     const complete = queue.read(request) === 4;
     const type = new DataView(request.buffer).getUint32(0, true);
     // The memory is read-only: whatever could be written was written before.
     const result = complete && type === VIRTIO_PMEM_REQ_TYPE_FLUSH ? 0 : EIO;
     return queue.write(Uint8Array.of(result, 0, 0, 0));
-  }
-
-  reset(): void {
-    this.#queue = undefined;
   }
 
   save(): DeviceState {
