@@ -8,6 +8,7 @@ import { join } from "node:path";
 import { imageNames } from "../builder/image/declarations.ts";
 import { Workshop } from "../builder/workshop.ts";
 import { LineProgress } from "../cli/progress.ts";
+import { run } from "./oracle.ts";
 import { checkoutPath, denoDir } from "./paths.ts";
 
 /** All images take some minutes; the ones that tests need anyway are the default. */
@@ -51,12 +52,6 @@ function readTree(root: string): Map<string, Entry> {
   return entries;
 }
 
-async function tool(command: string, ...args: string[]): Promise<void> {
-  const { success, stdout, stderr } = await new Deno.Command(command, { args }).output();
-  const text = new TextDecoder();
-  assert.ok(success, `${command} ${args.join(" ")}: ${text.decode(stdout)}${text.decode(stderr)}`);
-}
-
 /** Unpacks .deb files one over the other into a merged-/usr directory with dpkg-deb and tar. */
 async function unpackWithDpkg(debs: Iterable<string>, directory: string): Promise<void> {
   for (const name of ["bin", "sbin", "lib", "lib64"]) {
@@ -65,7 +60,7 @@ async function unpackWithDpkg(debs: Iterable<string>, directory: string): Promis
   }
   for (const deb of debs) {
     const script = 'dpkg-deb --fsys-tarfile "$1" | tar -x -p --keep-directory-symlink -C "$2"';
-    await tool("sh", "-c", script, "sh", deb, directory);
+    await run("sh", ["-c", script, "sh", deb, directory]);
   }
 }
 
@@ -80,7 +75,7 @@ for (const name of NAMES) {
       const directory = await Deno.makeTempDir({ prefix: "cloudlet-test-" });
       try {
         const [extracted, reference] = [join(directory, "ours"), join(directory, "dpkg")];
-        await tool("fsck.erofs", `--extract=${extracted}`, image.path);
+        await run("fsck.erofs", [`--extract=${extracted}`, image.path]);
         await unpackWithDpkg(await workshop.packageFiles(image), reference);
         const [ours, theirs] = [readTree(extracted), readTree(reference)];
         let compared = 0;
