@@ -3,18 +3,19 @@
  *
  * @module
  */
-/// <reference no-default-lib="true" />
-/// <reference lib="deno.worker" />
 import { messageOf } from "../base/errors.ts";
+import { workerScope } from "../base/worker_scope.ts";
 import type { FromVcpu, ToVcpu, VcpuExit } from "./messages.ts";
 import { State, VcpuControl } from "./vcpu_control.ts";
 import { VcpuLoop } from "./vcpu_loop.ts";
 
+const scope = workerScope<ToVcpu, FromVcpu>();
+
 function tell(message: FromVcpu): void {
-  self.postMessage(message);
+  scope.postMessage(message);
 }
 
-self.onmessage = ({ data: { description } }: MessageEvent<ToVcpu>) => {
+scope.onmessage = ({ data: { description } }) => {
   let exit: VcpuExit;
   try {
     using loop = new VcpuLoop(description, () => tell({ type: "serial-room" }));

@@ -3,10 +3,9 @@
  *
  * @module
  */
-/// <reference no-default-lib="true" />
-/// <reference lib="deno.worker" />
 import { CloudletError, type ErrorCode } from "../../base/errors.ts";
 import { diskError, writeAllSync } from "../../base/files.ts";
+import { workerScope } from "../../base/worker_scope.ts";
 import { decompress } from "./decompress.ts";
 
 /** One job: `size` bytes from `offset` of `source`, decompressed into the new file `goal`. */
@@ -80,7 +79,8 @@ async function run(job: DecompressJob): Promise<number> {
   return total;
 }
 
-self.onmessage = async ({ data }: MessageEvent<DecompressJob>) => {
+const scope = workerScope<DecompressJob, DecompressAnswer>();
+scope.onmessage = async ({ data }) => {
   let answer: DecompressAnswer;
   try {
     answer = { id: data.id, type: "done", size: await run(data) };
@@ -94,5 +94,5 @@ self.onmessage = async ({ data }: MessageEvent<DecompressJob>) => {
       remedy: error instanceof CloudletError ? error.remedy : undefined,
     };
   }
-  self.postMessage(answer);
+  scope.postMessage(answer);
 };

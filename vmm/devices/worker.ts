@@ -6,6 +6,7 @@
  */
 import { receiveMessageOnPort } from "node:worker_threads";
 import { CloudletError, messageOf } from "../../base/errors.ts";
+import { workerScope } from "../../base/worker_scope.ts";
 import { libc } from "../../ffi/libc.ts";
 import { EPOLLIN, MADV_DONTNEED } from "../../ffi/uapi/mman.ts";
 import type { Device, DeviceHost } from "../virtio/device.ts";
@@ -188,10 +189,7 @@ class DeviceSet implements Disposable {
   }
 }
 
-const scope = self as unknown as {
-  onmessage: ((event: MessageEvent<StartMessage>) => void) | null;
-  close(): void;
-};
+const scope = workerScope<StartMessage, never>(); // the answers go through the port
 
 scope.onmessage = ({ data }) => {
   try {
