@@ -21,13 +21,13 @@ import { openSource } from "../archive/source.ts";
 import { addTar } from "../archive/unpack.ts";
 import type { Tree } from "../tree.ts";
 import { aptProxy, readAptConfig } from "./apt_config.ts";
-import { fetchFile, type FetchOptions } from "./fetch.ts";
+import { fetchFile, type FetchOptions } from "../fetch.ts";
 import { debianKeyring, sourceKeyring } from "./keyring.ts";
 import { type DebianPackage, PackageIndex } from "./packages.ts";
 import { resolve } from "./resolve.ts";
 import { findSources, isBase, noMirror } from "./sources.ts";
 import { openIndexes, openRelease, type SuiteContext } from "./suite.ts";
-import { limiter, together } from "./together.ts";
+import { limiter, together } from "../together.ts";
 
 export type { DebianPackage } from "./packages.ts";
 

@@ -15,7 +15,7 @@ import { temporaryIn, withLock, writeFileAtomic } from "../../base/files.ts";
 import type { Progress } from "../../base/progress.ts";
 import { isFile } from "../archive/files.ts";
 import type { DecompressPool } from "../archive/decompress_pool.ts";
-import { type Expected, fetchBytes, fetchFile, type FetchOptions } from "./fetch.ts";
+import { type Expected, fetchBytes, fetchFile, type FetchOptions } from "../fetch.ts";
 import type { IndexFile } from "./packages.ts";
 import {
   checkValidity,

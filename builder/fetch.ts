@@ -11,9 +11,9 @@
  */
 import { createHash, type Hash } from "node:crypto";
 import { dirname } from "node:path";
-import { CloudletError, messageOf } from "../../base/errors.ts";
-import { diskError } from "../../base/files.ts";
-import { isFile } from "../archive/files.ts";
+import { CloudletError, messageOf } from "../base/errors.ts";
+import { diskError } from "../base/files.ts";
+import { isFile } from "./archive/files.ts";
 
 /** How persistent fetching is. */
 export interface FetchOptions {

@@ -1,9 +1,9 @@
 import assert from "node:assert/strict";
 import { join } from "node:path";
-import { CloudletError } from "../../base/errors.ts";
-import { testDirectory } from "../archive/fixtures_test.ts";
+import { CloudletError } from "../base/errors.ts";
+import { testDirectory } from "./archive/fixtures_test.ts";
 import { fetchBytes, fetchFile } from "./fetch.ts";
-import { filesBelow, sha256 } from "./fixtures_test.ts";
+import { filesBelow, sha256 } from "./debian/fixtures_test.ts";
 
 const code = (code: string) => (error: unknown) =>
   error instanceof CloudletError && error.code === code;
