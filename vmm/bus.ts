@@ -32,6 +32,8 @@ export interface MmioRegion {
   readonly base: number;
   /** Bytes. */
   readonly size: number;
+  /** Its interrupt line of the IOAPIC. */
+  readonly irq: number;
   /** Which factory of mmio_factories.ts makes the front half. */
   readonly kind: string;
   /** State that all threads share. */

@@ -6,7 +6,7 @@
  * 0x0000_7000            boot_params ("zero page")
  * 0x0000_9000            page tables for the first 4 GiB
  * 0x0002_0000            kernel command line
- * 0x0009_fc00 .. 1 MiB   EBDA (MP table), then the hole of the PC's ROMs
+ * 0x0009_fc00 .. 1 MiB   EBDA (MP table), then the hole of the PC's ROMs (ACPI tables)
  * 1 MiB ..               RAM: kernel, and the initramfs at its end
  * 3 GiB .. 4 GiB         hole: virtio-mmio windows, IOAPIC, local APIC, KVM's own pages
  * 4 GiB ..               the rest of RAM
@@ -37,6 +37,10 @@ export const CMDLINE_ADDRESS = 0x2_0000;
 export const CMDLINE_SIZE = 2048;
 /** Extended BIOS data area: the MP table is looked for in its first KiB (MP spec 1.4, 4). */
 export const EBDA_ADDRESS = 0x9_fc00;
+/** ACPI tables: where a BIOS has them, and a kernel that was told no address looks (ACPI 5.2.5.1). */
+export const ACPI_ADDRESS = 0xe_0000;
+/** Room for the ACPI tables; 32 processors and 17 devices take less than half. */
+export const ACPI_SIZE = 0x4000;
 /** End of the PC's ROM hole: here RAM goes on and kernels are loaded. */
 export const HIGH_MEMORY_ADDRESS: number = MIB;
 /** Largest MP table that fits before the ROM hole. */
@@ -68,6 +72,16 @@ export const PMEM_ALIGNMENT: number = 128 * MIB;
 
 /** Interrupt line of the first serial port. */
 export const SERIAL_IRQ = 4;
+/** I/O ports of the first serial port, as on every PC. */
+export const SERIAL_PORT = 0x3f8;
+/** Number of its ports. */
+export const SERIAL_PORTS = 8;
+/** Port by which a kernel with ACPI switches the machine off (ACPI 4.8.3.7); no PC has one there. */
+export const SLEEP_CONTROL_PORT = 0x600;
+/** The status register that belongs to it. */
+export const SLEEP_STATUS_PORT = 0x601;
+/** Sleep type "off", as the DSDT's `\\_S5` names it. */
+export const SLEEP_TYPE_OFF = 5;
 
 /** Least RAM: a kernel, its page array and an initramfs need about this. */
 export const MIN_MEMORY: number = 32 * MIB;

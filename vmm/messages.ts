@@ -39,6 +39,7 @@ export interface VcpuDescription {
 export type VcpuExit =
   | { readonly kind: "stopped" }
   | { readonly kind: "reset" }
+  | { readonly kind: "poweroff" }
   | { readonly kind: "triple-fault"; readonly rip: bigint }
   | { readonly kind: "internal-error"; readonly message: string };
 

@@ -27,7 +27,7 @@ import { MmioBus } from "./bus.ts";
 import { ByteRing } from "./byte_ring.ts";
 import { VcpuState } from "./kvm.ts";
 import { SERIAL_IRQ } from "./layout.ts";
-import { Ports } from "./legacy/ports.ts";
+import { type PortEvent, Ports } from "./legacy/ports.ts";
 import { Serial } from "./legacy/serial.ts";
 import { GuestMemory } from "./memory.ts";
 import type { VcpuDescription, VcpuExit } from "./messages.ts";
@@ -154,7 +154,8 @@ export class VcpuLoop implements Disposable {
       switch (reason) {
         case KVM_EXIT_IO: {
           this.#control.countIo();
-          if (this.#portIo() === "reset") return { kind: "reset" };
+          const event = this.#portIo();
+          if (event !== undefined) return { kind: event };
           break;
         }
         case KVM_EXIT_MMIO:
@@ -182,7 +183,7 @@ export class VcpuLoop implements Disposable {
     }
   }
 
-  #portIo(): "reset" | undefined {
+  #portIo(): PortEvent | undefined {
     const run = this.#run;
     const size = run.getUint8(IO_SIZE);
     const port = run.getUint16(IO_PORT, LE);
@@ -196,7 +197,8 @@ export class VcpuLoop implements Disposable {
           : size === 2
           ? run.getUint16(offset, LE)
           : run.getUint32(offset, LE);
-        if (this.#ports.write(port, size, value) === "reset") return "reset";
+        const event = this.#ports.write(port, size, value);
+        if (event !== undefined) return event;
       } else {
         const value = this.#ports.read(port, size);
         if (size === 1) run.setUint8(offset, value);

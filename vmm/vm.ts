@@ -8,6 +8,7 @@ import { CloudletError } from "../base/errors.ts";
 import { KVM_CAP_TSC_DEADLINE_TIMER, KVM_MP_STATE_HALTED } from "../ffi/uapi/kvm.ts";
 import { KVM_CAP_MAX_VCPUS, KVM_MP_STATE_RUNNABLE } from "../ffi/uapi/kvm.ts";
 import { xsaveComponents } from "./assist/assist.ts";
+import { acpiTables } from "./boot/acpi.ts";
 import { writeBootParams, writeCommandLine } from "./boot/boot_params.ts";
 import { cpuidFor, setBootMsrs } from "./boot/cpu.ts";
 import { loadInitramfs, loadKernel } from "./boot/loader.ts";
@@ -20,6 +21,7 @@ import { Devices, type DevicesConfig } from "./devices/devices.ts";
 import { type HostKind, hostKind } from "./host_probe.ts";
 import { type CpuidEntry, Kvm, type KvmVcpu, type KvmVm } from "./kvm.ts";
 import {
+  ACPI_ADDRESS,
   EBDA_ADDRESS,
   KVM_IDENTITY_MAP_ADDRESS,
   KVM_TSS_ADDRESS,
@@ -238,10 +240,15 @@ export class Vm implements AsyncDisposable {
         kernel,
         initramfs: loaded,
         seed: crypto.getRandomValues(new Uint8Array(32)),
+        acpiRsdp: ACPI_ADDRESS,
       });
       memory.write(
         EBDA_ADDRESS,
         mpTable(vcpus.length, { signature: cpu?.eax ?? 0, features: cpu?.edx ?? 0 }),
+      );
+      memory.write(
+        ACPI_ADDRESS,
+        acpiTables({ vcpus: vcpus.length, devices: devices.regions }),
       );
       writeBootTables(memory);
       vcpus.forEach(setBootMsrs);
@@ -540,6 +547,8 @@ export class Vm implements AsyncDisposable {
     switch (exit.kind) {
       case "reset":
         return await this.#end(this.#panicOutcome() ?? { kind: "reset" });
+      case "poweroff":
+        return await this.#end({ kind: "poweroff" });
       case "triple-fault":
         return await this.#end({
           kind: "triple-fault",

@@ -95,6 +95,7 @@ export class Devices implements AsyncDisposable {
     this.regions = made.map(({ registers, kicks }, index) => ({
       base: VIRTIO_MMIO_ADDRESS + index * VIRTIO_MMIO_SIZE,
       size: VIRTIO_MMIO_SIZE,
+      irq: INTERRUPTS[index]!,
       kind: VIRTIO_MMIO_KIND,
       shared: registers,
       fds: {
@@ -103,8 +104,8 @@ export class Devices implements AsyncDisposable {
       },
     }));
     // Documentation/admin-guide/kernel-parameters.txt: virtio_mmio.device=<size>@<base>:<irq>
-    this.kernelArguments = this.regions.map(({ base, size }, index) =>
-      `virtio_mmio.device=${size / 1024}K@0x${base.toString(16)}:${INTERRUPTS[index]}`
+    this.kernelArguments = this.regions.map(({ base, size, irq }) =>
+      `virtio_mmio.device=${size / 1024}K@0x${base.toString(16)}:${irq}`
     );
     const ended = Promise.withResolvers<void>();
     this.#ended = ended.promise;
@@ -196,10 +197,10 @@ export class Devices implements AsyncDisposable {
   /** Has KVM deliver notifications and interrupts. */
   connect(vm: KvmVm): void {
     this.#made.forEach(({ kicks, interrupt }, index) => {
-      const { base } = this.regions[index]!;
-      // Edge-triggered, as ISA interrupts are in the MP table: the device sets its status bit
+      const { base, irq } = this.regions[index]!;
+      // Edge-triggered, as the MP table and the ACPI tables say: the device sets its status bit
       // before the edge, so no level has to be kept.
-      vm.irqfd(interrupt, INTERRUPTS[index]!);
+      vm.irqfd(interrupt, irq);
       kicks.forEach((fd, queue) => vm.ioeventfd(fd, base + VIRTIO_MMIO.QUEUE_NOTIFY, 4, queue));
     });
   }

@@ -4,18 +4,28 @@
  * @module
  */
 import type { Serial } from "./serial.ts";
+import {
+  SERIAL_PORT,
+  SERIAL_PORTS,
+  SLEEP_CONTROL_PORT,
+  SLEEP_STATUS_PORT,
+  SLEEP_TYPE_OFF,
+} from "../layout.ts";
 import { Rtc } from "./rtc.ts";
 
-const SERIAL_BASE = 0x3f8;
-const SERIAL_END = SERIAL_BASE + 8;
+const SERIAL_END = SERIAL_PORT + SERIAL_PORTS;
 const RTC_INDEX = 0x70;
 const RTC_DATA = 0x71;
 const I8042_DATA = 0x60;
 const I8042_COMMAND = 0x64;
 const I8042_PULSE_RESET = 0xfe; // drivers/platform: mach_reboot_fixups, "reboot=k"
+// ACPI 6.4 4.8.3.7: bit 5 is SLP_EN, bits 4 to 2 SLP_TYPx
+const SLEEP_ENABLE = 1 << 5;
+const SLEEP_TYPE_SHIFT = 2;
+const SLEEP_OFF = SLEEP_ENABLE | SLEEP_TYPE_OFF << SLEEP_TYPE_SHIFT;
 
 /** What a port write asks of the machine. */
-export type PortEvent = "reset";
+export type PortEvent = "reset" | "poweroff";
 
 /** Answers port I/O in one vCPU thread. */
 export class Ports {
@@ -43,25 +53,30 @@ export class Ports {
   }
 
   #readByte(port: number): number {
-    if (port >= SERIAL_BASE && port < SERIAL_END) return this.#serial.read(port - SERIAL_BASE);
+    if (port >= SERIAL_PORT && port < SERIAL_END) return this.#serial.read(port - SERIAL_PORT);
     switch (port) {
       case RTC_DATA:
         return this.#rtc.read();
       case I8042_COMMAND:
       case I8042_DATA:
         return 0; // both buffers are empty
+      case SLEEP_CONTROL_PORT:
+      case SLEEP_STATUS_PORT:
+        return 0; // it is awake
       default:
         return 0xff;
     }
   }
 
   #writeByte(port: number, value: number): PortEvent | undefined {
-    if (port >= SERIAL_BASE && port < SERIAL_END) {
-      this.#serial.write(port - SERIAL_BASE, value & 0xff);
+    if (port >= SERIAL_PORT && port < SERIAL_END) {
+      this.#serial.write(port - SERIAL_PORT, value & 0xff);
     } else if (port === RTC_INDEX) {
       this.#rtc.select(value & 0x7f); // bit 7 masks NMIs
     } else if (port === I8042_COMMAND && (value & 0xff) === I8042_PULSE_RESET) {
       return "reset";
+    } else if (port === SLEEP_CONTROL_PORT && (value & 0xff) === SLEEP_OFF) {
+      return "poweroff";
     }
     return undefined;
   }

@@ -158,6 +158,8 @@ Deno.test("ports: the keyboard controller resets, the clock tells UTC, the rest 
     return ports.read(0x71, 1).toString(16);
   };
   assert.deepEqual([9, 8, 7, 4, 2, 0, 0x32].map(clock), ["31", "12", "9", "23", "58", "7", "20"]);
+  assert.equal(ports.write(0x600, 1, 0x20 | 5 << 2), "poweroff"); // SLP_EN, the type of \_S5
+  assert.equal(ports.write(0x600, 1, 5 << 2), undefined);
   assert.equal(ports.read(0xcf8, 4), 0xffff_ffff);
   assert.equal(ports.read(0x3fd, 1), 0x60);
 });
