@@ -38,10 +38,12 @@ export function stateDir(): string {
   return xdg("XDG_STATE_HOME", () => join(home(), ".local", "state"));
 }
 
-/** Directory of sockets of running VMs; falls back to the temporary directory. */
+/**
+ * Directory of sockets of running VMs; one in the temporary directory when there is none. Anybody can
+ * guess its name: it is to be made with `makePrivateDirectory`.
+ */
 export function runtimeDir(): string {
-  return xdg(
-    "XDG_RUNTIME_DIR",
-    () => join(Deno.env.get("TMPDIR") ?? "/tmp", `cloudlet-${Deno.uid() ?? 0}`),
-  );
+  const value = Deno.env.get("XDG_RUNTIME_DIR");
+  if (value?.startsWith("/")) return join(value, "cloudlet");
+  return join(Deno.env.get("TMPDIR") ?? "/tmp", `cloudlet-${Deno.uid() ?? 0}`);
 }

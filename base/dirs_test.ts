@@ -41,7 +41,7 @@ Deno.test("without XDG variables, or with relative ones, the home directory's pl
       "/home/me/.cache/cloudlet",
       "/home/me/.config/cloudlet",
       "/home/me/.local/state/cloudlet",
-      `/var/tmp/cloudlet-${Deno.uid()}/cloudlet`,
+      `/var/tmp/cloudlet-${Deno.uid()}`,
     ]);
   }
 });

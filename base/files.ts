@@ -2,9 +2,9 @@
  * Files that are never seen half-written: temporary name, then rename.
  *
  * Everything unfinished lives in a directory `.tmp-<uuid>` or a file `.tmp-<uuid>` beside its goal,
- * and is registered here so that it is removed on errors and on SIGINT, SIGTERM and SIGHUP. What
- * `kill -9` leaves is removed by {@linkcode sweepTemporary}, which the next user of the directory
- * calls.
+ * and is registered here so that it is removed on errors and when the process ends by itself or with
+ * `Deno.exit`. What a signal leaves is removed by {@linkcode sweepTemporary}, which the next user of the
+ * directory calls.
  *
  * @module
  */
@@ -13,11 +13,8 @@ import { CloudletError } from "./errors.ts";
 
 const PREFIX = ".tmp-";
 
-/** What has to be removed when the process ends early. */
+/** What has to be removed when the process ends early; signals are base/signals.ts's. */
 const unfinished = new Set<string>();
-const SIGNALS = ["SIGINT", "SIGTERM", "SIGHUP"] as const;
-const EXIT_CODE = { SIGINT: 130, SIGTERM: 143, SIGHUP: 129 } as const;
-const handlers = new Map<Deno.Signal, () => void>();
 
 function removeQuietly(path: string): void {
   for (const attempt of [() => {}, () => makeRemovable(path)]) {
@@ -39,25 +36,50 @@ function makeRemovable(path: string): void {
   }
 }
 
-function own(path: string): void {
-  if (unfinished.size === 0) {
-    for (const signal of SIGNALS) {
-      const handler = () => {
-        for (const path of unfinished) removeQuietly(path);
-        Deno.exit(EXIT_CODE[signal]);
-      };
-      handlers.set(signal, handler);
-      Deno.addSignalListener(signal, handler);
-    }
-  }
-  unfinished.add(path);
+function removeUnfinished(): void {
+  unfinished.forEach(removeQuietly);
 }
 
-function disown(path: string): void {
-  unfinished.delete(path);
-  if (unfinished.size > 0) return;
-  for (const [signal, handler] of handlers) Deno.removeSignalListener(signal, handler);
-  handlers.clear();
+/** Has `path` and all below it removed when disposed, or when the process ends before that. */
+export function removeAtEnd(path: string): Disposable {
+  if (unfinished.size === 0) globalThis.addEventListener("unload", removeUnfinished);
+  unfinished.add(path);
+  return {
+    [Symbol.dispose]() {
+      removeQuietly(path);
+      unfinished.delete(path);
+      if (unfinished.size === 0) globalThis.removeEventListener("unload", removeUnfinished);
+    },
+  };
+}
+
+/**
+ * Makes a directory that only this user can enter, or sees to it that the one that is there is such:
+ * where everybody may write, somebody else may have made it first.
+ *
+ * @throws {CloudletError} `host` when it is somebody else's, no directory, or open to others
+ */
+export function makePrivateDirectory(path: string): void {
+  Deno.mkdirSync(dirname(path), { recursive: true, mode: 0o700 });
+  try {
+    Deno.mkdirSync(path, { mode: 0o700 });
+    return;
+  } catch (error) {
+    if (!(error instanceof Deno.errors.AlreadyExists)) throw error;
+  }
+  const { isDirectory, uid, mode } = Deno.lstatSync(path); // a link could lead anywhere
+  const why = !isDirectory
+    ? "it is no directory"
+    : uid !== Deno.uid()
+    ? `it belongs to another user (${uid})`
+    : (mode! & 0o077) !== 0
+    ? "other users can enter it"
+    : undefined;
+  if (why === undefined) return;
+  throw new CloudletError(`Cannot use the directory ${path}: ${why}`, {
+    code: "host",
+    remedy: "remove it, or point XDG_RUNTIME_DIR at a directory of your own",
+  });
 }
 
 /** A name in a directory that nobody reads; removed when disposed, unless it was moved away. */
@@ -75,14 +97,7 @@ export function temporaryIn(directory: string): Temporary {
   Deno.mkdirSync(directory, { recursive: true });
   // The process id lets sweepTemporary() tell what is still being written from what was left.
   const path = resolve(directory, `${PREFIX}${Deno.pid}-${crypto.randomUUID()}`);
-  own(path);
-  return {
-    path,
-    [Symbol.dispose]() {
-      removeQuietly(path);
-      disown(path);
-    },
-  };
+  return { path, ...removeAtEnd(path) };
 }
 
 /**
@@ -156,6 +171,21 @@ export function sweepTemporary(directory: string): void {
   for (const { name } of entries) {
     const pid = name.startsWith(PREFIX) ? Number.parseInt(name.slice(PREFIX.length), 10) : NaN;
     if (pid > 0 && !processExists(pid)) removeQuietly(join(directory, name));
+  }
+}
+
+/** The same in `directory` and in those up to `depth` levels below it. */
+export function sweepTemporaryBelow(directory: string, depth: number): void {
+  sweepTemporary(directory);
+  if (depth === 0) return;
+  let entries: Deno.DirEntry[];
+  try {
+    entries = [...Deno.readDirSync(directory)];
+  } catch {
+    return; // nothing is there
+  }
+  for (const { name, isDirectory } of entries) {
+    if (isDirectory) sweepTemporaryBelow(join(directory, name), depth - 1);
   }
 }
 

@@ -1,9 +1,17 @@
 import assert from "node:assert/strict";
 import { join } from "node:path";
 import { CloudletError } from "./errors.ts";
-import { diskError, sweepTemporary, temporaryIn, withLock, writeFileAtomic } from "./files.ts";
+import {
+  diskError,
+  makePrivateDirectory,
+  sweepTemporary,
+  temporaryIn,
+  withLock,
+  writeFileAtomic,
+} from "./files.ts";
 
 const MODULE = new URL("./files.ts", import.meta.url).href;
+const SIGNALS = new URL("./signals.ts", import.meta.url).href;
 
 async function withDirectory(work: (directory: string) => Promise<void>): Promise<void> {
   const directory = await Deno.makeTempDir();
@@ -41,6 +49,8 @@ async function ended(child: Deno.ChildProcess, signal: Deno.Signal): Promise<Den
 /** Makes a temporary directory with something in it, then waits. */
 function holdTemporary(directory: string): string {
   return `import { temporaryIn } from ${JSON.stringify(MODULE)};
+    import { exitOnSignals } from ${JSON.stringify(SIGNALS)};
+    exitOnSignals();
     const temporary = temporaryIn(${JSON.stringify(directory)});
     Deno.mkdirSync(temporary.path);
     Deno.writeTextFileSync(temporary.path + "/half", "written");
@@ -89,14 +99,63 @@ for (const [signal, code] of [["SIGINT", 130], ["SIGTERM", 143], ["SIGHUP", 129]
   });
 }
 
-Deno.test("a signal is left to others once nothing is unfinished", async () => {
+Deno.test("a program that uses the library keeps its signals to itself", async () => {
   await withDirectory(async (directory) => {
     const child = await started(`import { temporaryIn } from ${JSON.stringify(MODULE)};
-      { using _ = temporaryIn(${JSON.stringify(directory)}); }
+      const { path } = temporaryIn(${JSON.stringify(directory)});
+      Deno.writeTextFileSync(path, "half");
       Deno.addSignalListener("SIGTERM", () => Deno.exit(7));
       console.log("ready");
       setInterval(() => {}, 1000);`);
     assert.equal((await ended(child, "SIGTERM")).code, 7);
+    assert.deepEqual(names(directory), []);
+  });
+});
+
+Deno.test("whoever takes the signals ends the process, and what is unfinished goes with it", async () => {
+  await withDirectory(async (directory) => {
+    const child = await started(`import { temporaryIn } from ${JSON.stringify(MODULE)};
+      import { exitOnSignals, takeSignals } from ${JSON.stringify(SIGNALS)};
+      exitOnSignals();
+      using _ = takeSignals((signal, code) => setTimeout(() => {
+        using file = Deno.openSync(${JSON.stringify(join(directory, "seen"))}, {
+          create: true,
+          write: true,
+        });
+        file.writeSync(new TextEncoder().encode([signal, code, Deno.statSync(path).size].join()));
+        Deno.exit(7);
+      }, 50));
+      const { path } = temporaryIn(${JSON.stringify(directory)});
+      Deno.writeTextFileSync(path, "half");
+      console.log("ready");
+      await new Promise((resolve) => setTimeout(resolve, 1e6));`);
+    assert.equal((await ended(child, "SIGTERM")).code, 7);
+    assert.equal(await Deno.readTextFile(join(directory, "seen")), "SIGTERM,143,4");
+    assert.deepEqual(names(directory), ["seen"]);
+  });
+});
+
+Deno.test("a private directory is this user's alone, or refused", async () => {
+  await withDirectory(async (directory) => {
+    const path = join(directory, "parent", "private");
+    makePrivateDirectory(path);
+    assert.equal(Deno.statSync(path).mode! & 0o7777, 0o700);
+    await Deno.writeTextFile(join(path, "file"), "stays");
+    makePrivateDirectory(path);
+    assert.deepEqual(names(path), ["file"]);
+
+    const refused = (what: string, message: RegExp) =>
+      assert.throws(() => makePrivateDirectory(what), { code: "host", message });
+    await Deno.chmod(path, 0o750);
+    refused(path, /other users can enter it/);
+    await Deno.chmod(path, 0o700);
+    await Deno.symlink(path, join(directory, "link"));
+    refused(join(directory, "link"), /it is no directory/);
+    refused(join(path, "file"), /it is no directory/);
+    if (Deno.uid() === 0) {
+      await Deno.chown(path, 65534, 65534);
+      refused(path, /it belongs to another user \(65534\)/);
+    }
   });
 });
 

@@ -6,6 +6,7 @@
 import { buildApplication, buildRouteMap, run, text_en } from "@stricli/core";
 import { CloudletError } from "../base/errors.ts";
 import { writeAllSync } from "../base/files.ts";
+import { exitOnSignals } from "../base/signals.ts";
 import config from "../deno.json" with { type: "json" };
 import { bootCommand } from "./boot_command.ts";
 import { describeError, EXIT } from "./context.ts";
@@ -59,6 +60,7 @@ const app = buildApplication(routes, {
  * @returns the exit code
  */
 export async function main(args: readonly string[]): Promise<number> {
+  exitOnSignals();
   const write = (stream: { writeSync(bytes: Uint8Array): number }) => ({
     write(text: string) {
       writeAllSync(stream, new TextEncoder().encode(text));

@@ -35,7 +35,6 @@ const LEAVE = 0x1d; // Ctrl-]
 const EOF = new Uint8Array([0x04]); // Ctrl-D
 /** As timeout(1). */
 const EXIT_TIMEOUT = 124;
-const SIGNALS = { SIGINT: 130, SIGTERM: 143, SIGHUP: 129 } as const;
 
 /**
  * Boots a microVM and stays until it ends.
@@ -143,19 +142,11 @@ function interact(vm: Vm, begun: Promise<void>, leave: () => void): Disposable {
   const restore = () => {
     if (terminal) Deno.stdin.setRaw(false);
   };
-  const handlers = Object.entries(SIGNALS).map(([signal, code]) => {
-    const handler = () => {
-      restore();
-      Deno.exit(code);
-    };
-    return { signal: signal as keyof typeof SIGNALS, handler };
-  });
   if (terminal) {
     console.error("Booting. Press Ctrl-] to leave.");
     Deno.stdin.setRaw(true);
     globalThis.addEventListener("unload", restore); // Deno.exit() anywhere
   }
-  for (const { signal, handler } of handlers) Deno.addSignalListener(signal, handler);
 
   const reader = Deno.stdin.readable.getReader();
   // A kernel that opens the serial port throws away what has come before.
@@ -178,7 +169,6 @@ function interact(vm: Vm, begun: Promise<void>, leave: () => void): Disposable {
     [Symbol.dispose]() {
       restore();
       globalThis.removeEventListener("unload", restore);
-      for (const { signal, handler } of handlers) Deno.removeSignalListener(signal, handler);
       reader.cancel().catch(() => {}); // standard input may be closed already
     },
   };

@@ -16,7 +16,7 @@ export interface WorkOptions {
 
 /**
  * Runs long work with progress shown, and gives the terminal back afterwards. Ctrl-C is not caught
- * here: base/files.ts removes what is unfinished and ends the process.
+ * here: base/signals.ts ends the process, and base/files.ts removes what is unfinished.
  */
 export async function withProgress<T>(work: (options: WorkOptions) => Promise<T>): Promise<T> {
   const progress = terminalProgress();

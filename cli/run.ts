@@ -8,6 +8,7 @@ import { languageNamed, languages } from "../agent/languages.ts";
 import { run, type RunEvent, type RunOptions, type RunResult } from "../api/run.ts";
 import { CloudletError } from "../base/errors.ts";
 import { silentProgress } from "../base/progress.ts";
+import { takeSignals } from "../base/signals.ts";
 import { type Config, loadConfig } from "./config.ts";
 import { exitWith } from "./context.ts";
 import { terminalProgress } from "./progress.ts";
@@ -112,31 +113,28 @@ export async function runProgram(
   await using stdin = await openStdin(flags.stdin ?? config?.run.stdin);
   using progress = flags.quiet || flags.json ? silentProgress : terminalProgress();
   await using program = run({ ...options, stdin: stdin.input, progress });
-  const state: { running: boolean; interrupted: number } = { running: false, interrupted: 0 };
-  const interrupt = (signal: "INT" | "TERM", code: number) => () => {
-    state.interrupted = code;
-    // Before the program runs there is nobody to ask; the second time, no more asking.
-    if (state.running) program.kill(signal).catch(() => {});
-    else void program[Symbol.asyncDispose]();
-    state.running = false;
-  };
-  const handlers = [
-    ["SIGINT", interrupt("INT", 130)],
-    ["SIGTERM", interrupt("TERM", 143)],
-    ["SIGHUP", interrupt("TERM", 129)],
-  ] as const;
-  for (const [signal, handler] of handlers) Deno.addSignalListener(signal, handler);
+  const state = { running: false, exitCode: 0 };
+  // The program is asked to end, then its microVM is ended, then nothing is waited for.
+  let next: "ask" | "end" | "leave" = "ask";
+  using _signals = takeSignals((signal, exitCode) => {
+    state.exitCode ||= exitCode;
+    if (next === "ask" && state.running) {
+      program.kill(signal === "SIGINT" ? "INT" : "TERM").catch(() => {});
+      next = "end";
+    } else if (next !== "leave") {
+      void program[Symbol.asyncDispose]();
+      next = "leave";
+    } else Deno.exit(state.exitCode);
+  });
   try {
     let result: RunResult | undefined;
     for await (const event of program) {
-      if (event.type === "stage" && event.stage !== "pending") {
-        state.running = state.interrupted === 0;
-      }
+      if (event.type === "stage") state.running = event.stage !== "pending";
       if (event.type === "exit") result = event.result;
       // Whoever pressed Ctrl-C knows why the program ended.
       await show(event, {
         ...flags,
-        quiet: flags.quiet || state.interrupted !== 0,
+        quiet: flags.quiet || state.exitCode !== 0,
         verbose: flags.verbose && options.server !== undefined, // here, the progress says it
       });
     }
@@ -144,10 +142,8 @@ export async function runProgram(
     return result.exitCode;
   } catch (error) {
     if (error instanceof BrokenPipe) return BROKEN_PIPE;
-    if (state.interrupted !== 0) return state.interrupted;
+    if (state.exitCode !== 0) return state.exitCode;
     throw error;
-  } finally {
-    for (const [signal, handler] of handlers) Deno.removeSignalListener(signal, handler);
   }
 }
 

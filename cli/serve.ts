@@ -6,12 +6,18 @@
 import { buildCommand } from "@stricli/core";
 import { Keys, newKey } from "../api/keys.ts";
 import type { Address, Service } from "../api/serve.ts";
-import { stateDir } from "../base/dirs.ts";
+import { cacheDir, stateDir } from "../base/dirs.ts";
 import { CloudletError } from "../base/errors.ts";
+import { sweepTemporaryBelow } from "../base/files.ts";
+import { takeSignals } from "../base/signals.ts";
 import deno from "../deno.json" with { type: "json" };
 import { hostLimits } from "../vmm/service/host_limits.ts";
+import { sweepScratch } from "../vmm/service/scratch.ts";
 import { LineProgress } from "./progress.ts";
 import { parseDuration, parseMemory } from "./units.ts";
+
+/** Milliseconds that ending the microVMs and closing the servers may take after the grace period. */
+const CLEANUP = 10_000;
 
 interface ServeFlags {
   readonly api: Address;
@@ -53,6 +59,9 @@ async function serve(flags: ServeFlags): Promise<void> {
   // Not loaded before they are needed: every other command starts without them.
   const { startService } = await import("../api/serve.ts");
   const { microVms } = await import("../vmm/service/microvm.ts");
+  using end = new End();
+  sweepTemporaryBelow(cacheDir(), 2); // <cache>/<kind>/.tmp-… and <cache>/debian/<kind>/.tmp-…
+  sweepScratch();
   const host = hostLimits();
   const service = await startService({
     machines: microVms(),
@@ -79,23 +88,40 @@ async function serve(flags: ServeFlags): Promise<void> {
     `http://${hostname.includes(":") ? `[${hostname}]` : hostname}:${port}`;
   console.error(`HTTP API on ${url(service.api)}, its page on ${url(service.api)}/docs`);
   console.error(`VmmService on ${url(service.vmm)}`);
-  await untilSignal(service, flags.grace);
+  await end.of(service, flags.grace);
 }
 
-/** The first signal ends the service in order, the second at once. */
-async function untilSignal(service: Service, grace: number): Promise<void> {
-  const ended = Promise.withResolvers<void>();
-  let closing = false;
-  const end = () => {
-    if (closing) return void service.orchestrator.stopAll("the service ends");
-    closing = true;
-    console.error(`Ending ${service.orchestrator.active.length} runs`);
-    service.close(grace).then(ended.resolve, ended.reject);
-  };
-  for (const signal of ["SIGINT", "SIGTERM", "SIGHUP"] as const) {
-    Deno.addSignalListener(signal, end);
+/** What ends a server: the first signal in order, the second at once, the third with no more waiting. */
+class End implements Disposable {
+  readonly #asked = Promise.withResolvers<void>();
+  readonly #signals: Disposable;
+  #service: Service | undefined;
+  #count = 0;
+
+  constructor() {
+    this.#signals = takeSignals((_signal, exitCode) => {
+      this.#asked.resolve();
+      if (++this.#count === 2) void this.#service?.orchestrator.stopAll("the service ends");
+      if (this.#count > 2) Deno.exit(exitCode);
+    });
   }
-  await ended.promise;
+
+  /** Waits for a signal and ends the service. */
+  async of(service: Service, grace: number): Promise<void> {
+    this.#service = service;
+    await this.#asked.promise;
+    console.error(`Ending ${service.orchestrator.active.length} runs`);
+    const { promise: late, resolve } = Promise.withResolvers<"late">();
+    const timer = setTimeout(() => resolve("late"), grace + CLEANUP);
+    const how = await Promise.race([service.close(grace), late]);
+    clearTimeout(timer);
+    // What still hangs, such as a write to a dead disk, must not keep the server from ending.
+    if (how === "late") console.error("Not everything could be ended in time");
+  }
+
+  [Symbol.dispose](): void {
+    this.#signals[Symbol.dispose]();
+  }
 }
 
 /** The command `serve`. */

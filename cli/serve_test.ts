@@ -1,8 +1,10 @@
 /** `cloudlet serve` as a process of its own; no run is started, so no /dev/kvm is needed. */
-import { equal, match, throws } from "node:assert/strict";
+import { equal, match, rejects, throws } from "node:assert/strict";
 import { join } from "node:path";
 import { fileURLToPath } from "node:url";
 import { Keys } from "../api/keys.ts";
+import { denoDir } from "../test/paths.ts";
+import { RunStore } from "../vmm/service/store.ts";
 import { parseAddress } from "./serve.ts";
 
 const MOD = fileURLToPath(new URL("../mod.ts", import.meta.url));
@@ -38,6 +40,13 @@ async function addressOf(server: Deno.ChildProcess) {
   };
 }
 
+async function* walk(directory: string): AsyncGenerator<Deno.DirEntry> {
+  for await (const entry of Deno.readDir(directory)) {
+    yield entry;
+    if (entry.isDirectory) yield* walk(join(directory, entry.name));
+  }
+}
+
 async function withState(test: (args: string[]) => Promise<void>): Promise<void> {
   const state = await Deno.makeTempDir();
   try {
@@ -62,6 +71,45 @@ Deno.test("a server ends in order on SIGTERM, and starts again after kill -9", (
       await rest();
       await server.stdout.cancel();
     }
+  }));
+
+Deno.test("a server that is asked to end while it builds ends in order", () =>
+  withState(async (args) => {
+    const asked = Promise.withResolvers<void>();
+    const answer = Promise.withResolvers<Response>();
+    // A mirror that does not answer: the build is under way for as long as the test wants.
+    await using mirror = Deno.serve({ hostname: "localhost", port: 0, onListen() {} }, () => {
+      asked.resolve();
+      return answer.promise;
+    });
+    const directory = args.at(-1)!;
+    const left = join(directory, "cache", "cloudlet", "kernels", ".tmp-999999999-x");
+    await Deno.mkdir(left, { recursive: true });
+    const server = cloudlet(args, {
+      XDG_CACHE_HOME: join(directory, "cache"),
+      XDG_CONFIG_HOME: join(directory, "config"),
+      DENO_DIR: denoDir(),
+      CLOUDLET_DEBIAN_MIRROR: `http://localhost:${mirror.addr.port}/debian`,
+    });
+    const { url, rest } = await addressOf(server);
+    await rejects(Deno.stat(left), Deno.errors.NotFound); // of a process that is no more
+    const response = await fetch(`${url}/run`, {
+      method: "POST",
+      headers: { "content-type": "application/json" },
+      body: JSON.stringify({ language: "bash", code: "echo", id: "building" }),
+    });
+    await asked.promise;
+    server.kill("SIGTERM");
+    const events = await response.text().finally(() => answer.resolve(new Response()));
+    match(events, /"stage":"Failed".*"exit_code":137.*\n\n$/);
+    equal((await server.status).code, 0);
+    await rest();
+    await server.stdout.cancel();
+    for await (const { name } of walk(join(directory, "cache"))) {
+      equal(name.startsWith(".tmp-"), false, name);
+    }
+    using store = await RunStore.open(join(directory, "runs.sqlite"));
+    equal(store.get("building")?.outcome, "stopped");
   }));
 
 Deno.test("an address that others reach needs keys, and the key command makes them", () =>

@@ -2,13 +2,14 @@
  * Directories for what a running microVM needs in the file system: its sockets.
  *
  * ```text
- * <runtime>/vm-<pid>-<id>/   removed with the VM; what a killed process left, by the next one
+ * <runtime>/vm-<pid>-<id>/   removed with the VM or its process; what a killed one left, by the next
  * ```
  *
  * @module
  */
 import { join } from "node:path";
 import { runtimeDir } from "../../base/dirs.ts";
+import { makePrivateDirectory, removeAtEnd } from "../../base/files.ts";
 
 const NAME = /^vm-(\d+)-/;
 
@@ -18,15 +19,20 @@ export interface Scratch extends Disposable {
   readonly path: string;
 }
 
-/** Makes a directory that only this user can enter. */
+/**
+ * Makes a directory that only this user can enter.
+ *
+ * @throws {CloudletError} `host` when the directory for it is not this user's alone
+ */
 export function makeScratch(): Scratch {
   const root = runtimeDir();
-  Deno.mkdirSync(root, { recursive: true, mode: 0o700 });
+  makePrivateDirectory(root);
   // The id is short: a Unix socket's path has at most 107 bytes (unix(7)).
   const id = crypto.getRandomValues(new Uint8Array(6)).toHex();
   const path = join(root, `vm-${Deno.pid}-${id}`);
+  const removal = removeAtEnd(path);
   Deno.mkdirSync(path, { mode: 0o700 });
-  return { path, [Symbol.dispose]: () => Deno.removeSync(path, { recursive: true }) };
+  return { path, ...removal };
 }
 
 let swept = false;
@@ -36,13 +42,8 @@ export function sweepScratch(): void {
   if (swept) return;
   swept = true;
   const root = runtimeDir();
-  let names: string[];
-  try {
-    names = Array.from(Deno.readDirSync(root), ({ name }) => name);
-  } catch {
-    return; // no directory, nothing left
-  }
-  for (const name of names) {
+  makePrivateDirectory(root); // nothing is removed below what is not ours
+  for (const name of Array.from(Deno.readDirSync(root), ({ name }) => name)) {
     const pid = NAME.exec(name)?.[1];
     if (pid === undefined || isAlive(pid)) continue;
     try {
