@@ -1,5 +1,5 @@
 /**
- * Decompression of xz, zstd and gzip as streams; the format is told by its magic bytes.
+ * Decompression of xz, zstd, gzip and LZ4 (legacy frames) as streams; the format is told by its magic bytes.
  *
  * @module
  */
@@ -8,16 +8,19 @@ import { createGunzip, createZstdDecompress } from "node:zlib";
 // CommonJS: only the default import has the class at run time.
 import xz from "xz-decompress";
 import { CloudletError, messageOf } from "../../base/errors.ts";
+import { lz4Legacy } from "./lz4.ts";
 import { ZstdFrames } from "./zstd_frames.ts";
 
 /** How bytes are packed. */
-export type Compression = "none" | "gzip" | "xz" | "zstd" | "bzip2";
+export type Compression = "none" | "gzip" | "xz" | "zstd" | "lz4" | "bzip2";
 
-// RFC 1952 2.3.1; the .xz file format 2.1.1.1; RFC 8878 3.1.1; bzip2 has no specification.
+// RFC 1952 2.3.1; the .xz file format 2.1.1.1; RFC 8878 3.1.1; LZ4 Frame Format, "Legacy
+// frame"; bzip2 has no specification.
 const MAGIC: readonly (readonly [Compression, readonly number[]])[] = [
   ["gzip", [0x1f, 0x8b]],
   ["xz", [0xfd, 0x37, 0x7a, 0x58, 0x5a, 0x00]],
   ["zstd", [0x28, 0xb5, 0x2f, 0xfd]],
+  ["lz4", [0x02, 0x21, 0x4c, 0x18]],
   ["bzip2", [0x42, 0x5a, 0x68]],
 ];
 
@@ -126,6 +129,9 @@ async function* chunks(
       return;
     case "zstd":
       yield* zstd(stream);
+      return;
+    case "lz4":
+      yield* lz4Legacy(stream);
       return;
     default:
       yield* stream;
