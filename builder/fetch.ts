@@ -1,6 +1,6 @@
 /**
- * Fetching from a mirror: bounded in size, checked by SHA-256, resumed after interruptions, safe with
- * several processes at once.
+ * Fetching from a mirror or a registry: bounded in size, checked by SHA-256, resumed after
+ * interruptions, safe with several processes at once.
  *
  * ```text
  * <goal>        complete and checked
@@ -27,6 +27,18 @@ export interface FetchOptions {
   readonly timeout?: number;
   /** URL of the proxy for a URL; without one, those of the environment (http_proxy) are used. */
   readonly proxy?: ((url: string) => string | undefined) | undefined;
+  /** Makes the request in place of `fetch`, such as with credentials. */
+  readonly send?: ((url: string, init: RequestInit) => Promise<Response>) | undefined;
+  /** Explains a refusal in place of the words about mirrors; consumes no body. */
+  readonly explain?: ((status: number, url: string) => CloudletError | undefined) | undefined;
+}
+
+/** A small thing that was fetched. */
+export interface Document {
+  /** All bytes. */
+  readonly bytes: Uint8Array<ArrayBuffer>;
+  /** Header fields of the answer. */
+  readonly headers: Headers;
 }
 
 /** What a file must be. */
@@ -39,6 +51,27 @@ export interface Expected {
 
 /** The server said no, and would say so again. */
 class Refused extends CloudletError {}
+
+/** The server said when to ask again. */
+class AskLater extends CloudletError {
+  constructor(error: CloudletError, readonly milliseconds: number) {
+    super(error.message, {
+      code: error.code,
+      ...(error.remedy === undefined ? {} : { remedy: error.remedy }),
+    });
+  }
+}
+
+/** Longest wait that a server may ask for, in milliseconds; one that asks for more is not obeyed. */
+const MAX_RETRY_AFTER = 60_000;
+
+/** RFC 9110 10.2.3: seconds, or a date; undefined for anything else. */
+function retryAfter(headers: Headers): number | undefined {
+  const value = headers.get("retry-after");
+  if (value === null) return undefined;
+  const wait = /^\d+$/.test(value) ? Number(value) * 1000 : Date.parse(value) - Date.now();
+  return Number.isNaN(wait) ? undefined : Math.max(0, wait);
+}
 
 const RETRIED_STATUS = new Set([408, 425, 429, 500, 502, 503, 504]);
 
@@ -57,6 +90,7 @@ function cancelled(url: string, cause: unknown): CloudletError {
 interface Body {
   /** 404: there is no such thing. */
   readonly missing: boolean;
+  readonly headers: Headers;
   /** Offset of the first byte. */
   readonly start: number;
   readonly chunks: AsyncIterable<Uint8Array>;
@@ -94,7 +128,7 @@ async function request<T>(
     using client = proxy === undefined
       ? undefined
       : Deno.createHttpClient({ proxy: { url: proxy } });
-    const response = await fetch(url, {
+    const response = await (options.send ?? fetch)(url, {
       ...client === undefined ? {} : { client },
       signal: controller.signal,
       headers: from > 0 ? { range: `bytes=${from}-` } : {},
@@ -103,16 +137,12 @@ async function request<T>(
     if (start === undefined) {
       await response.body?.cancel();
       if (response.status === 404) {
-        return await use({ missing: true, start: 0, chunks: empty() });
+        return await use({ missing: true, headers: response.headers, start: 0, chunks: empty() });
       }
-      const why = `the server answers ${response.status} ${response.statusText}`.trim();
-      if (RETRIED_STATUS.has(response.status)) throw unavailable(url, why);
-      throw new Refused(unavailable(url, why).message, {
-        code: "unavailable",
-        remedy: "check the mirror's URL in the settings or the host's apt sources",
-      });
+      throw refusal(url, response, options);
     }
-    return await use({ missing: false, start, chunks: watched(response.body, alive) });
+    const { headers } = response;
+    return await use({ missing: false, headers, start, chunks: watched(response.body, alive) });
   } catch (cause) {
     if (signal?.aborted) throw cancelled(url, cause);
     if (silent) throw unavailable(url, `the server was silent for ${timeout / 1000} s`, cause);
@@ -123,6 +153,31 @@ async function request<T>(
     signal?.removeEventListener("abort", stop);
     controller.abort();
   }
+}
+
+/** What is thrown for an answer without the content. */
+function refusal(url: string, response: Response, options: FetchOptions): CloudletError {
+  const { status, statusText, headers } = response;
+  const explained = options.explain?.(status, url);
+  const why = `the server answers ${status} ${statusText}`.trim();
+  const error = explained ?? unavailable(url, why);
+  if (RETRIED_STATUS.has(status)) {
+    const wait = retryAfter(headers);
+    if (wait === undefined) return error;
+    if (wait <= MAX_RETRY_AFTER) return new AskLater(error, wait);
+    const seconds = Math.ceil(wait / 1000);
+    return new Refused(`${error.message}; it asks to come back in ${seconds} s`, {
+      code: "unavailable",
+      remedy: "try again then",
+    });
+  }
+  const remedy = explained === undefined
+    ? "check the mirror's URL in the settings or the host's apt sources"
+    : explained.remedy;
+  return new Refused(error.message, {
+    code: error.code,
+    ...(remedy === undefined ? {} : { remedy }),
+  });
 }
 
 async function* empty(): AsyncGenerator<Uint8Array> {}
@@ -150,11 +205,14 @@ async function openFile(url: string, from: number): Promise<Body> {
   try {
     file = await Deno.open(new URL(url));
   } catch (cause) {
-    if (cause instanceof Deno.errors.NotFound) return { missing: true, start: 0, chunks: empty() };
+    const headers = new Headers();
+    if (cause instanceof Deno.errors.NotFound) {
+      return { missing: true, headers, start: 0, chunks: empty() };
+    }
     throw new Refused(`Cannot fetch ${url}: ${messageOf(cause)}`, { code: "unavailable", cause });
   }
   await file.seek(from, Deno.SeekMode.Start);
-  return { missing: false, start: from, chunks: file.readable };
+  return { missing: false, headers: new Headers(), start: from, chunks: file.readable };
 }
 
 /**
@@ -171,9 +229,11 @@ async function persistently<T>(
   const { attempts = 4, backoff = 300, signal } = options;
   let arrived = progress();
   for (let tried = 1;; tried++) {
+    let wait = 0;
     try {
       return await attempt();
     } catch (error) {
+      if (error instanceof AskLater) wait = error.milliseconds;
       const mayPass = error instanceof CloudletError && error.code === "unavailable" &&
         !(error instanceof Refused);
       if (progress() > arrived) {
@@ -182,7 +242,7 @@ async function persistently<T>(
       }
       if (!mayPass || tried >= attempts) throw error;
     }
-    await pause(url, backoff * 2 ** tried * (0.5 + Math.random() / 2), signal);
+    await pause(url, Math.max(wait, backoff * 2 ** tried * (0.5 + Math.random() / 2)), signal);
   }
 }
 
@@ -207,29 +267,42 @@ function pause(url: string, milliseconds: number, signal: AbortSignal | undefine
  * @returns undefined when the server has no such thing
  * @throws {CloudletError} `unavailable`, `untrusted` when it is larger than the limit, `cancelled`
  */
-export function fetchBytes(
+export async function fetchBytes(
   url: string,
   limit: number,
   options: FetchOptions = {},
 ): Promise<Uint8Array<ArrayBuffer> | undefined> {
-  return persistently(url, options, () =>
-    request(url, 0, options, async ({ missing, chunks }) => {
-      if (missing) return undefined;
-      const parts: Uint8Array[] = [];
-      let size = 0;
-      for await (const chunk of chunks) {
-        size += chunk.length;
-        if (size > limit) throw tooLarge(url, limit);
-        parts.push(chunk);
-      }
-      const bytes = new Uint8Array(size);
-      let at = 0;
-      for (const part of parts) {
-        bytes.set(part, at);
-        at += part.length;
-      }
-      return bytes;
-    }));
+  return (await fetchDocument(url, limit, options))?.bytes;
+}
+
+/** The same with the header fields of the answer. */
+export function fetchDocument(
+  url: string,
+  limit: number,
+  options: FetchOptions = {},
+): Promise<Document | undefined> {
+  return persistently(
+    url,
+    options,
+    () =>
+      request(url, 0, options, async ({ missing, headers, chunks }) => {
+        if (missing) return undefined;
+        const parts: Uint8Array[] = [];
+        let size = 0;
+        for await (const chunk of chunks) {
+          size += chunk.length;
+          if (size > limit) throw tooLarge(url, limit);
+          parts.push(chunk);
+        }
+        const bytes = new Uint8Array(size);
+        let at = 0;
+        for (const part of parts) {
+          bytes.set(part, at);
+          at += part.length;
+        }
+        return { bytes, headers };
+      }),
+  );
 }
 
 function tooLarge(url: string, limit: number): CloudletError {
@@ -328,6 +401,10 @@ export async function fetchFile(
     const part = new Part(file);
     try {
       return await complete(url, part, goal, expected, options, advance);
+    } catch (error) {
+      // A full disk is not left full of what is of no use to anybody.
+      if (isFull(error)) await part.restart();
+      throw error;
     } finally {
       // What may be gone on with stays. After a rename, this name is nobody's or another's.
       if (part.size === 0) await Deno.remove(`${goal}.part`).catch(() => {});
@@ -335,6 +412,11 @@ export async function fetchFile(
   } catch (cause) {
     throw diskError(`Cannot write ${goal}`, cause);
   }
+}
+
+function isFull(error: unknown): boolean {
+  return error instanceof Error && "code" in error &&
+    (error.code === "ENOSPC" || error.code === "EDQUOT");
 }
 
 async function complete(

@@ -132,6 +132,13 @@ export function symlinkNode(target: string, metadata: Partial<Metadata> = {}): S
   return { type: "symlink", mode: 0o777, uid: 0, gid: 0, mtime: 0, ...metadata, target };
 }
 
+/** A directory on the way to another. */
+export interface TrailStep {
+  /** Its name in the directory before; "" of the root. */
+  readonly name: string;
+  readonly directory: DirectoryNode;
+}
+
 /** A root directory and what can be done to the tree below it. */
 export class Tree {
   /** The directory `/`. */
@@ -147,6 +154,18 @@ export class Tree {
     const last = names.pop();
     if (last === undefined) return this.root;
     return this.#walk(names, path)?.children.get(last);
+  }
+
+  /**
+   * The directories that lead to the directory `path`, symbolic links followed: from the root, whose
+   * name is "", each with its own name.
+   *
+   * @param path relative to the root
+   * @param create whether missing directories are made
+   * @returns undefined when something on the way is missing or no directory
+   */
+  trail(path: string, create: boolean): TrailStep[] | undefined {
+    return this.#trail(splitPath(path), path, { create });
   }
 
   /**
@@ -231,12 +250,20 @@ export class Tree {
     path: string,
     options: { create?: boolean; untrustedLinks?: ReadonlySet<TreeNode> | undefined } = {},
   ): DirectoryNode | undefined {
+    return this.#trail(names, path, options)?.at(-1)?.directory;
+  }
+
+  #trail(
+    names: readonly string[],
+    path: string,
+    options: { create?: boolean; untrustedLinks?: ReadonlySet<TreeNode> | undefined },
+  ): TrailStep[] | undefined {
     const pending = [...names].reverse();
-    const trail: DirectoryNode[] = [this.root];
+    const trail: TrailStep[] = [{ name: "", directory: this.root }];
     let links = 0;
     for (let name = pending.pop(); name !== undefined; name = pending.pop()) {
       if (name === "" || name === ".") continue;
-      const here = trail.at(-1)!;
+      const here = trail.at(-1)!.directory;
       if (name === "..") { // only ever from a link's target; "/.." is "/"
         if (trail.length > 1) trail.pop();
         continue;
@@ -248,7 +275,7 @@ export class Tree {
         here.children.set(name, next);
       }
       if (next.type === "directory") {
-        trail.push(next);
+        trail.push({ name, directory: next });
       } else if (next.type === "symlink") {
         if (options.untrustedLinks?.has(next)) {
           throw refuse(path, `"${name}" on the way is a symbolic link of the same archive`);
@@ -260,11 +287,12 @@ export class Tree {
         return undefined;
       }
     }
-    return trail.at(-1);
+    return trail;
   }
 }
 
-function copyMetadata(from: Metadata, to: Metadata): void {
+/** Makes `to` have the metadata of `from`. */
+export function copyMetadata(from: Metadata, to: Metadata): void {
   to.mode = from.mode;
   to.uid = from.uid;
   to.gid = from.gid;

@@ -155,10 +155,15 @@ const SCHILY = "SCHILY.xattr.";
 /**
  * The members of a tar archive in order; pax and GNU extension headers are taken into them.
  *
+ * @param trailer whether the two zero blocks at the end have to be there; where a digest vouches for
+ *   the whole, they need not, and some writers of layers leave them out
  * @throws {CloudletError} `untrusted` for anything malformed, truncated or not supported (sparse
  *   files, multiple volumes)
  */
-export function* readTar(source: ByteSource): Generator<TarMember> {
+export function* readTar(
+  source: ByteSource,
+  trailer: "required" | "optional" = "required",
+): Generator<TarMember> {
   const reader = new Reader(source);
   const global: PaxRecords = new Map();
   let local: PaxRecords = new Map();
@@ -259,7 +264,9 @@ export function* readTar(source: ByteSource): Generator<TarMember> {
     yield member;
   }
   // Two zero blocks end an archive; without any, it may have been cut between two members.
-  if (!ended) throw reader.damaged(offset, "is missing: the archive is truncated");
+  if (!ended && (trailer === "required" || offset < source.size)) {
+    throw reader.damaged(offset, "is missing: the archive is truncated");
+  }
   if (local.size > 0 || longName !== undefined || longLink !== undefined) {
     throw reader.damaged(offset, "is missing after an extension header");
   }

@@ -21,7 +21,8 @@ import { DecompressPool } from "./decompress_pool.ts";
 import { type ByteSource, digestOf, openSource } from "./source.ts";
 import { readTar, type TarMember } from "./tar.ts";
 
-function metadata(member: TarMember): Metadata {
+/** A member's metadata as a node has it. */
+export function metadata(member: TarMember): Metadata {
   return {
     mode: member.mode,
     uid: member.uid,

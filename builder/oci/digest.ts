@@ -1,0 +1,16 @@
+/**
+ * Digests of the OCI image specification: `sha256:` and 64 hex digits.
+ *
+ * @module
+ */
+import { createHash } from "node:crypto";
+
+/** The hex digits of a SHA-256 digest; undefined for anything else, other algorithms included. */
+export function parseDigest(text: string): string | undefined {
+  return /^sha256:([0-9a-f]{64})$/.exec(text)?.[1];
+}
+
+/** The digest of some bytes. */
+export function digestOfBytes(bytes: Uint8Array): string {
+  return `sha256:${createHash("sha256").update(bytes).digest("hex")}`;
+}

@@ -1,0 +1,199 @@
+/**
+ * Applies a layer to a tree: the OCI image specification 1.1, "Image Layer Filesystem Changeset".
+ *
+ * "Whiteout files MUST only apply to resources in lower/parent layers", so what the layer itself has
+ * brought is kept, whichever comes first in the archive.
+ *
+ * Symbolic links on the way to a member are followed inside the tree, as runtimes do that unpack into
+ * a directory: there is nothing else that they could lead to.
+ *
+ * @module
+ */
+import { CloudletError } from "../../base/errors.ts";
+import type { ByteSource } from "../archive/source.ts";
+import { readTar, type TarMember } from "../archive/tar.ts";
+import { metadata } from "../archive/unpack.ts";
+import {
+  copyMetadata,
+  type DirectoryNode,
+  type Metadata,
+  splitPath,
+  type TrailStep,
+  type Tree,
+  type TreeNode,
+} from "../tree.ts";
+
+const WHITEOUT = ".wh.";
+const OPAQUE = ".wh..wh..opq";
+/** Of the file system that came before overlay; not part of the image. */
+const AUFS = ".wh..wh.";
+/** Members of a layer; more than any distribution has files. */
+const MAX_MEMBERS = 4_000_000;
+
+/** Attributes that are of the host where the layer was made, or that EROFS has no name space for. */
+function isOfImage(name: string): boolean {
+  if (name === "security.selinux" || name.startsWith("trusted.overlay.")) return false;
+  return /^(?:user|trusted|security)\../.test(name) ||
+    name === "system.posix_acl_access" || name === "system.posix_acl_default";
+}
+
+/**
+ * Adds the members of a layer to the tree of the layers below. Contents stay in the archive.
+ *
+ * @param source the layer, uncompressed
+ * @throws {CloudletError} `untrusted` for a damaged or hostile layer; some of it is in the tree then
+ */
+export function applyLayer(source: ByteSource, tree: Tree): void {
+  const layer = new Application(source, tree);
+  let count = 0;
+  for (const member of readTar(source, "optional")) {
+    if (++count > MAX_MEMBERS) throw layer.refuse(member, `it is one of over ${MAX_MEMBERS}`);
+    layer.apply(member);
+  }
+}
+
+class Application {
+  readonly #source: ByteSource;
+  readonly #tree: Tree;
+  /** Names that this layer has brought, or that lead to such. */
+  readonly #own = new Map<DirectoryNode, Set<string>>();
+
+  constructor(source: ByteSource, tree: Tree) {
+    this.#source = source;
+    this.#tree = tree;
+  }
+
+  apply(member: TarMember): void {
+    try {
+      this.#apply(member);
+    } catch (cause) {
+      if (!(cause instanceof CloudletError)) throw cause;
+      if (cause.message.startsWith("Cannot unpack ")) throw cause;
+      throw this.refuse(member, cause.message, cause);
+    }
+  }
+
+  refuse(member: TarMember, why: string, cause?: unknown): CloudletError {
+    return new CloudletError(
+      `Cannot unpack ${this.#source.name}: ${JSON.stringify(member.name.slice(0, 300))}: ${why}`,
+      {
+        code: "untrusted",
+        remedy: "the image is damaged or hostile; report it to whoever made it",
+        cause,
+      },
+    );
+  }
+
+  #apply(member: TarMember): void {
+    // Names are relative to the root of the image, whether they say so or not.
+    const names = splitPath(member.name.replace(/^\/+/, ""));
+    const name = names.pop();
+    if (name === undefined) {
+      if (member.type !== "directory") throw this.refuse(member, "the root must be a directory");
+      return copyMetadata(imageMetadata(member), this.#tree.root);
+    }
+    const above = names.join("/");
+    if (name.startsWith(WHITEOUT)) return this.#whiteout(name, this.#tree.trail(above, false));
+    const trail = this.#tree.trail(above, true);
+    if (trail === undefined) {
+      throw this.refuse(member, "it lies below something else than a directory");
+    }
+    const parent = trail.at(-1)!.directory;
+    const node = this.#node(member);
+    const existing = parent.children.get(name);
+    if (node.type === "directory" && existing?.type === "directory") copyMetadata(node, existing);
+    else parent.children.set(name, node);
+    this.#remember(trail, name);
+  }
+
+  #whiteout(name: string, trail: readonly TrailStep[] | undefined): void {
+    if (trail === undefined) return; // nothing is there to be hidden
+    const { directory } = trail.at(-1)!;
+    if (name === OPAQUE) this.#hideBelow(directory);
+    else if (!name.startsWith(AUFS)) this.#hide(directory, name.slice(WHITEOUT.length));
+  }
+
+  /** Removes what lower layers have put under a name. */
+  #hide(parent: DirectoryNode, name: string): void {
+    if (!this.#own.get(parent)?.has(name)) {
+      parent.children.delete(name);
+      return;
+    }
+    const node = parent.children.get(name);
+    if (node?.type === "directory") this.#hideBelow(node);
+  }
+
+  #hideBelow(top: DirectoryNode): void {
+    const pending = [top]; // not recursive: the archive chooses how deep it is
+    for (let directory = pending.pop(); directory !== undefined; directory = pending.pop()) {
+      const own = this.#own.get(directory);
+      for (const [name, node] of [...directory.children]) {
+        if (!own?.has(name)) directory.children.delete(name);
+        else if (node.type === "directory") pending.push(node);
+      }
+    }
+  }
+
+  #remember(trail: readonly TrailStep[], name: string): void {
+    const add = (directory: DirectoryNode, name: string) => {
+      const names = this.#own.get(directory);
+      if (names === undefined) this.#own.set(directory, new Set([name]));
+      else names.add(name);
+    };
+    trail.forEach((step, i) => {
+      if (i > 0) add(trail[i - 1]!.directory, step.name);
+    });
+    add(trail.at(-1)!.directory, name);
+  }
+
+  #node(member: TarMember): TreeNode {
+    switch (member.type) {
+      case "directory":
+        return { type: "directory", ...imageMetadata(member), children: new Map() };
+      case "file": {
+        const content = this.#source.content(member.offset, member.size);
+        return { type: "file", ...imageMetadata(member), content };
+      }
+      case "symlink":
+        // What Tree.add() would check.
+        if (!isTarget(member.linkName)) throw this.refuse(member, "its target cannot be one");
+        return { type: "symlink", ...imageMetadata(member), target: member.linkName };
+      case "character":
+      case "block": {
+        const { type, major, minor } = member;
+        return { type, ...imageMetadata(member), major, minor };
+      }
+      case "fifo":
+        return { type: "fifo", ...imageMetadata(member) };
+      case "hardlink":
+        return this.#linked(member);
+    }
+  }
+
+  /** What a hard link is another name of; it may be of a lower layer. */
+  #linked(member: TarMember): TreeNode {
+    const refuse = (why: string) =>
+      this.refuse(member, `it is a hard link to ${JSON.stringify(member.linkName)}, ${why}`);
+    const names = splitPath(member.linkName.replace(/^\/+/, ""));
+    const name = names.pop();
+    const parent = this.#tree.trail(names.join("/"), false)?.at(-1)?.directory;
+    const node = name === undefined ? undefined : parent?.children.get(name);
+    if (node === undefined) throw refuse("which is not there");
+    if (node.type === "directory") throw refuse("which is a directory");
+    return node;
+  }
+}
+
+function isTarget(target: string): boolean {
+  return target !== "" && !target.includes("\0") && target.isWellFormed() &&
+    new TextEncoder().encode(target).length < 4096; // Linux PATH_MAX, its NUL included
+}
+
+function imageMetadata(member: TarMember): Metadata {
+  const data = metadata(member);
+  if (data.xattrs === undefined) return data;
+  const kept = [...data.xattrs].filter(([name]) => isOfImage(name));
+  delete data.xattrs;
+  if (kept.length > 0) data.xattrs = new Map(kept);
+  return data;
+}

@@ -1,0 +1,370 @@
+/**
+ * The client of one registry: the OCI distribution specification 1.1, "Pull", with the token
+ * authentication of the distribution project and HTTP Basic (RFC 7617).
+ *
+ * @module
+ */
+import { CloudletError, messageOf } from "../../base/errors.ts";
+import { type Document, fetchDocument, fetchFile, type FetchOptions } from "../fetch.ts";
+import { type Challenge, parseChallenges } from "./challenge.ts";
+import { type Credentials, findCredentials } from "./credentials.ts";
+import { digestOfBytes, parseDigest } from "./digest.ts";
+import { ACCEPTED_TYPES, type Descriptor, MAX_DOCUMENT } from "./manifest.ts";
+import { DEFAULT_HOST } from "./reference.ts";
+
+/** How a registry is reached. */
+export interface RegistryOptions {
+  /** Whether http will do, besides for hosts of the loopback network. */
+  readonly insecure?: boolean;
+  /** Certificates (PEM) that are trusted besides those of the system. */
+  readonly certificates?: readonly string[];
+  /** Ends the work early. */
+  readonly signal?: AbortSignal | undefined;
+  /** How persistent fetching is. */
+  readonly fetch?: Pick<FetchOptions, "attempts" | "backoff" | "timeout"> | undefined;
+}
+
+/** A manifest or an index as a registry has it. */
+export interface RegistryDocument {
+  readonly bytes: Uint8Array<ArrayBuffer>;
+  /** `sha256:HEX` of the bytes. */
+  readonly digest: string;
+  /** What the registry says that it is. */
+  readonly mediaType: string | undefined;
+}
+
+/** Where the registry of names without a host answers. */
+const DEFAULT_API = "registry-1.docker.io";
+const MAX_REDIRECTS = 5;
+const REDIRECTS: ReadonlySet<number> = new Set([301, 302, 303, 307, 308]);
+const PING_TIMEOUT = 15_000; // milliseconds
+const MAX_TOKEN = 1024 * 1024; // bytes of a token service's answer
+const CLIENT_ID = "cloudlet";
+
+/** 127.0.0.0/8, ::1 and localhost: what goes there does not leave the host. */
+function isLoopback(host: string): boolean {
+  const name = host.replace(/:\d+$/, "").toLowerCase();
+  return name === "localhost" || name === "[::1]" || /^127(?:\.\d{1,3}){3}$/.test(name);
+}
+
+/** A registry; see the module. */
+export class Registry implements Disposable {
+  /** As in references. */
+  readonly host: string;
+  readonly #options: RegistryOptions;
+  readonly #client: Deno.HttpClient | undefined;
+  #base: Promise<string> | undefined;
+  #credentials: Promise<Credentials | undefined> | undefined;
+  /** Values of the Authorization field by scope. */
+  readonly #authorizations = new Map<string, Promise<string | undefined>>();
+
+  /** Asks nobody anything yet. */
+  constructor(host: string, options: RegistryOptions = {}) {
+    this.host = host;
+    this.#options = options;
+    const caCerts = [...options.certificates ?? []];
+    this.#client = caCerts.length === 0 ? undefined : Deno.createHttpClient({ caCerts });
+  }
+
+  /**
+   * A manifest or an index.
+   *
+   * @param reference tag or digest
+   * @throws {CloudletError} `not-found`, `denied`, `unavailable`, `untrusted`, `cancelled`
+   */
+  async manifest(repository: string, reference: string): Promise<RegistryDocument> {
+    const url = `${await this.#baseUrl()}/v2/${repository}/manifests/${reference}`;
+    const found = await fetchDocument(
+      url,
+      MAX_DOCUMENT,
+      this.#fetching(repository, { accept: ACCEPTED_TYPES.join(", ") }),
+    );
+    const name = `${this.host}/${repository}`;
+    if (found === undefined) {
+      throw new CloudletError(
+        `Cannot find the image ${name} ${reference}: the registry has no such image`,
+        { code: "not-found", remedy: "check the name and the tag" },
+      );
+    }
+    const digest = digestOfBytes(found.bytes);
+    const told = found.headers.get("docker-content-digest");
+    const expected = parseDigest(reference) === undefined ? told : reference;
+    if (expected !== null && parseDigest(expected) !== undefined && expected !== digest) {
+      throw new CloudletError(
+        `Cannot trust ${url}: its digest is ${digest}, expected is ${expected}`,
+        { code: "untrusted", remedy: "try again later; if it persists, report it to the registry" },
+      );
+    }
+    return {
+      bytes: found.bytes,
+      digest,
+      mediaType: found.headers.get("content-type") ?? undefined,
+    };
+  }
+
+  /**
+   * Fetches a blob, going on where an earlier attempt ended.
+   *
+   * @param goal path that the checked blob gets
+   * @param signal ends the work early
+   * @param advance told how many bytes have come in
+   * @throws {CloudletError} `not-found`, `denied`, `unavailable`, `untrusted`, `host`, `cancelled`
+   */
+  async blob(
+    repository: string,
+    { digest, size }: Descriptor,
+    goal: string,
+    signal?: AbortSignal,
+    advance: (bytes: number) => void = () => {},
+  ): Promise<void> {
+    const url = `${await this.#baseUrl()}/v2/${repository}/blobs/${digest}`;
+    const expected = { size, sha256: parseDigest(digest)! };
+    const options = this.#fetching(repository, {}, signal);
+    if (!(await fetchFile(url, goal, expected, options, advance))) {
+      throw new CloudletError(`Cannot fetch ${url}: the registry lacks this part of the image`, {
+        code: "not-found",
+        remedy: "push the image again, or use another one",
+      });
+    }
+  }
+
+  /** Ends connections. */
+  [Symbol.dispose](): void {
+    this.#client?.close();
+  }
+
+  #fetching(
+    repository: string,
+    headers: Readonly<Record<string, string>>,
+    signal: AbortSignal | undefined = this.#options.signal,
+  ): FetchOptions {
+    return {
+      ...this.#options.fetch,
+      signal,
+      send: (url, init) => this.#send(repository, url, init, headers),
+      explain: (status) => this.#explain(repository, status),
+    };
+  }
+
+  #explain(repository: string, status: number): CloudletError | undefined {
+    const name = `${this.host}/${repository}`;
+    switch (status) {
+      case 401:
+        return new CloudletError(
+          `Cannot pull ${name}: the registry wants to know who asks, or has no such image (401)`,
+          {
+            code: "denied",
+            remedy: "check the name; log in with a tool that writes docker's config.json",
+          },
+        );
+      case 403:
+        return new CloudletError(`Cannot pull ${name}: the registry denies access (403)`, {
+          code: "denied",
+          remedy: "check the name; log in as somebody who may read it",
+        });
+      case 429:
+        return new CloudletError(
+          `Cannot pull ${name}: the registry has had too many requests from here (429)`,
+          {
+            code: "unavailable",
+            remedy: "try again later, or log in: that often raises the limit",
+          },
+        );
+      default:
+        return new CloudletError(`Cannot pull ${name}: the registry answers ${status}`, {
+          code: "unavailable",
+          remedy: "try again later; check the name of the registry",
+        });
+    }
+  }
+
+  /** `https://HOST`, or `http://HOST` where that is allowed and nothing else is spoken. */
+  #baseUrl(): Promise<string> {
+    return this.#base ??= this.#findBase().catch((error) => {
+      this.#base = undefined;
+      throw error;
+    });
+  }
+
+  async #findBase(): Promise<string> {
+    const host = this.host === DEFAULT_HOST ? DEFAULT_API : this.host;
+    if (!isLoopback(host) && !this.#options.insecure) return `https://${host}`;
+    const timeout = AbortSignal.timeout(this.#options.fetch?.timeout ?? PING_TIMEOUT);
+    const { signal } = this.#options;
+    try {
+      const response = await fetch(`https://${host}/v2/`, {
+        ...(this.#client === undefined ? {} : { client: this.#client }),
+        signal: signal === undefined ? timeout : AbortSignal.any([timeout, signal]),
+      });
+      await response.body?.cancel();
+      return `https://${host}`;
+    } catch (cause) {
+      signal?.throwIfAborted();
+      // A certificate is TLS: http would only fail with worse words.
+      if (/certificate|UnknownIssuer/i.test(messageOf(cause))) {
+        throw new CloudletError(`Cannot reach the registry ${host}: ${messageOf(cause)}`, {
+          code: "unavailable",
+          remedy: "name its certificate authority in the settings, [registry] ca",
+          cause,
+        });
+      }
+      return `http://${host}`;
+    }
+  }
+
+  /** Makes a request, and proves who we are when that is asked for. */
+  async #send(
+    repository: string,
+    url: string,
+    init: RequestInit,
+    headers: Readonly<Record<string, string>>,
+  ): Promise<Response> {
+    const scope = `repository:${repository}:pull`;
+    const used = this.#authorizations.get(scope);
+    const attempt = (authorization: string | undefined) =>
+      this.#follow(url, {
+        ...init,
+        headers: {
+          ...init.headers as Record<string, string>,
+          ...headers,
+          ...(authorization === undefined ? {} : { authorization }),
+        },
+      });
+    const response = await attempt(await used?.catch(() => undefined));
+    if (response.status !== 401) return response;
+    const challenges = parseChallenges(response.headers.get("www-authenticate") ?? "");
+    // Several requests may fail at once: the first one asks for a new token, the others get it.
+    let next = this.#authorizations.get(scope);
+    if (next === used) {
+      next = this.#authenticate(challenges, scope, url);
+      next.catch(() => {}); // whoever waits hears of it
+      this.#authorizations.set(scope, next);
+    }
+    const authorization = await next;
+    if (authorization === undefined) return response;
+    await response.body?.cancel();
+    return await attempt(authorization);
+  }
+
+  /** Follows redirects; credentials stay with the host that they are for. */
+  async #follow(from: string, init: RequestInit): Promise<Response> {
+    let url = new URL(from);
+    let headers = init.headers as Record<string, string>;
+    for (let hops = 0;; hops++) {
+      const response = await fetch(url, {
+        ...(this.#client === undefined ? {} : { client: this.#client }),
+        ...init,
+        headers,
+        redirect: "manual",
+      });
+      const location = response.headers.get("location");
+      if (!REDIRECTS.has(response.status) || location === null) return response;
+      await response.body?.cancel();
+      const refuse = (why: string) =>
+        new CloudletError(`Cannot fetch ${from}: the registry redirects ${why}`, {
+          code: "untrusted",
+          remedy: "report it to whoever runs the registry",
+        });
+      if (hops === MAX_REDIRECTS) throw refuse(`more than ${MAX_REDIRECTS} times`);
+      if (!URL.canParse(location, url)) throw refuse("to something that is no URL");
+      const next = new URL(location, url);
+      if (next.protocol !== "https:" && next.protocol !== url.protocol) {
+        throw refuse(`from ${url.protocol} to ${next.protocol}`);
+      }
+      if (next.origin !== url.origin) {
+        const { authorization: _, ...rest } = headers;
+        headers = rest;
+      }
+      url = next;
+    }
+  }
+
+  /** The value of the Authorization field that a challenge asks for; undefined when we have none. */
+  async #authenticate(
+    challenges: readonly Challenge[],
+    scope: string,
+    url: string,
+  ): Promise<string | undefined> {
+    const credentials = await (this.#credentials ??= findCredentials(this.host));
+    const bearer = challenges.find(({ scheme }) => scheme === "bearer");
+    if (bearer !== undefined) {
+      return `Bearer ${await this.#token(bearer, scope, credentials, url)}`;
+    }
+    const basic = challenges.some(({ scheme }) => scheme === "basic");
+    if (!basic || credentials?.kind !== "password") return undefined;
+    return basicAuthorization(credentials);
+  }
+
+  async #token(
+    { parameters }: Challenge,
+    scope: string,
+    credentials: Credentials | undefined,
+    url: string,
+  ): Promise<string> {
+    const refuse = (why: string, code: "untrusted" | "denied" = "untrusted") =>
+      new CloudletError(`Cannot log in to the registry ${this.host}: ${why}`, {
+        code,
+        remedy: code === "denied"
+          ? "log in with a tool that writes docker's config.json, or remove the old login"
+          : "report it to whoever runs the registry",
+      });
+    const realm = parameters.get("realm") ?? "";
+    if (!URL.canParse(realm)) throw refuse("its token service has no URL");
+    const endpoint = new URL(realm);
+    const secure = endpoint.protocol === "https:";
+    if (!secure && !(endpoint.protocol === "http:" && url.startsWith("http:"))) {
+      throw refuse("its token service does not speak https");
+    }
+    const query = new URLSearchParams({ scope: parameters.get("scope") ?? scope });
+    const service = parameters.get("service");
+    if (service !== undefined) query.set("service", service);
+    let init: RequestInit;
+    if (credentials?.kind === "identity") {
+      query.set("grant_type", "refresh_token");
+      query.set("refresh_token", credentials.token);
+      query.set("client_id", CLIENT_ID);
+      init = { method: "POST", body: query };
+    } else {
+      for (const [name, value] of query) endpoint.searchParams.append(name, value);
+      init = {
+        headers: credentials === undefined
+          ? {}
+          : { authorization: basicAuthorization(credentials) },
+      };
+    }
+    const found = await fetchDocument(endpoint.href, MAX_TOKEN, {
+      ...this.#options.fetch,
+      signal: this.#options.signal,
+      send: (url, { signal }) => this.#follow(url, { ...init, signal: signal ?? null }),
+      explain: (status) =>
+        status === 400 || status === 401 || status === 403
+          ? refuse(
+            `its token service refuses ${credentials ? "the login" : "us"} (${status})`,
+            "denied",
+          )
+          : undefined,
+    });
+    return tokenOf(found) ?? fail(refuse("its token service gives no token"));
+  }
+}
+
+function fail(error: Error): never {
+  throw error;
+}
+
+function basicAuthorization(credentials: Credentials & { kind: "password" }): string {
+  const { username, password } = credentials;
+  return `Basic ${new TextEncoder().encode(`${username}:${password}`).toBase64()}`;
+}
+
+function tokenOf(document: Document | undefined): string | undefined {
+  if (document === undefined) return undefined;
+  try {
+    const answer = JSON.parse(new TextDecoder().decode(document.bytes));
+    const token = answer?.token ?? answer?.access_token;
+    // RFC 6750 2.1: b64token; nothing that could end the header field
+    return typeof token === "string" && /^[\x21-\x7e]+$/.test(token) ? token : undefined;
+  } catch {
+    return undefined;
+  }
+}
