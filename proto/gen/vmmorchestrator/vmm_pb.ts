@@ -9,7 +9,7 @@
 
 import type { GenEnum, GenFile, GenMessage, GenService } from "@bufbuild/protobuf/codegenv2";
 import { enumDesc, fileDesc, messageDesc, serviceDesc } from "@bufbuild/protobuf/codegenv2";
-import type { ExecuteRequest_Action, ExecuteResponseSchema, InputRequestSchema, InputResponseSchema, Options, SignalRequestSchema } from "../cloudlet/agent/agent_pb.ts";
+import type { ExecuteRequest_Action, ExecuteResponseSchema, File, InputRequestSchema, InputResponseSchema, Options, SignalRequestSchema } from "../cloudlet/agent/agent_pb.ts";
 import { file_cloudlet_agent_agent } from "../cloudlet/agent/agent_pb.ts";
 import type { EmptySchema } from "@bufbuild/protobuf/wkt";
 import { file_google_protobuf_empty } from "@bufbuild/protobuf/wkt";
@@ -19,7 +19,7 @@ import type { Message } from "@bufbuild/protobuf";
  * Describes the file vmmorchestrator/vmm.proto.
  */
 export const file_vmmorchestrator_vmm: GenFile = /*@__PURE__*/
-  fileDesc("Chl2bW1vcmNoZXN0cmF0b3Ivdm1tLnByb3RvEg92bW1vcmNoZXN0cmF0b3IiyQIKDVJ1blZtbVJlcXVlc3QSFQoNd29ya2xvYWRfbmFtZRgBIAEoCRIrCghsYW5ndWFnZRgCIAEoDjIZLnZtbW9yY2hlc3RyYXRvci5MYW5ndWFnZRIMCgRjb2RlGAMgASgJEiwKCWxvZ19sZXZlbBgEIAEoDjIZLnZtbW9yY2hlc3RyYXRvci5Mb2dMZXZlbBI6CgZhY3Rpb24YECABKA4yJS5jbG91ZGxldC5hZ2VudC5FeGVjdXRlUmVxdWVzdC5BY3Rpb25IAIgBARIoCgdvcHRpb25zGBEgASgLMhcuY2xvdWRsZXQuYWdlbnQuT3B0aW9ucxISCgptZW1vcnlfbWliGBIgASgNEg0KBXZjcHVzGBMgASgNEhIKCmNvbmZpZ19zdHIYFCABKAkSEAoIcGFja2FnZXMYFSADKAlCCQoHX2FjdGlvbiIpChFTaHV0ZG93blZtUmVxdWVzdBIUCgxleGVjdXRpb25faWQYECABKAkiJQoSU2h1dGRvd25WbVJlc3BvbnNlEg8KB3N1Y2Nlc3MYASABKAgiJwoHUHJvYmxlbRIMCgRjb2RlGAEgASgJEg4KBnJlbWVkeRgCIAEoCSo+CghMYW5ndWFnZRIICgRSVVNUEAASCgoGUFlUSE9OEAESCAoETk9ERRACEggKBERFTk8QAxIICgRCQVNIEAQqNAoITG9nTGV2ZWwSCQoFREVCVUcQABIICgRJTkZPEAESCAoEV0FSThACEgkKBUVSUk9SEAMytAIKClZtbVNlcnZpY2USUwoIU2h1dGRvd24SIi52bW1vcmNoZXN0cmF0b3IuU2h1dGRvd25WbVJlcXVlc3QaIy52bW1vcmNoZXN0cmF0b3IuU2h1dGRvd25WbVJlc3BvbnNlEkgKA1J1bhIeLnZtbW9yY2hlc3RyYXRvci5SdW5WbW1SZXF1ZXN0Gh8uY2xvdWRsZXQuYWdlbnQuRXhlY3V0ZVJlc3BvbnNlMAESPwoGU2lnbmFsEh0uY2xvdWRsZXQuYWdlbnQuU2lnbmFsUmVxdWVzdBoWLmdvb2dsZS5wcm90b2J1Zi5FbXB0eRJGCgVJbnB1dBIcLmNsb3VkbGV0LmFnZW50LklucHV0UmVxdWVzdBodLmNsb3VkbGV0LmFnZW50LklucHV0UmVzcG9uc2UoAWIGcHJvdG8z", [file_cloudlet_agent_agent, file_google_protobuf_empty]);
+  fileDesc("Chl2bW1vcmNoZXN0cmF0b3Ivdm1tLnByb3RvEg92bW1vcmNoZXN0cmF0b3Ii8AIKDVJ1blZtbVJlcXVlc3QSFQoNd29ya2xvYWRfbmFtZRgBIAEoCRIrCghsYW5ndWFnZRgCIAEoDjIZLnZtbW9yY2hlc3RyYXRvci5MYW5ndWFnZRIMCgRjb2RlGAMgASgJEiwKCWxvZ19sZXZlbBgEIAEoDjIZLnZtbW9yY2hlc3RyYXRvci5Mb2dMZXZlbBI6CgZhY3Rpb24YECABKA4yJS5jbG91ZGxldC5hZ2VudC5FeGVjdXRlUmVxdWVzdC5BY3Rpb25IAIgBARIoCgdvcHRpb25zGBEgASgLMhcuY2xvdWRsZXQuYWdlbnQuT3B0aW9ucxISCgptZW1vcnlfbWliGBIgASgNEg0KBXZjcHVzGBMgASgNEhIKCmNvbmZpZ19zdHIYFCABKAkSEAoIcGFja2FnZXMYFSADKAkSJQoFaW1hZ2UYFiABKAsyFi52bW1vcmNoZXN0cmF0b3IuSW1hZ2VCCQoHX2FjdGlvbiJVCgVJbWFnZRIMCgRmcm9tGAEgASgJEgwKBHB1bGwYAiABKAgSIwoFZmlsZXMYAyADKAsyFC5jbG91ZGxldC5hZ2VudC5GaWxlEgsKA3J1bhgEIAMoCSIpChFTaHV0ZG93blZtUmVxdWVzdBIUCgxleGVjdXRpb25faWQYECABKAkiJQoSU2h1dGRvd25WbVJlc3BvbnNlEg8KB3N1Y2Nlc3MYASABKAgiJwoHUHJvYmxlbRIMCgRjb2RlGAEgASgJEg4KBnJlbWVkeRgCIAEoCSpLCghMYW5ndWFnZRIICgRSVVNUEAASCgoGUFlUSE9OEAESCAoETk9ERRACEggKBERFTk8QAxIICgRCQVNIEAQSCwoHQ09NTUFORBAFKjQKCExvZ0xldmVsEgkKBURFQlVHEAASCAoESU5GTxABEggKBFdBUk4QAhIJCgVFUlJPUhADMrQCCgpWbW1TZXJ2aWNlElMKCFNodXRkb3duEiIudm1tb3JjaGVzdHJhdG9yLlNodXRkb3duVm1SZXF1ZXN0GiMudm1tb3JjaGVzdHJhdG9yLlNodXRkb3duVm1SZXNwb25zZRJICgNSdW4SHi52bW1vcmNoZXN0cmF0b3IuUnVuVm1tUmVxdWVzdBofLmNsb3VkbGV0LmFnZW50LkV4ZWN1dGVSZXNwb25zZTABEj8KBlNpZ25hbBIdLmNsb3VkbGV0LmFnZW50LlNpZ25hbFJlcXVlc3QaFi5nb29nbGUucHJvdG9idWYuRW1wdHkSRgoFSW5wdXQSHC5jbG91ZGxldC5hZ2VudC5JbnB1dFJlcXVlc3QaHS5jbG91ZGxldC5hZ2VudC5JbnB1dFJlc3BvbnNlKAFiBnByb3RvMw", [file_cloudlet_agent_agent, file_google_protobuf_empty]);
 
 /**
  * A workload and the microVM that it wants.
@@ -88,6 +88,13 @@ export type RunVmmRequest = Message<"vmmorchestrator.RunVmmRequest"> & {
    * @generated from field: repeated string packages = 21;
    */
   packages: string[];
+
+  /**
+   * The root file system, when it is not the language's own.
+   *
+   * @generated from field: vmmorchestrator.Image image = 22;
+   */
+  image?: Image | undefined;
 };
 
 /**
@@ -96,6 +103,50 @@ export type RunVmmRequest = Message<"vmmorchestrator.RunVmmRequest"> & {
  */
 export const RunVmmRequestSchema: GenMessage<RunVmmRequest> = /*@__PURE__*/
   messageDesc(file_vmmorchestrator_vmm, 0);
+
+/**
+ * A root file system: an image, and what is added to it.
+ *
+ * @generated from message vmmorchestrator.Image
+ */
+export type Image = Message<"vmmorchestrator.Image"> & {
+  /**
+   * The OCI image, as docker users write it, or oci:DIR or docker-archive:FILE on the service's own
+   * disk, which a service may refuse. The language's own image when empty.
+   *
+   * @generated from field: string from = 1;
+   */
+  from: string;
+
+  /**
+   * Ask the registry what the tag means now.
+   *
+   * @generated from field: bool pull = 2;
+   */
+  pull: boolean;
+
+  /**
+   * Files to add; paths are relative to the root.
+   *
+   * @generated from field: repeated cloudlet.agent.File files = 3;
+   */
+  files: File[];
+
+  /**
+   * Shell commands that are run in a microVM, one after the other; what they change belongs to the
+   * image.
+   *
+   * @generated from field: repeated string run = 4;
+   */
+  run: string[];
+};
+
+/**
+ * Describes the message vmmorchestrator.Image.
+ * Use `create(ImageSchema)` to create a new message.
+ */
+export const ImageSchema: GenMessage<Image> = /*@__PURE__*/
+  messageDesc(file_vmmorchestrator_vmm, 1);
 
 /**
  * Which microVM to end.
@@ -116,7 +167,7 @@ export type ShutdownVmRequest = Message<"vmmorchestrator.ShutdownVmRequest"> & {
  * Use `create(ShutdownVmRequestSchema)` to create a new message.
  */
 export const ShutdownVmRequestSchema: GenMessage<ShutdownVmRequest> = /*@__PURE__*/
-  messageDesc(file_vmmorchestrator_vmm, 1);
+  messageDesc(file_vmmorchestrator_vmm, 2);
 
 /**
  * Whether there was something to end, and it ended.
@@ -135,7 +186,7 @@ export type ShutdownVmResponse = Message<"vmmorchestrator.ShutdownVmResponse"> &
  * Use `create(ShutdownVmResponseSchema)` to create a new message.
  */
 export const ShutdownVmResponseSchema: GenMessage<ShutdownVmResponse> = /*@__PURE__*/
-  messageDesc(file_vmmorchestrator_vmm, 2);
+  messageDesc(file_vmmorchestrator_vmm, 3);
 
 /**
  * What an error of the service carries besides its gRPC code and message.
@@ -163,7 +214,7 @@ export type Problem = Message<"vmmorchestrator.Problem"> & {
  * Use `create(ProblemSchema)` to create a new message.
  */
 export const ProblemSchema: GenMessage<Problem> = /*@__PURE__*/
-  messageDesc(file_vmmorchestrator_vmm, 3);
+  messageDesc(file_vmmorchestrator_vmm, 4);
 
 /**
  * The languages that workloads are written in.
@@ -195,6 +246,13 @@ export enum Language {
    * @generated from enum value: BASH = 4;
    */
   BASH = 4,
+
+  /**
+   * No source: Options.args are a command of the image, or follow the image's own.
+   *
+   * @generated from enum value: COMMAND = 5;
+   */
+  COMMAND = 5,
 }
 
 /**
