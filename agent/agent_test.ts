@@ -180,6 +180,25 @@ withAgent("a prepared workload is run without its source", async (agent) => {
   }
 });
 
+withAgent("what an agent built runs in another one, which does not build", async (agent) => {
+  if (!await isHere("rustc")) return;
+  const request = { workloadName: "w", language: "rust", code: 'fn main() { println!("built"); }' };
+  const prepared = await collect(agent.client.execute({ ...request, action: Action.PREPARE }));
+  const pieces = prepared.responses.flatMap(({ built }) => built ?? []);
+  assert.deepEqual([...new Set(pieces.map(({ path }) => path))], ["workload"]);
+  const content = await new Blob(pieces.map(({ content }) => content.slice())).bytes();
+  await using other = await startAgent();
+  const result = await collect(other.client.execute({
+    ...request,
+    action: Action.RUN,
+    options: { built: [{ path: "workload", mode: pieces[0]!.mode, content }] },
+  }));
+  assert.equal(result.out, "built\n");
+  assert.ok(result.responses.every(({ stage }) => stage !== Stage.BUILDING));
+  const outside = { ...request, options: { built: [{ path: "../x" }] } };
+  await assert.rejects(collect(other.client.execute(outside)), /"\.\."/);
+});
+
 withAgent("a signal that ends the program is told", async (agent) => {
   const result = await run(agent, "bash", "kill -SEGV $$");
   assert.equal(result.last.stage, Stage.FAILED);

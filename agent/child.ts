@@ -8,6 +8,7 @@
  * @module
  */
 import { CloudletError } from "../base/errors.ts";
+import { type Account, inAccount } from "./account.ts";
 import {
   checked,
   cString,
@@ -38,6 +39,8 @@ export interface ChildOptions {
   readonly directory: string;
   /** Whether standard input comes through {@linkcode Child.write}; otherwise it is empty. */
   readonly stdin: boolean;
+  /** As whom it runs; as root when absent. */
+  readonly account?: Account | undefined;
 }
 
 /** Processor time and memory of a child and of the children that it waited for. */
@@ -171,7 +174,7 @@ export class Child implements Disposable {
    * @throws {CloudletError} `invalid-input` when it cannot be executed
    */
   static spawn(options: ChildOptions): Child {
-    const { command, environment, directory } = options;
+    const { command, environment, directory, account } = options;
     const program = command[0];
     if (program === undefined) {
       throw new CloudletError("Cannot start a program: the command is empty", { code: "internal" });
@@ -198,14 +201,19 @@ export class Child implements Disposable {
       c.posix_spawn_file_actions_adddup2(actions, stderr[1], 2);
       c.posix_spawn_file_actions_addchdir_np(actions, cString(directory));
       const pid = new Int32Array(new ArrayBuffer(4));
-      const failure = c.posix_spawnp(
-        new Uint8Array(pid.buffer),
-        cString(program),
-        actions,
-        spawnAttributes(),
-        cStringArray(command),
-        cStringArray(Object.entries(environment).map(([name, value]) => `${name}=${value}`)),
-      );
+      const spawn = () =>
+        c.posix_spawnp(
+          new Uint8Array(pid.buffer),
+          cString(program),
+          actions,
+          spawnAttributes(),
+          cStringArray(command),
+          cStringArray(Object.entries(environment).map(([name, value]) => `${name}=${value}`)),
+        );
+      if (account !== undefined) { // or it could not open /dev/stdout, which leads to the pipe
+        for (const fd of open) c.fchown(fd, account.uid, account.gid);
+      }
+      const failure = account === undefined ? spawn() : inAccount(account, spawn);
       if (failure !== 0) {
         throw new CloudletError(`Cannot start ${program}: ${errorText(failure)}`, {
           code: "invalid-input",

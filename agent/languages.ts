@@ -12,6 +12,9 @@ import { warmBash, warmDeno, warmNode, warmPython, type WarmStart } from "./warm
 /** Name of a language, as in the configuration file and in requests. */
 export type LanguageName = "python" | "node" | "rust" | "deno" | "bash";
 
+/** Stands in requests where there is no language: the arguments are a whole command of the image. */
+export const COMMAND = "command";
+
 /** A workload's files, as a language sees them. */
 export interface Project {
   /** Absolute directory of the files. */
@@ -33,7 +36,7 @@ export interface Project {
 /** How one language is installed, built and run. */
 export interface Language {
   /** As in the configuration file and in requests. */
-  readonly name: LanguageName;
+  readonly name: LanguageName | typeof COMMAND;
   /** Debian packages that the image holds for it, besides the base system. */
   readonly packages: readonly string[];
   /** Extensions of its source files, with the dot; the first is that of a workload of one file. */
@@ -51,12 +54,22 @@ export interface Language {
    */
   build?(project: Project): readonly string[] | undefined;
   /**
+   * What building made and running needs: absolute paths below {@linkcode Project.output}. Another
+   * microVM that gets them at the same places need not build.
+   */
+  built?(project: Project): readonly string[];
+  /**
    * The command that runs the built project, without the user's arguments. An interpreter's command
    * ends with the file that it runs.
    */
   run(project: Project): readonly string[];
   /** How its interpreter is started before there is anything to run. */
   readonly warm?: WarmStart;
+}
+
+/** A language that programs are written in. */
+export interface RealLanguage extends Language {
+  readonly name: LanguageName;
 }
 
 /** An absolute path inside the project. */
@@ -88,7 +101,7 @@ export function entryPoint(language: Language, project: Project): string {
   );
 }
 
-const python: Language = {
+const python: RealLanguage = {
   name: "python",
   packages: ["python3"],
   extensions: [".py"],
@@ -122,7 +135,7 @@ function packageMain(project: Project): string | undefined {
   return [path, `${path}.js`, `${path}/index.js`].find((name) => project.files.includes(name));
 }
 
-const node: Language = {
+const node: RealLanguage = {
   name: "node",
   packages: ["nodejs"],
   extensions: [".js", ".mjs", ".cjs"],
@@ -136,12 +149,17 @@ const node: Language = {
   warm: warmNode,
 };
 
+/** Where cargo puts the programs. */
+function cargoPrograms(project: Project): readonly string[] {
+  return project.executables(`${project.output}/${project.release ? "release" : "debug"}`);
+}
+
 /** Whether cargo builds the project, rather than rustc its one file. */
 function isCargo(project: Project): boolean {
   return project.files.includes("Cargo.toml");
 }
 
-const rust: Language = {
+const rust: RealLanguage = {
   name: "rust",
   packages: ["rustc", "cargo", "gcc", "libc6-dev"],
   extensions: [".rs"],
@@ -171,11 +189,10 @@ const rust: Language = {
       inside(project, entryPoint(rust, project)),
     ];
   },
+  built: (project) => isCargo(project) ? cargoPrograms(project) : [`${project.output}/workload`],
   run(project) {
     if (!isCargo(project)) return [`${project.output}/workload`];
-    const built = project.executables(
-      `${project.output}/${project.release ? "release" : "debug"}`,
-    );
+    const built = cargoPrograms(project);
     const wanted = project.entryPoint === undefined
       ? built
       : built.filter((path) => path.endsWith(`/${project.entryPoint}`));
@@ -190,7 +207,7 @@ const rust: Language = {
   },
 };
 
-const deno: Language = {
+const deno: RealLanguage = {
   name: "deno",
   packages: [], // every image has Deno: the agent runs under it
   extensions: [".ts", ".tsx", ".mts", ".jsx"],
@@ -208,7 +225,7 @@ const deno: Language = {
   warm: warmDeno,
 };
 
-const bash: Language = {
+const bash: RealLanguage = {
   name: "bash",
   packages: ["bash", "coreutils", "sed", "grep", "gawk", "findutils"],
   extensions: [".sh", ".bash"],
@@ -219,8 +236,19 @@ const bash: Language = {
   warm: warmBash,
 };
 
+/** No language: what an image without a source runs. */
+const command: Language = {
+  name: COMMAND,
+  packages: [],
+  extensions: [".sh"],
+  sourceFile: "",
+  entryPoints: [],
+  environment: {},
+  run: () => [],
+};
+
 /** Every language, by name. */
-export const languages: Readonly<Record<LanguageName, Language>> = {
+export const languages: Readonly<Record<LanguageName, RealLanguage>> = {
   python,
   node,
   rust,
@@ -233,7 +261,7 @@ export const languages: Readonly<Record<LanguageName, Language>> = {
  *
  * @throws {CloudletError} `invalid-input` when there is none
  */
-export function languageNamed(name: string): Language {
+export function languageNamed(name: string): RealLanguage {
   if (Object.hasOwn(languages, name)) return languages[name as LanguageName];
   throw new CloudletError(`Cannot run the language ${JSON.stringify(name.slice(0, 64))}: unknown`, {
     code: "invalid-input",
@@ -241,8 +269,17 @@ export function languageNamed(name: string): Language {
   });
 }
 
+/**
+ * The same, with {@linkcode COMMAND} for none.
+ *
+ * @throws {CloudletError} `invalid-input` when there is none
+ */
+export function languageOrCommand(name: string): Language {
+  return name === COMMAND ? command : languageNamed(name);
+}
+
 /** The language that a source file's name tells, or undefined. */
-export function languageOfFile(path: string): Language | undefined {
+export function languageOfFile(path: string): RealLanguage | undefined {
   return Object.values(languages).find(({ extensions }) =>
     extensions.some((extension) => path.endsWith(extension))
   );

@@ -10,7 +10,7 @@ import {
   type File,
   type Options,
 } from "../proto/gen/cloudlet/agent/agent_pb.ts";
-import { type Language, languageNamed } from "./languages.ts";
+import { COMMAND, type Language, languageOrCommand } from "./languages.ts";
 
 /** Limits of one request. */
 export const LIMITS = {
@@ -54,6 +54,12 @@ export interface Job {
   readonly stdinStream: boolean;
   readonly outputs: readonly string[];
   readonly rawOutput: boolean;
+  /** As whom the program runs, as an image's configuration says it; "" is root. */
+  readonly user: string;
+  /** Absolute directory of a command; "" is the root. */
+  readonly commandDirectory: string;
+  /** What building made before, somewhere else; nothing when it is to be built. */
+  readonly built: readonly File[];
 }
 
 function refuse(what: string, why: string): CloudletError {
@@ -132,6 +138,22 @@ function checkStrings(args: readonly string[], environment: Readonly<Record<stri
   }
 }
 
+function checkUser(user: string): string {
+  if (/^[^\0\n]{0,255}$/.test(user)) return user;
+  throw refuse("the user", "is longer than 255 characters or has a line break in it");
+}
+
+function checkDirectory(path: string): string {
+  if (path === "") return path;
+  if (!path.startsWith("/") || path.includes("\0")) {
+    throw refuse("the command's directory", "is not absolute, or has a NUL character in it");
+  }
+  if (byteLength(path, LIMITS.path) > LIMITS.path) {
+    throw refuse("the command's directory", `is longer than ${LIMITS.path} bytes`);
+  }
+  return path;
+}
+
 function milliseconds(duration: Options["timeout"], what: string): number | undefined {
   if (duration === undefined) return undefined;
   const value = Number(duration.seconds) * 1000 + duration.nanos / 1e6;
@@ -145,7 +167,7 @@ function milliseconds(duration: Options["timeout"], what: string): number | unde
  * @throws {CloudletError} `invalid-input` for what is out of order
  */
 export function checkRequest(request: ExecuteRequest): Job {
-  const language = languageNamed(request.language);
+  const language = languageOrCommand(request.language);
   if (ExecuteRequest_Action[request.action] === undefined) {
     throw refuse("the action", `${request.action} is unknown`);
   }
@@ -158,6 +180,7 @@ export function checkRequest(request: ExecuteRequest): Job {
     throw refuse("code", `and the file ${language.sourceFile} are both there`);
   }
   checkFiles(files);
+  checkFiles(options?.built ?? []);
   const id = options?.executionId ?? "";
   if (!/^[A-Za-z0-9._-]{0,128}$/.test(id)) {
     throw refuse("the execution id", "is not 1 to 128 of A-Z a-z 0-9 . _ -");
@@ -191,6 +214,9 @@ export function checkRequest(request: ExecuteRequest): Job {
     stdinStream: options?.stdinStream ?? false,
     outputs,
     rawOutput: options?.rawOutput ?? false,
+    built: options?.built ?? [],
+    user: checkUser(options?.user ?? ""),
+    commandDirectory: checkDirectory(options?.commandDirectory ?? ""),
   };
 }
 
@@ -200,6 +226,7 @@ function sources(
   files: readonly File[],
 ): readonly File[] {
   if (request.code === "" && files.length > 0) return files;
+  if (language.name === COMMAND) return files;
   // A RUN without a source is of what was prepared; an empty program is prepared or both.
   if (request.code === "" && request.action === ExecuteRequest_Action.RUN) return files;
   const code: File = {

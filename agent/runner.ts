@@ -12,9 +12,10 @@ import {
   type File,
   Outcome_Kind as Kind,
 } from "../proto/gen/cloudlet/agent/agent_pb.ts";
+import { findAccount } from "./account.ts";
 import type { Child, ChildStatus } from "./child.ts";
 import { adoptOrphans, endDescendants } from "./descendants.ts";
-import type { Language, Project } from "./languages.ts";
+import { COMMAND, type Language, type Project } from "./languages.ts";
 import { MemoryWatch, outOfMemoryKills, spareAgent } from "./memory_watch.ts";
 import type { Job } from "./request.ts";
 import { coldStart, release, type Start, type WarmChild, WarmPool } from "./warm_pool.ts";
@@ -212,10 +213,14 @@ export class Runner {
         workspace.fill(job.sources);
       }
       const project = workspace.asProject(job.sources, job);
-      const failure = yield* this.#build(job, project, workspace, running);
-      if (failure !== undefined) {
-        yield failure;
-        return;
+      if (job.built.length > 0) {
+        workspace.fillOutput(job.built);
+      } else {
+        const failure = yield* this.#build(job, project, workspace, running);
+        if (failure !== undefined) {
+          yield failure;
+          return;
+        }
       }
       prepared = { workspace, project, sources: job.sources, job, warm };
       if (job.action === Action.PREPARE) {
@@ -223,6 +228,9 @@ export class Runner {
         this.#prepared.set(job.workloadName, prepared);
         if (before === undefined) delete kept.directory;
         else kept.directory = before.workspace.directory;
+        for (const built of workspace.readOutput(job.language.built?.(project) ?? [])) {
+          yield { stage: Stage.BUILDING, built };
+        }
         yield { stage: Stage.DONE, exitCode: 0, outcome: { kind: Kind.PREPARED } };
         return;
       }
@@ -250,7 +258,7 @@ export class Runner {
 
   /** A waiting interpreter that fits the job. */
   #takeWarm(job: Job): WarmChild | undefined {
-    if (job.language.build !== undefined) return undefined;
+    if (job.language.build !== undefined || job.user !== "") return undefined;
     return this.#warm.take(
       job.language,
       job.environment,
@@ -294,15 +302,18 @@ export class Runner {
 
   async *#run(job: Job, prepared: Prepared, running: Running): AsyncGenerator<Response> {
     const { workspace, project, warm } = prepared;
-    const directory = job.workingDirectory === ""
-      ? workspace.project
-      : `${workspace.project}/${job.workingDirectory}`;
+    const directory = directoryOf(job, workspace);
+    const account = job.user === "" ? undefined : findAccount(job.user);
+    const environment = account?.home === undefined
+      ? this.#environment(job)
+      : { ...this.#environment(job), HOME: job.environment["HOME"] ?? account.home };
     const start = warm !== undefined && isDirectory(directory)
       ? () => release(warm, { directory, args: job.args, environment: job.environment })
       : coldStart({
         command: [...job.language.run(project), ...job.args],
-        environment: this.#environment(job),
+        environment,
         directory,
+        account,
         stdin: job.stdinStream || job.stdin.length > 0,
       });
     const result = yield* this.#follow(job, running, Stage.RUNNING, start, job.timeout);
@@ -435,6 +446,18 @@ function feed(child: Child, job: Job): void {
     child.write(job.stdin as Uint8Array<ArrayBuffer>);
   }
   if (!job.stdinStream) child.closeInput();
+}
+
+/** Where the program runs; made when an image names one that it does not have. */
+function directoryOf(job: Job, workspace: Workspace): string {
+  if (job.language.name === COMMAND) {
+    const directory = job.commandDirectory === "" ? "/" : job.commandDirectory;
+    if (!isDirectory(directory)) Deno.mkdirSync(directory, { recursive: true });
+    return directory;
+  }
+  return job.workingDirectory === ""
+    ? workspace.project
+    : `${workspace.project}/${job.workingDirectory}`;
 }
 
 function isDirectory(path: string): boolean {

@@ -9,7 +9,7 @@ import {
   SignalRequest_Signal as Signal,
   type WorkloadRunner,
 } from "../proto/gen/cloudlet/agent/agent_pb.ts";
-import { languageNamed, languages } from "./languages.ts";
+import { languageOrCommand, languages } from "./languages.ts";
 import { SIGNAL_NUMBERS } from "./libc.ts";
 import { checkRequest } from "./request.ts";
 import { Identity } from "./identity.ts";
@@ -103,7 +103,7 @@ export function workloadRunner(
 
     async warm(request) {
       try {
-        return { warm: await runner.warm(languageNamed(request.language)) };
+        return { warm: await runner.warm(languageOrCommand(request.language)) };
       } catch (error) {
         throw asConnectError(error);
       }

@@ -83,12 +83,18 @@ export class WarmPool {
     const project = workspace.asProject([], { entryPoint: undefined, release: false });
     const command = language.run({ ...project, files: [language.sourceFile] });
     const start = warm.start(command, path);
-    const child = Child.spawn({
-      command: start.command,
-      environment: { ...environment, ...start.environment },
-      directory: workspace.project,
-      stdin: true,
-    });
+    let child: Child;
+    try {
+      child = Child.spawn({
+        command: start.command,
+        environment: { ...environment, ...start.environment },
+        directory: workspace.project,
+        stdin: true,
+      });
+    } catch { // the image does not have it: whoever wants to run a program is told
+      await Deno.remove(directory, { recursive: true });
+      return false;
+    }
     this.#pids.add(child.pid);
     const event = await child.next();
     if (event.kind !== "stdout") { // it could not start: a program would fail as well, and tell why

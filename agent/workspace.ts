@@ -55,18 +55,13 @@ export class Workspace {
 
   /** Puts files into a project that has none yet. */
   fill(files: readonly File[]): void {
-    const made = new Set<string>();
-    for (const file of files) {
-      const end = file.path.lastIndexOf("/");
-      const parent = end < 0 ? "" : file.path.slice(0, end);
-      if (parent !== "" && !made.has(parent)) {
-        Deno.mkdirSync(`${this.project}/${parent}`, { recursive: true });
-        made.add(parent);
-      }
-      const path = `${this.project}/${file.path}`;
-      Deno.writeFileSync(path, file.content, { createNew: true });
-      if (file.mode !== 0 && file.mode !== 0o644) Deno.chmodSync(path, file.mode);
-    }
+    write(this.project, files);
+  }
+
+  /** Puts what was built elsewhere where building would have put it. */
+  fillOutput(files: readonly File[]): void {
+    Deno.mkdirSync(this.output);
+    write(this.output, files);
   }
 
   /** The files as a language sees them. */
@@ -101,36 +96,64 @@ export class Workspace {
    *
    * @param paths checked paths of files and directories below the project
    */
-  *read(paths: readonly string[]): Generator<File> {
-    let count = 0;
-    const pending = [...paths].reverse();
-    for (let path = pending.pop(); path !== undefined; path = pending.pop()) {
-      const absolute = `${this.project}/${path}`;
-      let info: Deno.FileInfo;
-      try {
-        info = Deno.lstatSync(absolute);
-      } catch (error) {
-        if (error instanceof Deno.errors.NotFound) continue; // the program did not make it
-        throw error;
-      }
-      if (info.isDirectory) {
-        const names = Array.from(Deno.readDirSync(absolute), ({ name }) => `${path}/${name}`);
-        pending.push(...names.sort().reverse());
-      } else if (info.isFile) {
-        if (++count > MAX_OUTPUT_FILES) {
-          throw new CloudletError(
-            `Cannot send the output files: they are more than ${MAX_OUTPUT_FILES}`,
-            { code: "guest", remedy: "pack them into one file" },
-          );
-        }
-        yield* readFile(absolute, path, (info.mode ?? 0o644) & 0o777);
-      }
-    }
+  read(paths: readonly string[]): Generator<File> {
+    return readBelow(this.project, paths);
+  }
+
+  /**
+   * Reads what building made, in the same way.
+   *
+   * @param paths absolute paths below {@linkcode Workspace.output}
+   */
+  readOutput(paths: readonly string[]): Generator<File> {
+    return readBelow(this.output, paths.map((path) => path.slice(this.output.length + 1)));
   }
 
   /** Removes everything. */
   async remove(): Promise<void> {
     await Deno.remove(this.directory, { recursive: true });
+  }
+}
+
+function write(root: string, files: readonly File[]): void {
+  const made = new Set<string>();
+  for (const file of files) {
+    const end = file.path.lastIndexOf("/");
+    const parent = end < 0 ? "" : file.path.slice(0, end);
+    if (parent !== "" && !made.has(parent)) {
+      Deno.mkdirSync(`${root}/${parent}`, { recursive: true });
+      made.add(parent);
+    }
+    const path = `${root}/${file.path}`;
+    Deno.writeFileSync(path, file.content, { createNew: true });
+    if (file.mode !== 0 && file.mode !== 0o644) Deno.chmodSync(path, file.mode);
+  }
+}
+
+function* readBelow(root: string, paths: readonly string[]): Generator<File> {
+  let count = 0;
+  const pending = [...paths].reverse();
+  for (let path = pending.pop(); path !== undefined; path = pending.pop()) {
+    const absolute = `${root}/${path}`;
+    let info: Deno.FileInfo;
+    try {
+      info = Deno.lstatSync(absolute);
+    } catch (error) {
+      if (error instanceof Deno.errors.NotFound) continue; // the program did not make it
+      throw error;
+    }
+    if (info.isDirectory) {
+      const names = Array.from(Deno.readDirSync(absolute), ({ name }) => `${path}/${name}`);
+      pending.push(...names.sort().reverse());
+    } else if (info.isFile) {
+      if (++count > MAX_OUTPUT_FILES) {
+        throw new CloudletError(
+          `Cannot send the output files: they are more than ${MAX_OUTPUT_FILES}`,
+          { code: "guest", remedy: "pack them into one file" },
+        );
+      }
+      yield* readFile(absolute, path, (info.mode ?? 0o644) & 0o777);
+    }
   }
 }
 

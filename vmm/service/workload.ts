@@ -4,6 +4,8 @@
  * @module
  */
 import { create } from "@bufbuild/protobuf";
+import { checkRequest } from "../../agent/request.ts";
+import { COMMAND } from "../../agent/languages.ts";
 import { CloudletError } from "../../base/errors.ts";
 import {
   type ExecuteRequest,
@@ -47,6 +49,7 @@ const LANGUAGE_NAMES: Readonly<Record<Language, string>> = {
   [Language.NODE]: "node",
   [Language.DENO]: "deno",
   [Language.BASH]: "bash",
+  [Language.COMMAND]: COMMAND,
 };
 const ACTION_NAMES = {
   [Action.RUN]: "run",
@@ -59,7 +62,7 @@ function refuse(what: string, remedy: string): CloudletError {
 }
 
 /**
- * Checks a request; the agent checks what it is told in `execute`.
+ * Checks a request.
  *
  * @throws {CloudletError} `invalid-input`
  */
@@ -102,6 +105,15 @@ export function workloadOf(request: RunVmmRequest, limits: RunLimits): Workload 
   if (!(request.logLevel in LogLevel)) {
     throw refuse(`there is no log level number ${request.logLevel}`, "use 0 to 3");
   }
+  const execute = create(ExecuteRequestSchema, {
+    workloadName: name,
+    language,
+    action,
+    code: request.code,
+    configStr: request.configStr,
+    options: { ...(request.options ?? create(OptionsSchema)), executionId: id },
+  });
+  checkRequest(execute); // as the agent will: no machine is started for what it refuses
   return {
     id,
     name,
@@ -111,13 +123,6 @@ export function workloadOf(request: RunVmmRequest, limits: RunLimits): Workload 
     vcpus,
     packages: request.packages,
     noteLevel: request.logLevel as NoteLevel,
-    execute: create(ExecuteRequestSchema, {
-      workloadName: name,
-      language,
-      action,
-      code: request.code,
-      configStr: request.configStr,
-      options: { ...(request.options ?? create(OptionsSchema)), executionId: id },
-    }),
+    execute,
   };
 }

@@ -1,0 +1,70 @@
+import assert from "node:assert/strict";
+import { findAccount } from "./account.ts";
+import { Child } from "./child.ts";
+
+const FILES: Readonly<Record<string, string>> = {
+  "/etc/passwd": "root:x:0:0:root:/root:/bin/sh\n# remark\nweb:x:33:34::/srv/web:/bin/false\n" +
+    "7:x:70:70::/seven:\nbroken\n",
+  "/etc/group": "root:x:0:\nweb:x:34:\nlog:x:4:sys,web\nmail:x:8:web\n",
+};
+const read = (path: string) => FILES[path] ?? "";
+const refused = { code: "invalid-input" };
+
+Deno.test("a user's name brings its group, its supplementary groups and its home", () => {
+  assert.deepEqual(findAccount("web", read), {
+    uid: 33,
+    gid: 34,
+    groups: [4, 8],
+    home: "/srv/web",
+  });
+  assert.deepEqual(findAccount("33", read), findAccount("web", read));
+});
+
+Deno.test("a group that is given takes the place of all others", () => {
+  assert.deepEqual(findAccount("web:log", read), { uid: 33, gid: 4, groups: [], home: "/srv/web" });
+  assert.deepEqual(findAccount("33:99", read), { uid: 33, gid: 99, groups: [], home: "/srv/web" });
+});
+
+Deno.test("a number needs no entry, and a name that is a number goes before the number", () => {
+  assert.deepEqual(findAccount("1234", read), { uid: 1234, gid: 0, groups: [], home: undefined });
+  assert.equal(findAccount("7", read).uid, 70);
+  assert.equal(findAccount("1234", () => "").uid, 1234);
+});
+
+Deno.test("what the image does not have is refused", () => {
+  for (const spec of ["nobody", "web:staff", "4294967295", "-1", ":", "web:"]) {
+    assert.throws(() => findAccount(spec, read), refused, spec);
+  }
+});
+
+Deno.test({
+  name: "a program in an account has nothing of root's, and its parent has all of it",
+  ignore: Deno.uid() !== 0,
+  async fn() {
+    const before = await Deno.readTextFile("/proc/thread-self/status");
+    using child = Child.spawn({
+      command: ["sh", "-c", "cat /proc/self/status; echo written >/dev/stderr"],
+      environment: { PATH: "/usr/bin:/bin" },
+      directory: "/",
+      stdin: false,
+      account: { uid: 1234, gid: 5678, groups: [4, 8], home: undefined },
+    });
+    let stdout = "";
+    let stderr = "";
+    for (let event = await child.next(); event.kind !== "ended"; event = await child.next()) {
+      if (event.kind === "stdout") stdout += new TextDecoder().decode(event.bytes);
+      if (event.kind === "stderr") stderr += new TextDecoder().decode(event.bytes);
+    }
+    assert.match(stdout, /^Uid:\t1234\t1234\t1234\t1234$/m);
+    assert.match(stdout, /^Gid:\t5678\t5678\t5678\t5678$/m);
+    assert.match(stdout, /^Groups:\t4 8 $/m);
+    assert.match(stdout, /^CapPrm:\t0{16}$/m);
+    assert.match(stdout, /^CapEff:\t0{16}$/m);
+    assert.equal(stderr, "written\n");
+    const after = await Deno.readTextFile("/proc/thread-self/status");
+    for (const field of ["Uid", "Gid", "CapEff", "CapPrm"]) {
+      const line = new RegExp(`^${field}:.*$`, "m");
+      assert.equal(line.exec(after)?.[0], line.exec(before)?.[0]);
+    }
+  },
+});
