@@ -19,6 +19,7 @@ async function withApp(
   const metrics = new Metrics();
   await using orchestrator = new Orchestrator({
     machines: machines.factory,
+    prepared: machines.prepared,
     store,
     admission: { machines: 1, memory: 1024, queue: 0, wait: 60_000 },
     limits: { defaultMemory: 256, minMemory: 64, maxVcpus: 4, maxTime: 60_000 },
@@ -65,6 +66,7 @@ const MALFORMED: readonly (readonly [string, unknown, number, RegExp])[] = [
   ["an unknown language", { ...BASH, language: "cobol" }, 422, /\/language/],
   ["a number as language", { ...BASH, language: 1 }, 422, /\/language/],
   ["neither code nor files", { language: "bash" }, 422, /one of code and files/],
+  ["nothing to prepare", { language: "bash", action: "prepare" }, 422, /one of code and files/],
   ["code and files", { ...BASH, files: [] }, 422, /one of code and files/],
   ["a number as code", { ...BASH, code: 1 }, 422, /\/code/],
   ["an unknown action", { ...BASH, action: "fly" }, 422, /\/action/],
@@ -95,14 +97,6 @@ Deno.test("bad requests get the right status and a problem, and the service live
   withApp(async (app) => {
     for (const [what, body, status, detail] of MALFORMED) {
       const response = await post(app, "/run", body);
-      if (response.headers.get("content-type")?.startsWith("text/event-stream")) {
-        // Only the agent can tell: the run began, and its last event has the problem.
-        const last = (await eventsOf(response)).at(-1);
-        equal(last.stage, "Failed", what);
-        equal(last.problem.status, status, what);
-        match(last.problem.detail, detail, what);
-        continue;
-      }
       equal(response.status, status, what);
       equal(response.headers.get("content-type"), "application/problem+json", what);
       const problem: Problem = await response.json();
@@ -111,6 +105,27 @@ Deno.test("bad requests get the right status and a problem, and the service live
       ok(problem.title && problem.type.startsWith("urn:"), what);
     }
     equal((await eventsOf(await post(app, "/run", BASH))).at(-1).stage, "Done");
+  }));
+
+Deno.test("what only the agent can refuse is the last event of the run", () =>
+  withApp(async (app) => {
+    const body = { language: "bash", files: [{ path: "data.txt", content: "" }] };
+    const last = (await eventsOf(await post(app, "/run", body))).at(-1);
+    equal(last.stage, "Failed");
+    equal(last.problem.status, 422);
+    match(last.problem.detail, /no source file/);
+  }));
+
+Deno.test("a prepared workload is run by its name", () =>
+  withApp(async (app) => {
+    const named = { language: "bash", workload_name: "w" };
+    const unknown = await post(app, "/run", { ...named, action: "run" });
+    equal(unknown.status, 404);
+    match((await unknown.json()).remedy, /prepare it/);
+    const prepared = await post(app, "/run", { ...named, code: "echo $1", action: "prepare" });
+    equal((await eventsOf(prepared)).at(-1).outcome, "prepared");
+    const run = await post(app, "/run", { ...named, args: ["a"], action: "run" });
+    ok((await eventsOf(run)).some(({ stdout }) => stdout === "a\n"));
   }));
 
 Deno.test("a request of another content type, method, path or host is refused", () =>

@@ -8,6 +8,7 @@ import type { Progress } from "../base/progress.ts";
 import { hostLimits } from "../vmm/service/host_limits.ts";
 import { microVms } from "../vmm/service/microvm.ts";
 import { Orchestrator } from "../vmm/service/orchestrator.ts";
+import { PreparedWorkloads } from "../vmm/service/prepared.ts";
 import { inMemoryTransport } from "../vmm/service/routes.ts";
 import { RunStore } from "../vmm/service/store.ts";
 
@@ -28,6 +29,7 @@ export function embeddedTransport(options: EmbeddedOptions): Transport {
     new Orchestrator({
       machines: microVms({ ...(kernel !== undefined && { kernel }), snapshots: snapshot }),
       store: RunStore.inMemory(),
+      prepared: new PreparedWorkloads(),
       ...hostLimits(),
       ...(progress && { progress }),
     }),

@@ -13,6 +13,7 @@ async function withRuns(
   using store = RunStore.inMemory();
   await using service = new Orchestrator({
     machines: machines.factory,
+    prepared: machines.prepared,
     store,
     admission: { machines: 4, memory: 4096, queue: 4, wait: 60_000 },
     limits: { defaultMemory: 256, minMemory: 64, maxVcpus: 4, maxTime: 60_000 },

@@ -42,7 +42,10 @@ export const runRequest = z.strictObject({
   code: optional(z.string()).describe("The source of a workload of one file"),
   log_level: optional(relaxed(["debug", "info", "warn", "error"]))
     .describe("How much of what the service does becomes events of the stage Debug"),
-  action: optional(relaxed(["prepare", "run", "prepare-and-run"])).describe("What to do"),
+  action: optional(relaxed(["prepare", "run", "prepare-and-run"])).describe(
+    "What to do. `prepare` builds the workload and keeps it; `run` uses what was kept of the same " +
+      "files, or of the same name when there are none, and builds files that were not prepared",
+  ),
   server: z.unknown().optional().describe("What the client's config says; not used"),
   build: optional(z.strictObject({
     source_code_path: optional(z.string()).describe("Of the client's file; not read here"),
@@ -66,8 +69,10 @@ export const runRequest = z.strictObject({
   output: optional(z.enum(["text", "base64"]))
     .describe("Whether events carry output as text, or as bytes in base64"),
 }).refine(
-  ({ code, files }) => (code === undefined) !== (files === undefined),
-  "must have one of code and files",
+  ({ code, files, action }) =>
+    action === "run" && code === undefined && files === undefined ||
+    (code === undefined) !== (files === undefined),
+  "must have one of code and files, or the action run and a prepared workload's name",
 ).refine(
   ({ stdin, stdin_base64 }) => stdin === undefined || stdin_base64 === undefined,
   "must not have both stdin and stdin_base64",

@@ -11,6 +11,7 @@ import type { AdmissionLimits } from "../vmm/service/admission.ts";
 import { toConnectError } from "../vmm/service/errors.ts";
 import type { MachineFactory } from "../vmm/service/machine.ts";
 import { Orchestrator } from "../vmm/service/orchestrator.ts";
+import type { PreparedWorkloads } from "../vmm/service/prepared.ts";
 import { vmmRoutes } from "../vmm/service/routes.ts";
 import { serveVmm, type VmmServer } from "../vmm/service/server.ts";
 import { RunStore } from "../vmm/service/store.ts";
@@ -37,6 +38,8 @@ export interface ServeOptions {
   readonly vmm: Address;
   /** Directory of the store of runs. */
   readonly stateDirectory: string;
+  /** Where prepared workloads are kept. */
+  readonly prepared: PreparedWorkloads;
   /** Keys that requests must carry. */
   readonly keys?: Keys;
   /** How much may run at a time. */
@@ -94,6 +97,7 @@ export async function startService(options: ServeOptions): Promise<Service> {
   const orchestrator = stack.use(
     new Orchestrator({
       machines: options.machines,
+      prepared: options.prepared,
       store,
       admission: options.admission,
       limits: options.limits,

@@ -59,6 +59,7 @@ async function serve(flags: ServeFlags): Promise<void> {
   // Not loaded before they are needed: every other command starts without them.
   const { startService } = await import("../api/serve.ts");
   const { microVms } = await import("../vmm/service/microvm.ts");
+  const { PreparedWorkloads } = await import("../vmm/service/prepared.ts");
   using end = new End();
   sweepTemporaryBelow(cacheDir(), 2); // <cache>/<kind>/.tmp-… and <cache>/debian/<kind>/.tmp-…
   sweepScratch();
@@ -68,6 +69,7 @@ async function serve(flags: ServeFlags): Promise<void> {
     api: flags.api,
     vmm: flags.vmm,
     stateDirectory: flags.state ?? stateDir(),
+    prepared: new PreparedWorkloads(),
     ...(flags.keys !== undefined && { keys: await Keys.read(flags.keys) }),
     admission: {
       machines: flags.maxVms ?? host.admission.machines,

@@ -6,6 +6,7 @@
  */
 import { fileURLToPath } from "node:url";
 import { connectAgent } from "../agent/client.ts";
+import { PreparedWorkloads } from "../vmm/service/prepared.ts";
 import type { Machine, MachineFactory, MachineRequest } from "../vmm/service/machine.ts";
 
 const AGENT = fileURLToPath(new URL("../agent/main.ts", import.meta.url));
@@ -15,6 +16,8 @@ const CONFIG = fileURLToPath(new URL("../deno.json", import.meta.url));
 export class HostProcessMachines implements AsyncDisposable {
   readonly #directory = Deno.makeTempDirSync({ prefix: "cloudlet-test-" });
   readonly #machines = new Set<HostProcessMachine>();
+  /** Prepared workloads, kept below the same directory. */
+  readonly prepared = new PreparedWorkloads(`${this.#directory}/workloads`);
   /** Machines started so far. */
   count = 0;
 

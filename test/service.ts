@@ -36,6 +36,7 @@ export async function testService(options: Partial<ServeOptions> = {}): Promise<
     maxBody: 1 << 20,
     version: "0.0.0-test",
     stateDirectory: state,
+    prepared: machines.prepared,
     ...options,
   });
   stack.defer(() => service.close(0));

@@ -22,6 +22,7 @@ import { Admission, type AdmissionLimits } from "./admission.ts";
 import type { Machine, MachineFactory } from "./machine.ts";
 import { Notes } from "./notes.ts";
 import { changeOf } from "./outcome.ts";
+import { BuiltFiles, type PreparedWorkloads } from "./prepared.ts";
 import type { RunRecord, RunStore } from "./store.ts";
 import { type RunLimits, type Workload, workloadOf } from "./workload.ts";
 
@@ -31,6 +32,8 @@ export interface OrchestratorOptions {
   readonly machines: MachineFactory;
   /** Where runs are noted; the orchestrator does not close it. */
   readonly store: RunStore;
+  /** Where prepared workloads are kept. */
+  readonly prepared: PreparedWorkloads;
   /** How much may run at a time. */
   readonly admission: AdmissionLimits;
   /** Bounds of one run. */
@@ -90,14 +93,14 @@ export class Orchestrator implements AsyncDisposable {
    *
    * @param request what to run
    * @param client aborted when the client leaves
-   * @throws {CloudletError} `invalid-input`, `conflict` (the id is taken), `exhausted` (no place),
-   *   `unavailable` (closing), `guest` (the machine failed)
+   * @throws {CloudletError} `invalid-input`, `not-found` (nothing was prepared), `conflict` (the id is
+   *   taken), `exhausted` (no place), `unavailable` (closing), `guest` (the machine failed)
    * @throws {ConnectError} what the agent refused
    */
   async *run(request: RunVmmRequest, client: AbortSignal): AsyncGenerator<ExecuteResponse> {
     client.throwIfAborted();
     if (this.#closing) throw closing();
-    const workload = workloadOf(request, this.#options.limits);
+    const workload = await this.#prepared(workloadOf(request, this.#options.limits));
     this.#admission.check(workload.memory); // refused before anything is streamed
     this.#options.store.add({
       id: workload.id,
@@ -141,6 +144,13 @@ export class Orchestrator implements AsyncDisposable {
     }
   }
 
+  /** A workload that is only to be run, with what was built when it was prepared. */
+  async #prepared(workload: Workload): Promise<Workload> {
+    if (workload.action !== "run") return workload;
+    const execute = await this.#options.prepared.find(workload);
+    return execute === undefined ? workload : { ...workload, execute };
+  }
+
   async *#inMachine(run: ActiveRun, workload: Workload): AsyncGenerator<ExecuteResponse> {
     const { machines, progress, limits } = this.#options;
     const notes = new Notes(workload.noteLevel, progress);
@@ -174,12 +184,20 @@ export class Orchestrator implements AsyncDisposable {
     run.started();
     void machine.ended.then((reason) => run.fail(guestEnded(reason)));
 
+    const built = new BuiltFiles();
     try {
       for await (const event of machine.agent.execute(workload.execute, { signal: run.signal })) {
         run.agentKnows(machine);
         event.executionId = ""; // told already, in the first response
         run.note(event);
         for (const text of notes.take()) yield debug(text);
+        if (event.built !== undefined) {
+          built.add(event.built);
+          continue;
+        }
+        if (event.outcome?.kind === Kind.PREPARED) {
+          await this.#options.prepared.save(workload, built.files);
+        }
         if (event.stage === Stage.DONE || event.stage === Stage.FAILED) {
           // The account is closed before the client hears of it, and however slowly it listens.
           void run.end(changeOf(event));

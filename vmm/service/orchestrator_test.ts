@@ -2,6 +2,7 @@ import { deepEqual, equal, match, ok, rejects } from "node:assert/strict";
 import { create, type MessageInitShape } from "@bufbuild/protobuf";
 import { durationFromMs } from "@bufbuild/protobuf/wkt";
 import {
+  ExecuteRequest_Action as Action,
   type ExecuteResponse,
   ExecuteResponse_Stage as Stage,
   InputRequestSchema,
@@ -24,6 +25,7 @@ async function withService(
   await using service = new Orchestrator({
     machines: machines.factory,
     store,
+    prepared: machines.prepared,
     admission: { machines: 4, memory: 4096, queue: 4, wait: 60_000 },
     limits: { defaultMemory: 256, minMemory: 64, maxVcpus: 4, maxTime: 60_000 },
     ...options,
@@ -34,6 +36,12 @@ async function withService(
   equal(service.admission.memory, 0);
   equal(service.admission.queued, 0);
   equal(machines.running, 0);
+}
+
+async function hasRust(): Promise<boolean> {
+  const { success } = await new Deno.Command("sh", { args: ["-c", "rustc --version"] }).output();
+  if (!success) console.log("left out: there is no rustc");
+  return success;
 }
 
 function bash(code: string, more: MessageInitShape<typeof RunVmmRequestSchema> = {}) {
@@ -88,6 +96,68 @@ Deno.test("a program's output, stages and exit code come through and are noted",
     ]);
   }));
 
+/** Compiles slowly enough to be noticed, and says so. */
+const RUST = 'fn main() { println!("{} {:?}", 6 * 7, std::env::args().nth(1)); }';
+
+Deno.test("a prepared workload is run in another machine without being built again", () =>
+  withService(async (service, store, machines) => {
+    const rust = (action: Action, more: MessageInitShape<typeof RunVmmRequestSchema> = {}) =>
+      collect(service.run(
+        create(RunVmmRequestSchema, {
+          workloadName: "answer",
+          language: Language.RUST,
+          code: RUST,
+          logLevel: 3,
+          action,
+          ...more,
+        }),
+        forever,
+      ));
+    if (!await hasRust()) return;
+    const built = await rust(Action.RUN); // nothing was prepared: it is built first
+    deepEqual(built.stages, ["PENDING", "BUILDING", "RUNNING", "DONE"]);
+    equal(built.stdout, "42 None\n");
+
+    const prepared = await rust(Action.PREPARE);
+    deepEqual(prepared.stages, ["PENDING", "BUILDING", "DONE"]);
+    equal(prepared.last.outcome?.kind, Kind.PREPARED);
+    equal(store.list()[0]?.outcome, "prepared");
+    const machinesBefore = machines.count;
+
+    const again = await rust(Action.RUN, { options: { args: ["x"] } });
+    deepEqual(again.stages, ["PENDING", "RUNNING", "DONE"]);
+    equal(again.stdout, '42 Some("x")\n');
+    const byName = await rust(Action.RUN, { code: "" });
+    deepEqual(byName.stages, ["PENDING", "RUNNING", "DONE"]);
+    equal(byName.stdout, "42 None\n");
+    equal(machines.count, machinesBefore + 2);
+
+    const changed = await rust(Action.RUN, { code: RUST.replace("7", "8") });
+    deepEqual(changed.stages, ["PENDING", "BUILDING", "RUNNING", "DONE"]);
+    equal(changed.stdout, "48 None\n");
+    const optimised = await rust(Action.RUN, { options: { release: true } });
+    ok(optimised.stages.includes("BUILDING"));
+  }));
+
+Deno.test("a workload of a language that builds nothing is prepared and run by its name", () =>
+  withService(async (service) => {
+    const prepare = bash("echo $1", { workloadName: "w", action: Action.PREPARE });
+    deepEqual((await collect(service.run(prepare, forever))).stages, ["PENDING", "DONE"]);
+    const run = bash("", { workloadName: "w", action: Action.RUN, options: { args: ["a"] } });
+    equal((await collect(service.run(run, forever))).stdout, "a\n");
+  }));
+
+Deno.test("a run without a source that was not prepared is refused before anything starts", () =>
+  withService(async (service, store, machines) => {
+    const run = bash("", { workloadName: "never", action: Action.RUN });
+    await rejects(collect(service.run(run, forever)), {
+      code: "not-found",
+      message: 'Cannot run the bash workload "never": it has no source, and none of this name ' +
+        "was prepared",
+    });
+    deepEqual([store.list(), machines.count], [[], 0]);
+  }));
+
 Deno.test("what the service does is told to a client that asks for it", () =>
   withService(async (service) => {
     const quiet = await collect(service.run(bash("true"), forever));
@@ -98,8 +168,8 @@ Deno.test("what the service does is told to a client that asks for it", () =>
 
 Deno.test("a program that the agent refuses ends the run with the agent's reason", () =>
   withService(async (service, store) => {
-    const request = bash("", { options: { files: [{ path: "../x" }] } });
-    await rejects(collect(service.run(request, forever)), /"\.\."/);
+    const request = bash("", { options: { files: [{ path: "data.txt" }] } });
+    await rejects(collect(service.run(request, forever)), /no source file/);
     equal(store.list()[0]?.outcome, "error");
   }));
 
@@ -111,6 +181,7 @@ for (
     ["too little memory", { memoryMib: 1 }, /1 MiB of memory are too little/],
     ["too much memory", { memoryMib: 5000 }, /asks for 5000 MiB/],
     ["too many processors", { vcpus: 5 }, /5 virtual CPUs/],
+    ["a path that leads out", { options: { files: [{ path: "../x" }] } }, /"\.\."/],
     ["a bad package name", { packages: ["-x"] }, /"-x" is no name/],
   ] as const
 ) {
