@@ -12,11 +12,15 @@ import { loadSettings } from "../base/settings.ts";
 import { cacheKey, Store } from "../base/store.ts";
 import { contentBytes } from "./content.ts";
 import type { Debian } from "./debian/debian.ts";
+import type { AddedFile, Additions } from "./image/additions.ts";
 import { imageDeclaration } from "./image/declarations.ts";
 import { buildImage, findImage, type Image } from "./image/image.ts";
 import { buildInitramfs, INIT_SCRIPT } from "./initramfs/mod.ts";
 import type { KernelVariant } from "./kernel/config.ts";
 import { buildKernel, findKernel, type Kernel } from "./kernel/kernel.ts";
+import { findUnpackedKernel, unpackKernel } from "./kernel/packaged.ts";
+import { isKernelSource } from "./kernel/source.ts";
+import { parseReference } from "./oci/reference.ts";
 import { readPointer, writePointer } from "./pointers.ts";
 import { Tree } from "./tree.ts";
 
@@ -27,6 +31,35 @@ export interface WorkshopOptions {
   /** Ends what is being built; nothing half-made stays. */
   readonly signal?: AbortSignal;
 }
+
+/** What a VM boots from, besides its root image. */
+export interface BootFiles {
+  /** Path of the kernel. */
+  readonly kernel: string;
+  /** Paths of the initramfs archives, in the order in which the kernel unpacks them. */
+  readonly initramfs: readonly string[];
+}
+
+/** A root image, and what is added to it. */
+export interface RootRequest {
+  /** Name of the language, whose own image it is without `from`. */
+  readonly language: string;
+  /** The OCI image, as users write it. */
+  readonly from?: string | undefined;
+  /** Whether to ask the registry what a tag means now. */
+  readonly pull: boolean;
+  /** Whether the registry may speak http. */
+  readonly insecure: boolean;
+  /** Debian packages to add. */
+  readonly packages: readonly string[];
+  /** Files to add, after the packages. */
+  readonly files: readonly AddedFile[];
+  /** Shell commands whose changes belong to the image, after the files. */
+  readonly run: readonly string[];
+}
+
+/** Runs commands in an image and writes what they changed, as a layer, to a new file. */
+export type ChangeMaker = (image: Image, run: readonly string[], path: string) => Promise<void>;
 
 /** Builds and finds kernels, initramfs and images; opens the Debian archive only when it must. */
 export class Workshop {
@@ -51,7 +84,34 @@ export class Workshop {
     return await openDebian({ ...debian, progress: this.#progress, signal: this.#signal });
   }
 
-  /** The kernel; `refresh` asks the archive whether there is a newer source. */
+  /**
+   * What a VM boots from.
+   *
+   * @param kernel a kernel's name, or the path of a vmlinux or bzImage that needs no modules
+   * @param vcpus number of processors
+   */
+  async bootFiles(kernel: string, vcpus: number): Promise<BootFiles> {
+    const initramfs = await this.initramfs();
+    if (!isKernelSource(kernel)) return { kernel, initramfs: [initramfs] };
+    const { vmlinux, modules } = kernel === "debian"
+      ? await this.debianKernel()
+      : await this.kernel(vcpus > 1 ? "smp" : "up");
+    return {
+      kernel: vmlinux,
+      initramfs: modules === undefined ? [initramfs] : [initramfs, modules],
+    };
+  }
+
+  /** Debian's kernel, for any number of vCPUs; `refresh` asks the archive for a newer one. */
+  async debianKernel(refresh = false): Promise<Kernel> {
+    const existing = refresh ? undefined : await findUnpackedKernel();
+    return existing ?? await unpackKernel({
+      debian: await this.#archive(),
+      progress: this.#progress,
+    });
+  }
+
+  /** The compiled kernel; `refresh` asks the archive whether there is a newer source. */
   async kernel(variant: KernelVariant = "up", refresh = false): Promise<Kernel> {
     const existing = refresh ? undefined : await findKernel(variant);
     return existing ?? await buildKernel({
@@ -78,6 +138,60 @@ export class Workshop {
     return existing ?? await buildImage(declaration, {
       debian: await this.#archive(),
       progress: this.#progress,
+    });
+  }
+
+  /**
+   * The root image of a request: the language's own or an OCI image, with what is added to it.
+   *
+   * @param request what it is made from
+   * @param changes makes the layer of what `request.run` changes in an image
+   * @throws {CloudletError} `not-found` for an unknown image or package, and whatever pulling and
+   *   building throw
+   */
+  async rootImage(request: RootRequest, changes: ChangeMaker): Promise<Image> {
+    const { run } = request;
+    const base = await this.#withFiles(request, undefined);
+    if (run.length === 0) return base;
+    const store = new Store(join(cacheDir(), "layers"));
+    const key = cacheKey({ format: 1, image: base.key, run });
+    const path = await store.getOrMake(
+      key,
+      (directory) => changes(base, run, join(directory, "layer.tar")),
+      () => this.#progress.info("Another process runs the image's commands; waiting for it"),
+    );
+    return await this.#withFiles(
+      { ...request, pull: false }, // asked for a moment ago
+      { key, path: join(path, "layer.tar") },
+    );
+  }
+
+  async #withFiles(request: RootRequest, layer: Additions["layer"]): Promise<Image> {
+    const { language, from, packages, files, pull } = request;
+    const additions: Additions = { files, layer };
+    if (from === undefined) {
+      const declaration = imageDeclaration(language, packages);
+      return await findImage(declaration, additions) ?? await buildImage(declaration, {
+        debian: await this.#archive(),
+        progress: this.#progress,
+        additions,
+      });
+    }
+    const reference = parseReference(from);
+    const { buildOciImage, findOciImage } = await import("./image/oci_image.ts");
+    const wanted = { reference, packages, additions };
+    const existing = pull ? undefined : await findOciImage(wanted, this.#progress);
+    if (existing !== undefined) return existing;
+    const { registry } = await loadSettings();
+    const certificates = registry.ca === undefined ? [] : [await Deno.readTextFile(registry.ca)];
+    return await buildOciImage(wanted, {
+      debian: await this.#archive(),
+      progress: this.#progress,
+      signal: this.#signal,
+      pull,
+      insecure: request.insecure ||
+        (reference.kind === "registry" && registry.insecure.includes(reference.host)),
+      certificates,
     });
   }
 

@@ -13,8 +13,8 @@ import { Vm, type VmOutcome } from "../vmm/vm.ts";
 export interface BootOptions {
   /** Path of a vmlinux or bzImage. */
   readonly kernel: string;
-  /** A cpio archive, or its path; its /init is cloudlet's (builder/initramfs/init.sh). */
-  readonly initramfs: string | Uint8Array;
+  /** Cpio archives or their paths; the /init in them is cloudlet's (builder/initramfs/init.sh). */
+  readonly initramfs: string | Uint8Array | readonly (string | Uint8Array)[];
   /** Path of an EROFS image in which {@linkcode BootOptions.exec} or the image's init runs. */
   readonly root?: string;
   /** Number of vCPUs. */
@@ -56,7 +56,7 @@ export async function boot(options: BootOptions): Promise<number> {
 
   await using vm = await Vm.create({
     kernel: options.kernel,
-    initramfs: [options.initramfs, await orders(nonce, options.exec)],
+    initramfs: [...[options.initramfs].flat(), await orders(nonce, options.exec)],
     ...(options.vcpus === undefined ? {} : { vcpus: options.vcpus }),
     ...(options.memory === undefined ? {} : { memory: options.memory }),
     cmdline: [consoleSize(options), options.cmdline ?? ""].join(" ").trim(),

@@ -6,6 +6,7 @@
 import { buildCommand, type CommandContext, numberParser } from "@stricli/core";
 import { Workshop } from "../builder/workshop.ts";
 import { exitWith, withProgress } from "./context.ts";
+import { defaultKernel } from "../vmm/host_traits.ts";
 import { MIB } from "../vmm/layout.ts";
 import { parseMemory } from "./units.ts";
 
@@ -13,7 +14,7 @@ import { parseMemory } from "./units.ts";
 export interface BootFlags {
   /** Name of an image to be the root. */
   readonly image?: string;
-  /** Path of a kernel in place of cloudlet's own. */
+  /** `debian`, `built`, or the path of a kernel. */
   readonly kernel?: string;
   /** Number of vCPUs. */
   readonly vcpus: number;
@@ -40,7 +41,7 @@ export const bootCommand = buildCommand({
   parameters: {
     flags: {
       image: { kind: "parsed", parse: String, brief: "image to be the root", optional: true },
-      kernel: { kind: "parsed", parse: String, brief: "vmlinux or bzImage", optional: true },
+      kernel: { kind: "parsed", parse: String, brief: "debian, built or a file", optional: true },
       vcpus: { kind: "parsed", parse: numberParser, brief: "number of vCPUs", default: "1" },
       memory: { kind: "parsed", parse: parseMemory, brief: "such as 256M or 1G", default: "256M" },
       cmdline: { kind: "parsed", parse: String, brief: "kernel parameters", optional: true },
@@ -54,8 +55,7 @@ export const bootCommand = buildCommand({
     const parts = await withProgress(async (options) => {
       const workshop = new Workshop(options);
       return {
-        kernel: flags.kernel ?? (await workshop.kernel(flags.vcpus > 1 ? "smp" : "up")).vmlinux,
-        initramfs: await workshop.initramfs(),
+        ...await workshop.bootFiles(flags.kernel ?? defaultKernel(), flags.vcpus),
         ...(image !== undefined && { root: (await workshop.image(image)).path }),
       };
     });

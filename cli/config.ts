@@ -11,6 +11,7 @@ import { type LanguageName, languages } from "../agent/languages.ts";
 import { languageOfSource } from "../api/source.ts";
 import { CloudletError, messageOf } from "../base/errors.ts";
 import { nearest } from "../base/nearest.ts";
+import { isKernelSource } from "../builder/kernel/source.ts";
 import { parseDuration, parseMemory } from "./units.ts";
 
 /** What to do with a workload: build it, run what was built before, or both. */
@@ -49,7 +50,7 @@ export interface Config {
     readonly vcpus: number | undefined;
     /** Memory in MiB. */
     readonly memory: number | undefined;
-    /** A vmlinux file in place of the one that cloudlet builds. */
+    /** `debian`, `built`, or the absolute path of a kernel; what suits the host when absent. */
     readonly kernel: string | undefined;
   };
   /** The root image. */
@@ -270,7 +271,9 @@ export async function parseConfig(content: string, file: string): Promise<Config
     "file or directory",
   );
   const stdin = optionalFile(["run", "stdin"], values.run.stdin);
-  const kernel = optionalFile(["vm", "kernel"], values.vm.kernel);
+  const kernel = values.vm.kernel !== undefined && isKernelSource(values.vm.kernel)
+    ? values.vm.kernel
+    : optionalFile(["vm", "kernel"], values.vm.kernel);
   const language = values.language ?? await languageOfSource(source);
   if (language === undefined && problems.length === 0) {
     problems.push({

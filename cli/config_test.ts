@@ -74,6 +74,18 @@ packages = ["python3-numpy"]
     });
   }));
 
+Deno.test("a kernel is one of the known names, or a file that has to be there", () =>
+  inDirectory(async (directory) => {
+    const kernel = async (value: string) => {
+      const content = `[build]\nsource-code-path = "main.py"\n[vm]\nkernel = "${value}"\n`;
+      return (await parseConfig(content, join(directory, "config.toml"))).vm.kernel;
+    };
+    equal(await kernel("debian"), "debian");
+    equal(await kernel("built"), "built");
+    equal(await kernel("main.py"), join(directory, "main.py"));
+    await rejects(kernel("vmlinux"), /config\.toml:4:\d+: vm\.kernel: .* does not exist/);
+  }));
+
 Deno.test("only the source is needed; the rest has defaults", () =>
   inDirectory(async (directory) => {
     const content = '[build]\nsource-code-path = "main.py"\n';

@@ -3,8 +3,6 @@
  *
  * @module
  */
-import type { HostKind } from "./host_probe.ts";
-
 const BASE: readonly string[] = [
   "console=ttyS0",
   "quiet", // every character of the log is an exit
@@ -16,27 +14,20 @@ const BASE: readonly string[] = [
 ];
 
 /**
- * CPU features whose instructions a software-only KVM does not emulate, or that it shows although
- * they do not work in the guest's kernel. CPUID cannot hide them there.
- */
-const CLEARED =
-  "smap,smep,cx16,fsgsbase,invpcid,pcid,rdrand,rdseed,erms,fsrm,rdpid,umip,pku,popcnt,xsaves,xsavec";
-
-/**
  * Puts the command line together.
  *
- * @param host the kind of KVM
+ * @param host what the kind of KVM asks for
  * @param devices parameters that announce devices
  * @param extra the user's own, last, so that they win
  */
 export function commandLine(
-  host: HostKind,
+  host: readonly string[],
   devices: readonly string[],
   extra: string | undefined,
 ): string {
   return [
     ...BASE,
-    ...(host === "software" ? [`clearcpuid=${CLEARED}`] : []),
+    ...host,
     ...devices,
     ...(extra === undefined || extra === "" ? [] : [extra]),
   ].join(" ");

@@ -21,6 +21,8 @@ export interface VcpuDescription {
   readonly runLength: number;
   /** Bytes of the XSAVE area beyond the fixed structure; 0 for the fixed one. */
   readonly xsaveSize: number;
+  /** Whether to do the instructions that KVM cannot emulate. */
+  readonly assists: boolean;
   /** Where components lie in the XSAVE area. */
   readonly xsaveComponents: readonly XsaveComponent[];
   /** Guest memory. */

@@ -222,7 +222,8 @@ export class VcpuLoop implements Disposable {
     if (suberror !== KVM_INTERNAL_ERROR_EMULATION) {
       return this.#failure(`KVM reports the internal error ${suberror}`);
     }
-    const { xsaveComponents } = this.#description;
+    const { assists, xsaveComponents } = this.#description;
+    if (!assists) return this.#failure("KVM cannot emulate an instruction of the guest");
     const result = assistInstruction(this.#state, this.#memory, xsaveComponents);
     if (result.kind === "unknown") {
       const bytes = Array.from(result.bytes, (byte) => byte.toString(16).padStart(2, "0"));

@@ -18,7 +18,8 @@ import { ByteRing } from "./byte_ring.ts";
 import { commandLine } from "./command_line.ts";
 import { ConsoleLog } from "./console_log.ts";
 import { Devices, type DevicesConfig } from "./devices/devices.ts";
-import { type HostKind, hostKind } from "./host_probe.ts";
+import { hostKind } from "./host_probe.ts";
+import { HOST_TRAITS, type HostTraits } from "./host_traits.ts";
 import { type CpuidEntry, Kvm, type KvmVcpu, type KvmVm } from "./kvm.ts";
 import {
   ACPI_ADDRESS,
@@ -70,7 +71,7 @@ export type ShellConfig = Omit<VmConfig, "kernel" | "initramfs" | "cmdline">;
 interface Machine {
   readonly memory: GuestMemory;
   readonly devices: Devices;
-  readonly host: HostKind;
+  readonly host: HostTraits;
   readonly supported: readonly CpuidEntry[];
   readonly vcpus: readonly KvmVcpu[];
 }
@@ -231,7 +232,7 @@ export class Vm implements AsyncDisposable {
     const initramfs = await readInitramfs(config.initramfs);
     return await Vm.#make(config, ({ memory, devices, host, supported, vcpus }) => {
       // What the kernel finds in memory.
-      const cmdline = commandLine(host, devices.kernelArguments, config.cmdline);
+      const cmdline = commandLine(host.kernelParameters, devices.kernelArguments, config.cmdline);
       const kernel = loadKernel(memory, config.kernel);
       const loaded = loadInitramfs(memory, kernel, initramfs);
       const cpu = supported.find((leaf) => leaf.function === 1);
@@ -300,7 +301,7 @@ export class Vm implements AsyncDisposable {
     });
 
     // The machine: interrupt controllers, timer, memory.
-    const host = hostKind(kvm);
+    const host = HOST_TRAITS[hostKind(kvm)];
     kvmVm.setRealModePages(KVM_TSS_ADDRESS, KVM_IDENTITY_MAP_ADDRESS);
     kvmVm.createIrqchip();
     kvmVm.createPit();
@@ -334,6 +335,7 @@ export class Vm implements AsyncDisposable {
         runAddress: vcpu.run.address,
         runLength: vcpu.run.length,
         xsaveSize: vcpu.xsaveSize,
+        assists: host.assists,
         xsaveComponents: xsaveComponents(supported),
         memory: memory.description,
         control: threads[i]!.shared,

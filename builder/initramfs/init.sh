@@ -25,6 +25,13 @@ nonce=
 [ ! -f /cloudlet/nonce ] || read -r nonce </cloudlet/nonce
 [ -z "$nonce" ] || echo "$nonce:init" >/dev/console
 
+# A kernel from a distribution comes with modules (builder/kernel/packaged.ts).
+if [ -f /lib/modules/order ]; then
+  while read -r module; do
+    insmod "/lib/modules/$module.ko" || echo "cloudlet: cannot insert $module" >/dev/console
+  done </lib/modules/order
+fi
+
 root=
 init=/usr/lib/cloudlet/init
 size=50%

@@ -16,6 +16,11 @@ export interface InitramfsContent {
   readonly init: string;
 }
 
+/** Where `/init` looks for modules of the kernel: a directory of the initramfs. */
+export const MODULES_DIRECTORY = "lib/modules";
+/** The file in it that names them, one in a line, in the order in which they are inserted. */
+export const MODULES_LIST = "order";
+
 /** The text of `/init`. */
 export const INIT_SCRIPT: string = script;
 

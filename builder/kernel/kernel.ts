@@ -42,9 +42,9 @@ export interface Kernel {
   readonly key: string;
   /** Path of the ELF file. */
   readonly vmlinux: string;
-  /** Path of the symbol table. */
-  readonly systemMap: string;
-  /** Version of the Debian source package. */
+  /** Path of an initramfs with the modules that the kernel needs; undefined when it has none. */
+  readonly modules?: string;
+  /** Version of the Debian package. */
   readonly version: string;
 }
 
@@ -210,13 +210,14 @@ export async function findKernel(variant: KernelVariant): Promise<Kernel | undef
   return key === undefined ? undefined : await openKernel(key);
 }
 
-async function openKernel(key: string): Promise<Kernel> {
+/** The kernel of a cache entry that is there. */
+export async function openKernel(key: string): Promise<Kernel> {
   const entry = join(kernelStore().root, key);
-  const { version } = JSON.parse(await Deno.readTextFile(join(entry, "manifest.json")));
+  const { version, modules } = JSON.parse(await Deno.readTextFile(join(entry, "manifest.json")));
   return {
     key,
     vmlinux: join(entry, "vmlinux"),
-    systemMap: join(entry, "System.map"),
+    ...(modules === true && { modules: join(entry, "modules.cpio") }),
     version,
   };
 }

@@ -8,19 +8,20 @@ import { join } from "node:path";
 import type { MessageInitShape } from "@bufbuild/protobuf";
 import { agentBehind, type AgentClient, connectAgent, listenForReady } from "../../agent/client.ts";
 import { CloudletError } from "../../base/errors.ts";
-import { Workshop } from "../../builder/workshop.ts";
+import { type BootFiles, Workshop } from "../../builder/workshop.ts";
 import type { ResumeRequestSchema } from "../../proto/gen/cloudlet/agent/agent_pb.ts";
+import { defaultKernel } from "../host_traits.ts";
 import { MIB } from "../layout.ts";
 import { openOrMake } from "../snapshot/cache.ts";
 import { requirements } from "../snapshot/key.ts";
 import { saveSnapshot, type Snapshot } from "../snapshot/snapshot.ts";
-import { type ShellConfig, Vm, type VmConfig, type VmOutcome } from "../vm.ts";
+import { type ShellConfig, Vm, type VmOutcome } from "../vm.ts";
 import type { Machine, MachineFactory, MachineRequest } from "./machine.ts";
 import { makeScratch, sweepScratch } from "./scratch.ts";
 
 /** How machines are made. */
 export interface MicroVmOptions {
-  /** Path of a kernel in place of the one that cloudlet builds. */
+  /** `debian`, `built`, or the path of a kernel; what suits the host when absent. */
   readonly kernel?: string;
   /** Whether to restore machines from snapshots, and to make those that are missing; they are by default. */
   readonly snapshots?: boolean;
@@ -109,7 +110,7 @@ async function readySnapshot(
   const { progress, signal, language, vcpus, memory } = request;
   const requires = requirements({
     kernel: fileOf(parts.kernel),
-    initramfs: fileOf(parts.initramfs),
+    initramfs: parts.initramfs.map(fileOf).join(" "),
     image: fileOf(parts.image),
     cmdline: KERNEL_ARGUMENTS,
     memory: memory * MIB,
@@ -185,8 +186,7 @@ function fileOf(path: string): string {
   return `${path} ${size} ${mtime?.getTime()}`;
 }
 
-interface Parts extends Pick<VmConfig, "kernel"> {
-  readonly initramfs: string;
+interface Parts extends BootFiles {
   readonly image: string;
 }
 
@@ -195,8 +195,7 @@ async function findParts(request: MachineRequest, kernel: string | undefined): P
   const { progress, signal, language, vcpus, packages } = request;
   const workshop = new Workshop({ progress, signal });
   return {
-    kernel: kernel ?? (await workshop.kernel(vcpus > 1 ? "smp" : "up")).vmlinux,
-    initramfs: await workshop.initramfs(),
+    ...await workshop.bootFiles(kernel ?? defaultKernel(), vcpus),
     image: (await workshop.image(language, { packages })).path,
   };
 }

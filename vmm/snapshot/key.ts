@@ -8,6 +8,7 @@ import { KVM_CAP_TSC_DEADLINE_TIMER } from "../../ffi/uapi/kvm.ts";
 import type { KeyPart } from "../../base/store.ts";
 import { cpuidFor } from "../boot/cpu.ts";
 import { hostKind } from "../host_probe.ts";
+import { HOST_TRAITS } from "../host_traits.ts";
 import { Kvm } from "../kvm.ts";
 import { FORMAT_VERSION } from "./format.ts";
 
@@ -44,8 +45,7 @@ function hostRequirements(): KeyPart {
     kvm: kind,
     "host kernel": Deno.osRelease(),
     processor: cpu,
-    // Where the guest reads the host's TSC, it must not go back: that begins anew with the host.
-    ...(kind === "software" && {
+    ...(HOST_TRAITS[kind].hostTsc && {
       "start of the host": Deno.readTextFileSync("/proc/sys/kernel/random/boot_id").trim(),
     }),
   };

@@ -1,0 +1,176 @@
+/**
+ * Debian's own kernel for cloud machines, out of its package: nothing is compiled. It needs a KVM
+ * that runs a kernel's code on the processor; on a software-only one it takes minutes to boot.
+ *
+ * ```text
+ * <cache>/kernels/<key>/vmlinux        ELF kernel
+ *                       modules.cpio   modules that the guest needs: a second initramfs
+ *                       manifest.json  what it was made from
+ * ```
+ *
+ * @module
+ */
+import { join } from "node:path";
+import { CloudletError } from "../../base/errors.ts";
+import { writeAllSync } from "../../base/files.ts";
+import type { Progress } from "../../base/progress.ts";
+import { cacheKey } from "../../base/store.ts";
+import { decompress } from "../archive/decompress.ts";
+import { contentBytes } from "../content.ts";
+import type { Debian, DebianPackage } from "../debian/debian.ts";
+import { cpioArchive, type CpioEntry } from "../initramfs/cpio.ts";
+import { MODULES_DIRECTORY, MODULES_LIST } from "../initramfs/mod.ts";
+import { readPointer, writePointer } from "../pointers.ts";
+import { type DirectoryNode, type FileNode, Tree } from "../tree.ts";
+import { type Kernel, kernelStore, openKernel } from "./kernel.ts";
+import { moduleName, type ModuleSource, orderModules } from "./modules.ts";
+import { unpackVmlinux } from "./vmlinuz.ts";
+
+const FORMAT = 1; // of the cache entry; raise it when the same package would give another
+const NAME = "debian";
+/** Depends on the kernel of the day. */
+const PACKAGE = "linux-image-cloud-amd64";
+const IMAGE = /^linux-image-\d[\w.+-]*-cloud-amd64$/;
+
+/** What a guest uses that Debian's kernel does not have built in. */
+const MODULES = [
+  ...["virtio_mmio", "virtio_blk", "virtio_console", "virtio_balloon", "virtio-rng"],
+  ...["nd_pmem", "virtio_pmem", "erofs", "overlay", "vmw_vsock_virtio_transport"],
+];
+const MAX_MODULE = 64 * 1024 * 1024; // bytes
+
+const INPUTS = { format: FORMAT, package: PACKAGE, modules: MODULES };
+
+/** What {@linkcode unpackKernel} needs. */
+export interface PackagedKernelOptions {
+  /** Where the package comes from. */
+  readonly debian: Debian;
+  /** Gets told how far it is. */
+  readonly progress: Progress;
+}
+
+function missing(what: string): CloudletError {
+  return new CloudletError(`Cannot use Debian's kernel: ${what}`, {
+    code: "not-found",
+    remedy: 'use the kernel that cloudlet builds: kernel = "built"',
+  });
+}
+
+function directory(tree: Tree, paths: readonly string[], item: DebianPackage): DirectoryNode {
+  for (const path of paths) {
+    const node = tree.lookup(path);
+    if (node?.type === "directory") return node;
+  }
+  throw missing(`${item.name} holds no ${paths[0]}`);
+}
+
+async function unpackModule(bytes: Uint8Array, name: string): Promise<Uint8Array> {
+  const stream = new Blob([bytes as Uint8Array<ArrayBuffer>]).stream();
+  const pieces = await Array.fromAsync(decompress(stream, { name, limit: MAX_MODULE }));
+  return new Uint8Array(await new Blob(pieces as Uint8Array<ArrayBuffer>[]).arrayBuffer());
+}
+
+/** The modules below `root`, by the names that the kernel knows them by. */
+function moduleSource(root: DirectoryNode): ModuleSource {
+  const files = new Map<string, FileNode>();
+  const walk = (node: DirectoryNode) => {
+    for (const [name, child] of node.children) {
+      if (child.type === "directory") walk(child);
+      else if (child.type === "file" && /\.ko(\.\w+)?$/.test(name)) {
+        files.set(moduleName(name), child);
+      }
+    }
+  };
+  walk(root);
+  const list = root.children.get("modules.builtin");
+  const text = list?.type === "file" ? new TextDecoder().decode(contentBytes(list.content)) : "";
+  const builtIn = new Set(
+    text.split("\n").filter((path) => path !== "").map((path) =>
+      moduleName(path.slice(path.lastIndexOf("/") + 1))
+    ),
+  );
+  return {
+    async read(name) {
+      const file = files.get(name);
+      if (file === undefined) return undefined;
+      return await unpackModule(contentBytes(file.content), name);
+    },
+    builtIn: (name) => builtIn.has(name),
+  };
+}
+
+/** A second initramfs: the modules, and in which order /init inserts them. */
+async function modulesArchive(source: ModuleSource): Promise<Uint8Array> {
+  const modules = await orderModules(MODULES, source);
+  const list = modules.map(({ name }) => `${name}\n`).join("");
+  const parents = MODULES_DIRECTORY.split("/").map((_, i, names): CpioEntry => ({
+    type: "directory",
+    path: names.slice(0, i + 1).join("/"),
+    mode: 0o755,
+  }));
+  return await cpioArchive([
+    ...parents,
+    ...modules.map(({ name, bytes }): CpioEntry => ({
+      type: "file",
+      path: `${MODULES_DIRECTORY}/${name}.ko`,
+      mode: 0o644,
+      content: bytes,
+    })),
+    {
+      type: "file",
+      path: `${MODULES_DIRECTORY}/${MODULES_LIST}`,
+      mode: 0o644,
+      content: new TextEncoder().encode(list),
+    },
+  ]);
+}
+
+/**
+ * Debian's kernel as the archive has it now: from the cache, or unpacked.
+ *
+ * @throws {CloudletError} `not-found` when the archive has none, or the kernel lacks a module
+ */
+export async function unpackKernel(options: PackagedKernelOptions): Promise<Kernel> {
+  const { debian, progress } = options;
+  const image = debian.resolve([PACKAGE], { essential: false })
+    .find(({ name }) => IMAGE.test(name));
+  if (image === undefined) throw missing(`the archive's ${PACKAGE} leads to no kernel`);
+  const key = cacheKey({ ...INPUTS, image: image.sha256 });
+  await kernelStore().getOrMake(key, async (entry) => {
+    const tree = new Tree();
+    await debian.unpack([image], tree);
+    using task = progress.task("Unpack the kernel");
+    const release = image.name.slice("linux-image-".length);
+    const boot = directory(tree, ["boot"], image);
+    const vmlinuz = boot.children.get(`vmlinuz-${release}`);
+    if (vmlinuz?.type !== "file") throw missing(`${image.name} holds no vmlinuz-${release}`);
+    {
+      using file = await Deno.open(join(entry, "vmlinux"), { createNew: true, write: true });
+      const name = `vmlinuz-${release}`;
+      for await (const piece of unpackVmlinux(contentBytes(vmlinuz.content), name)) {
+        writeAllSync(file, piece);
+      }
+    }
+    // From Debian 13 on packages have their files in /usr.
+    const modules = directory(
+      tree,
+      [`lib/modules/${release}`, `usr/lib/modules/${release}`],
+      image,
+    );
+    const archive = await modulesArchive(moduleSource(modules));
+    await Deno.writeFile(join(entry, "modules.cpio"), archive);
+    await Deno.writeTextFile(
+      join(entry, "manifest.json"),
+      JSON.stringify({ version: image.version, package: image.name, modules: true }, undefined, 2),
+    );
+    task.done();
+  }, () => progress.info("Another process unpacks this kernel; waiting for it"));
+  await writePointer(kernelStore(), NAME, INPUTS, key);
+  return await openKernel(key);
+}
+
+/** Debian's kernel as it was last unpacked, if it was. */
+export async function findUnpackedKernel(): Promise<Kernel | undefined> {
+  const key = await readPointer(kernelStore(), NAME, INPUTS);
+  return key === undefined ? undefined : await openKernel(key);
+}
