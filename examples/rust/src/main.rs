@@ -3,9 +3,12 @@ use shapes::{Ellipse, Rectangle, Shape, Triangle};
 
 fn main() {
     let mut sizes = std::env::args().skip(1).map(|text| text.parse::<f64>());
-    let (Some(Ok(width)), Some(Ok(height))) = (sizes.next(), sizes.next()) else {
-        eprintln!("usage: areas WIDTH HEIGHT");
-        std::process::exit(2);
+    let (width, height) = match (sizes.next(), sizes.next()) {
+        (Some(Ok(width)), Some(Ok(height))) => (width, height),
+        _ => {
+            eprintln!("usage: areas WIDTH HEIGHT");
+            std::process::exit(2);
+        }
     };
     let shapes: [Box<dyn Shape>; 3] = [
         Box::new(Rectangle { width, height }),
