@@ -12,14 +12,14 @@ import { CloudletError } from "../base/errors.ts";
 import type { ExecuteResponse } from "../proto/gen/cloudlet/agent/agent_pb.ts";
 import { VmmService } from "../proto/gen/vmmorchestrator/vmm_pb.ts";
 import { fromConnectError } from "../vmm/service/errors.ts";
-import type { RunRecord, RunStore } from "../vmm/service/store.ts";
+import type { LogEntry, RunRecord, RunStore } from "../vmm/service/store.ts";
 import { mountConnect } from "./connect_mount.ts";
 import type { Keys } from "./keys.ts";
 import type { Metrics } from "./metrics.ts";
 import { docsPage, openApiDocument } from "./openapi.ts";
 import { HttpError, problemOf, problemResponse } from "./problem.ts";
 import { readJson, readQuery } from "./read.ts";
-import { logsQuery, runRequest, runsQuery } from "./schemas.ts";
+import { type LogEndBody, type LogEntryBody, logsQuery, runRequest, runsQuery } from "./schemas.ts";
 import { eventStream } from "./sse.ts";
 import {
   toEvent,
@@ -196,20 +196,37 @@ async function runEvents(
   return eventStream(events(), () => gone.abort());
 }
 
-function logs(c: Context, store: RunStore): Response {
-  const run = find(store, c.req.param("id") ?? "");
-  const { stream } = readQuery(c.req.query(), logsQuery);
-  const entries = store.logs(run.id).filter((entry) =>
-    stream === undefined || entry.stream === stream
-  );
-  if (c.req.header("accept")?.includes("application/octet-stream")) {
-    return new Response(ReadableStream.from(entries.map(({ data }) => data)), {
+async function logs(c: Context, store: RunStore): Promise<Response> {
+  const { id } = find(store, c.req.param("id") ?? "");
+  const { stream, follow } = readQuery(c.req.query(), logsQuery);
+  const accept = c.req.header("accept") ?? "";
+  const gone = new AbortController();
+  const signal = AbortSignal.any([c.req.raw.signal, gone.signal]);
+  async function* entries(): AsyncGenerator<LogEntry> {
+    for await (const entry of follow ? store.follow(id, signal) : store.logs(id)) {
+      if (stream === undefined || entry.stream === stream) yield entry;
+    }
+  }
+  async function* bytes() {
+    for await (const { data } of entries()) yield data;
+  }
+  async function* events(): AsyncGenerator<LogEntryBody | LogEndBody> {
+    for await (const entry of entries()) yield toLogEntry(entry);
+    const run = find(store, id);
+    yield { truncated: isTruncated(run), run: toRunInfo(run) };
+  }
+  if (accept.includes("application/octet-stream")) {
+    return new Response(ReadableStream.from(bytes()), {
       headers: { "content-type": "application/octet-stream" },
     });
   }
-  return c.json({
-    id: run.id,
-    truncated: run.stdoutBytes + run.stderrBytes > run.loggedBytes,
-    entries: [...entries.map(toLogEntry)],
-  });
+  if (follow || accept.includes("text/event-stream")) {
+    return eventStream(events(), () => gone.abort());
+  }
+  const truncated = isTruncated(find(store, id));
+  return c.json({ id, truncated, entries: await Array.fromAsync(entries(), toLogEntry) });
+}
+
+function isTruncated(run: RunRecord): boolean {
+  return run.stdoutBytes + run.stderrBytes > run.loggedBytes;
 }

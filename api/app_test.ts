@@ -190,6 +190,38 @@ Deno.test("a run's state, logs and figures can be asked for", () =>
     match(prometheus, /cloudlet_vms 0/);
   }));
 
+Deno.test("a run's output is followed until it ends, by as many as like", () =>
+  withApp(async (app) => {
+    const code = "echo one; sleep 0.2; echo two >&2; sleep 0.2; printf '\\377'";
+    const body = { ...BASH, code, id: "r", output: "base64" };
+    const run = eventsOf(await post(app, "/run", body));
+    const parts = Array.from({ length: 3 }, async () => {
+      const events = await eventsOf(await app.request("/logs/r?follow=true"));
+      const end = events.pop();
+      deepEqual([end.truncated, end.run.outcome], [false, "exited"]);
+      return events.map(({ stream, text, base64 }) => [stream, text ?? base64]);
+    });
+    const bytes = await app.request("/logs/r?follow=true&stream=stdout", {
+      headers: { accept: "application/octet-stream" },
+    });
+    deepEqual([...await bytes.bytes()], [...new TextEncoder().encode("one\n"), 0xff]);
+    await run;
+    for (const entries of await Promise.all(parts)) {
+      deepEqual(entries.filter(([stream]) => stream !== "service"), [
+        ["stdout", "one\n"],
+        ["stderr", "two\n"],
+        ["stdout", "/w=="],
+      ]);
+    }
+    equal((await app.request("/logs/r?follow=maybe")).status, 422);
+    // Whoever leaves is no longer waited for.
+    const long = eventsOf(await post(app, "/run", { ...BASH, code: "sleep 1000", id: "long" }));
+    const leaving = (await app.request("/logs/long?follow=true")).body!.getReader();
+    await leaving.cancel();
+    await (await app.request("/runs/long", { method: "DELETE" })).body?.cancel();
+    await long;
+  }));
+
 Deno.test("a full house answers 429, and DELETE ends the run that fills it", () =>
   withApp(async (app, orchestrator) => {
     const first = await post(app, "/run", { ...BASH, code: "sleep 1000", id: "long" });

@@ -6,7 +6,15 @@
 import { CloudletError, type ErrorCode, messageOf } from "../base/errors.ts";
 import { z } from "zod";
 import type { ServerAddress } from "./run.ts";
-import { type RunInfo, runInfo } from "./schemas.ts";
+import {
+  logEnd,
+  type LogEndBody,
+  logEntry,
+  type LogEntryBody,
+  type RunInfo,
+  runInfo,
+} from "./schemas.ts";
+import { eventData } from "./sse.ts";
 
 const problem = z.object({
   type: z.string(),
@@ -46,16 +54,22 @@ export class ApiClient {
     return body.runs;
   }
 
-  /** What a run wrote, as bytes. */
-  async logs(
+  /**
+   * What a run wrote, piece by piece, and how it stands after that.
+   *
+   * @param options whether to go on until the run ends
+   */
+  async *logs(
     id: string,
-    stream?: "stdout" | "stderr" | "service",
-  ): Promise<ReadableStream<Uint8Array>> {
-    const query = stream === undefined ? "" : `?stream=${stream}`;
+    options: { readonly follow?: boolean } = {},
+  ): AsyncGenerator<LogEntryBody | LogEndBody> {
+    const query = options.follow ? "?follow=true" : "";
     const response = await this.#ask("GET", `logs/${encodeURIComponent(id)}${query}`, {
-      accept: "application/octet-stream",
+      accept: "text/event-stream",
     });
-    return response.body ?? ReadableStream.from([]);
+    for await (const data of eventData(response.body ?? ReadableStream.from([]))) {
+      yield this.#understood(z.union([logEntry, logEnd]), JSON.parse(data));
+    }
   }
 
   /** Ends a run, and tells how it ended. */
@@ -71,7 +85,11 @@ export class ApiClient {
 
   async #json<T extends z.ZodType>(method: string, path: string, schema: T): Promise<z.output<T>> {
     const response = await this.#ask(method, path);
-    const checked = schema.safeParse(await response.json().catch(() => undefined));
+    return this.#understood(schema, await response.json().catch(() => undefined));
+  }
+
+  #understood<T extends z.ZodType>(schema: T, data: unknown): z.output<T> {
+    const checked = schema.safeParse(data);
     if (checked.success) return checked.data;
     throw new CloudletError(`Cannot understand the server ${this.#server.url}`, {
       code: "unavailable",

@@ -7,6 +7,8 @@ import type { Hono } from "hono";
 import { z } from "zod";
 import { DOCS_HTML, DOCS_SCRIPT } from "./docs_page.ts";
 import {
+  logEnd,
+  logEntry,
   logsQuery,
   runEvent,
   runInfo,
@@ -136,9 +138,21 @@ function paths(): Json {
     "/logs/{id}": {
       get: {
         summary: "Tell the output of a run",
-        description: "With Accept: application/octet-stream the bytes alone.",
+        description: "With Accept: application/octet-stream the bytes alone; with Accept: " +
+          "text/event-stream, or when following, server-sent events: each a LogEntry, the last one " +
+          "a LogEnd.",
         parameters: [ID, ...query(logsQuery)],
-        responses: { 200: answer("The output", ref("RunLogs")), ...problems(404, 422) },
+        responses: {
+          200: {
+            description: "The output",
+            content: {
+              "application/json": { schema: ref("RunLogs") },
+              "text/event-stream": { schema: { anyOf: [ref("LogEntry"), ref("LogEnd")] } },
+              "application/octet-stream": { schema: text },
+            },
+          },
+          ...problems(404, 422),
+        },
       },
     },
     "/metrics/{id}": {
@@ -206,6 +220,8 @@ export function openApiDocument(version: string): Json {
         RunEvent: schemaOf(runEvent),
         RunInfo: schemaOf(runInfo),
         RunLogs: schemaOf(runLogs),
+        LogEntry: schemaOf(logEntry),
+        LogEnd: schemaOf(logEnd),
         RunMetrics: schemaOf(runMetrics),
         Problem: {
           type: "object",

@@ -144,17 +144,27 @@ export const runMetrics = z.object({
   stderr_bytes: z.number(),
 });
 
+/** A piece of a run's output. */
+export const logEntry = z.object({
+  time,
+  stream: z.enum(["stdout", "stderr", "service"]),
+  text: z.string().optional().describe("The data, when it is UTF-8"),
+  base64: z.string().optional().describe("The data, when it is not"),
+});
+/** A piece of a run's output. */
+export type LogEntryBody = z.output<typeof logEntry>;
+
 /** A run's output, as GET /logs/{id} tells it. */
 export const runLogs = z.object({
   id: z.string(),
   truncated: z.boolean().describe("Whether there was more output than is kept"),
-  entries: z.array(z.object({
-    time,
-    stream: z.enum(["stdout", "stderr", "service"]),
-    text: z.string().optional().describe("The data, when it is UTF-8"),
-    base64: z.string().optional().describe("The data, when it is not"),
-  })),
+  entries: z.array(logEntry),
 });
+
+/** The data of the last server-sent event of GET /logs/{id}. */
+export const logEnd = z.object({ truncated: z.boolean(), run: runInfo });
+/** The data of the last server-sent event of GET /logs/{id}. */
+export type LogEndBody = z.output<typeof logEnd>;
 
 /** Query of GET /runs. */
 export const runsQuery = z.strictObject({
@@ -166,4 +176,6 @@ export const runsQuery = z.strictObject({
 /** Query of GET /logs/{id}. */
 export const logsQuery = z.strictObject({
   stream: z.enum(["stdout", "stderr", "service"]).optional(),
+  follow: z.stringbool().default(false)
+    .describe("Whether to go on until the run ends, as server-sent events or as bytes"),
 });

@@ -1,5 +1,5 @@
 /**
- * Server-sent events (HTML Living Standard, section 9.2) out of anything that yields them.
+ * Server-sent events (HTML Living Standard, section 9.2) out of anything that yields them, and back.
  *
  * @module
  */
@@ -46,4 +46,18 @@ export function eventStream<T>(
       "x-accel-buffering": "no", // nginx would collect the events
     },
   });
+}
+
+/** The data of the events of a stream as {@linkcode eventStream} writes them: each in one line. */
+export async function* eventData(body: ReadableStream<Uint8Array>): AsyncGenerator<string> {
+  let rest = "";
+  for await (
+    const text of body.pipeThrough(new TextDecoderStream() as TransformStream<Uint8Array, string>)
+  ) {
+    const lines = (rest + text).split("\n");
+    rest = lines.pop()!;
+    for (const line of lines) {
+      if (line.startsWith("data: ")) yield line.slice("data: ".length);
+    }
+  }
 }

@@ -20,9 +20,9 @@ import { outcomeName } from "../vmm/service/outcome.ts";
 import type { LogEntry, RunRecord } from "../vmm/service/store.ts";
 import type { Problem } from "./problem.ts";
 import {
+  type LogEntryBody,
   type RunEventBody,
   type RunInfo,
-  type runLogs,
   type runMetrics,
   type RunRequest,
   STAGES,
@@ -135,7 +135,7 @@ export function toMetrics(run: RunRecord): z.output<typeof runMetrics> {
 const strictUtf8 = new TextDecoder("utf-8", { fatal: true, ignoreBOM: true });
 
 /** A piece of output as GET /logs/{id} tells it. */
-export function toLogEntry(entry: LogEntry): z.output<typeof runLogs>["entries"][number] {
+export function toLogEntry(entry: LogEntry): LogEntryBody {
   const time = isoTime(entry.time);
   try {
     return { time, stream: entry.stream, text: strictUtf8.decode(entry.data) };

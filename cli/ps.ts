@@ -90,17 +90,38 @@ export const psCommand = buildCommand({
 
 /** The command `logs`. */
 export const logsCommand = buildCommand({
-  docs: { brief: "Show what a run of a server wrote" },
+  docs: {
+    brief: "Show what a run of a server wrote",
+    fullDescription:
+      "What the program wrote on standard output and standard error goes to the same " +
+      "streams here, in the order in which it came. A server keeps the first megabytes of a run.",
+  },
   parameters: {
-    flags: { server: serverFlag },
+    flags: {
+      server: serverFlag,
+      follow: { kind: "boolean", default: false, brief: "go on until the run ends" },
+      verbose: { kind: "boolean", default: false, brief: "show what the service said, too" },
+    },
+    aliases: { f: "follow", v: "verbose" },
     positional: { kind: "tuple", parameters: [idParameter] },
   },
-  async func(flags: ServerFlags, id: string) {
+  async func(
+    flags: ServerFlags & { readonly follow: boolean; readonly verbose: boolean },
+    id: string,
+  ) {
     const client = new ApiClient(serverFromFlags(flags));
     const run = await completeId(client, id);
     try {
-      for (const [name, target] of [["stdout", Deno.stdout], ["stderr", Deno.stderr]] as const) {
-        for await (const chunk of await client.logs(run, name)) await writeAll(target, chunk);
+      for await (const event of client.logs(run, { follow: flags.follow })) {
+        if ("truncated" in event) {
+          if (event.truncated) {
+            await writeAll(Deno.stderr, "cloudlet: the server kept no more of what it wrote\n");
+          }
+        } else if (event.stream !== "service" || flags.verbose) {
+          const target = event.stream === "stdout" ? Deno.stdout : Deno.stderr;
+          const { text = "", base64 } = event;
+          await writeAll(target, base64 === undefined ? text : Uint8Array.fromBase64(base64));
+        }
       }
     } catch (error) {
       if (!(error instanceof BrokenPipe)) throw error;

@@ -198,11 +198,16 @@ Deno.test("ps, logs and stop show and end runs", () =>
     const [id] = active();
     const ps = await cloudlet(["ps"]).ended();
     match(ps.stdout, new RegExp(`${id}.*a\\.sh.*bash.*running`));
+    const following = cloudlet(["logs", "--follow", id!]);
+    const followed = await following.until("out\n"); // while the program runs
     const stop = await cloudlet(["stop", id!.slice(0, 8)]).ended();
     equal(stop.stdout, `${id}: stopped\n`);
     equal(await command.code(), 137);
     await reader.cancel();
     match(await command.stderr(), /err\n.*was stopped/);
+    equal(await following.code(), 0);
+    equal((await followed.read()).done, true);
+    equal(await following.stderr(), "err\n");
     const logs = await cloudlet(["logs", id!]).ended();
     deepEqual(logs, { code: 0, stdout: "out\n", stderr: "err\n" });
     equal((await cloudlet(["ps", "--json"]).ended()).stdout, "");

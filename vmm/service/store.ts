@@ -161,6 +161,8 @@ export class RunStore implements Disposable {
   readonly #limits: StoreLimits;
   readonly #live = new Map<string, Live>();
   readonly #statements = new Map<string, StatementSync>();
+  /** Wakes those who follow a run. */
+  readonly #followers = new Map<string, Set<() => void>>();
 
   private constructor(path: string, lock: Deno.FsFile | undefined, limits: StoreLimits) {
     this.#lock = lock;
@@ -265,6 +267,7 @@ export class RunStore implements Disposable {
     if (change.endedAt !== undefined) {
       this.#live.delete(id);
       this.#prune();
+      this.#wake(id);
     }
   }
 
@@ -281,6 +284,7 @@ export class RunStore implements Disposable {
     if (stream !== "service") live.loggedBytes += kept.length;
     this.#prepare("INSERT INTO logs (run, number, time, stream, data) VALUES (?, ?, ?, ?, ?)")
       .run(id, live.entries++, Date.now(), stream, kept);
+    this.#wake(id);
   }
 
   /** What is known of a run, or undefined. */
@@ -323,6 +327,43 @@ export class RunStore implements Disposable {
       if (rows.length < 64) return;
       next += rows.length;
     }
+  }
+
+  /**
+   * The same, and then those that come, until the run ends or is forgotten. A slow reader costs no
+   * memory: what it has not read is in the store.
+   *
+   * @param signal ends it early
+   */
+  async *follow(id: string, signal: AbortSignal): AsyncGenerator<LogEntry> {
+    for (let next = 0; !signal.aborted;) {
+      const live = this.#live.has(id); // asked first: nothing is written after the end
+      for (const entry of this.logs(id, next)) {
+        next++;
+        yield entry;
+        if (signal.aborted) return;
+      }
+      if (!live) return;
+      await this.#written(id, next, signal);
+    }
+  }
+
+  /** Waits until the run has more than `count` entries, or has ended. */
+  async #written(id: string, count: number, signal: AbortSignal): Promise<void> {
+    const live = this.#live.get(id);
+    if (live === undefined || live.entries > count || signal.aborted) return;
+    const { promise, resolve } = Promise.withResolvers<void>();
+    const followers = this.#followers.get(id) ?? new Set();
+    this.#followers.set(id, followers.add(resolve));
+    signal.addEventListener("abort", resolve as () => void);
+    await promise;
+    signal.removeEventListener("abort", resolve as () => void);
+    followers.delete(resolve);
+    if (followers.size === 0) this.#followers.delete(id);
+  }
+
+  #wake(id: string): void {
+    for (const wake of this.#followers.get(id) ?? []) wake();
   }
 
   /** Closes the store. */
