@@ -3,63 +3,14 @@
  * and leaving clients harm nobody. The agents are processes of this host.
  */
 import { deepEqual, equal, ok } from "node:assert/strict";
+import { manyRuns, post, settle } from "./many_runs.ts";
 import { testService } from "./service.ts";
 
 const RUNS = 200;
 const CONCURRENCY = 8;
-const LEAVE = "leave";
-
-/** What is run, and how it must end. */
-const KINDS: readonly (readonly [code: string, outcome: string, exitCode: number | null])[] = [
-  ["echo hello", "exited", 0],
-  ["echo oops >&2; exit 7", "exited", 7],
-  ["kill -SEGV $$", "signaled", 139],
-  ["sleep 1000", "timed-out", 137],
-  ["head -c 300000 /dev/zero", "exited", 0],
-  [`echo ${LEAVE}; sleep 1000`, "disconnected", null],
-  ["no-such-command", "exited", 127],
-  ["sleep 0.2; echo late", "exited", 0],
-];
 
 function openFiles(): number {
   return [...Deno.readDirSync("/proc/self/fd")].length;
-}
-
-async function post(url: string, body: unknown, signal?: AbortSignal): Promise<Response> {
-  return await fetch(`${url}/run`, {
-    method: "POST",
-    headers: { "content-type": "application/json" },
-    body: JSON.stringify(body),
-    ...(signal && { signal }),
-  });
-}
-
-async function runOne(url: string, index: number): Promise<string> {
-  const [code, outcome] = KINDS[index % KINDS.length]!;
-  const leave = new AbortController();
-  const response = await post(
-    url,
-    {
-      language: "bash",
-      code,
-      id: `run-${index}`,
-      log_level: "error",
-      ...(outcome === "timed-out" && { timeout: 1 }),
-    },
-    leave.signal,
-  );
-  equal(response.status, 200);
-  let text = "";
-  try {
-    for await (const chunk of response.body!.pipeThrough(new TextDecoderStream())) {
-      text += chunk;
-      if (outcome === "disconnected" && text.includes(`"${LEAVE}\\n"`)) leave.abort();
-    }
-  } catch (error) {
-    if (!leave.signal.aborted) throw error;
-    return "disconnected";
-  }
-  return JSON.parse(text.trim().split("\n\n").at(-1)!.slice(6)).outcome;
 }
 
 Deno.test({
@@ -70,48 +21,16 @@ Deno.test({
   async fn() {
     await using test = await testService();
     const { url } = test;
-    await Promise.all(Array.from({ length: CONCURRENCY }, (_, i) => runOne(url, 100_000 + 8 * i)));
+    const load = { url, concurrency: CONCURRENCY };
+    await manyRuns({ ...load, prefix: "before", runs: CONCURRENCY });
+    await settle(() => test.service.orchestrator.active.length === 0);
     const files = openFiles();
-
-    const answers: number[] = [];
-    let over = false;
-    const health = (async () => {
-      while (!over) {
-        const start = performance.now();
-        equal((await (await fetch(`${url}/healthz`)).json()).status, "ok");
-        answers.push(performance.now() - start);
-        await new Promise((resolve) => setTimeout(resolve, 50));
-      }
-    })();
-    let next = 0;
-    const results = new Map<number, string>();
-    await Promise.all(Array.from({ length: CONCURRENCY }, async () => {
-      for (let index = next++; index < RUNS; index = next++) {
-        results.set(index, await runOne(url, index));
-      }
-    }));
-    over = true;
-    await health;
-    while (test.service.orchestrator.active.length > 0) {
-      await new Promise((resolve) => setTimeout(resolve, 10));
-    }
-
-    for (let index = 0; index < RUNS; index++) {
-      const [, outcome, exitCode] = KINDS[index % KINDS.length]!;
-      equal(results.get(index), outcome, `run ${index} as its client saw it`);
-      const record = await (await fetch(`${url}/runs/run-${index}`)).json();
-      const noted = `run ${index} as noted: ${JSON.stringify(record)}`;
-      deepEqual([record.outcome, record.exit_code], [outcome, exitCode], noted);
-    }
+    console.log(await manyRuns({ ...load, prefix: "run", runs: RUNS }));
+    await settle(() => test.service.orchestrator.active.length === 0);
     equal(test.machines.running, 0);
     equal(test.machines.count, RUNS + CONCURRENCY);
     // One idle connection for each of our clients may have come or gone.
     ok(openFiles() <= files + CONCURRENCY, `${openFiles()} open files, ${files} before`);
-    answers.sort((a, b) => a - b);
-    console.log(
-      `healthz meanwhile: ${answers.length} answers, median ` +
-        `${answers[answers.length >> 1]!.toFixed(1)} ms, longest ${answers.at(-1)!.toFixed(1)} ms`,
-    );
   },
 });
 
