@@ -68,13 +68,13 @@ export function createApp(options: ApiOptions): Hono {
     return problemResponse(problemOf(known, error instanceof HttpError ? error.status : undefined));
   });
   app.notFound((c) => {
-    const methods = app.routes.filter(({ path, method }) => path === c.req.path && method !== "ALL")
-      .map(({ method }) => method);
+    const routes = app.routes.filter(({ path, method }) => path === c.req.path && method !== "ALL");
+    const methods = [...new Set(routes.map(({ method }) => method))];
     const error = methods.length > 0
       ? new HttpError(405, `Cannot ${c.req.method} ${c.req.path}: it takes ${methods.join(", ")}`)
       : new HttpError(404, `Cannot find ${c.req.path}: there is no such route`, "see /docs");
     const response = problemResponse(problemOf(error, error.status));
-    if (methods.length > 0) response.headers.set("allow", [...new Set(methods)].join(", "));
+    if (methods.length > 0) response.headers.set("allow", methods.join(", "));
     return response;
   });
 

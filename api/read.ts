@@ -6,6 +6,7 @@
 import type { z } from "zod";
 import { nearest } from "../base/nearest.ts";
 import { CloudletError } from "../base/errors.ts";
+import { schemaProblems } from "../base/schema_problems.ts";
 import { HttpError, type Problem } from "./problem.ts";
 
 /** A request that a schema refuses. */
@@ -31,16 +32,16 @@ function check<T extends z.ZodType>(data: unknown, schema: T): z.output<T> {
   const result = schema.safeParse(data);
   if (result.success) return result.data;
   const known = "shape" in schema ? Object.keys(schema.shape as object) : [];
-  throw new SchemaError(result.error.issues.flatMap((issue) => {
-    if (issue.code !== "unrecognized_keys") {
-      return [{ pointer: pointer(issue.path), detail: issue.message }];
-    }
-    return issue.keys.map((key) => {
-      const near = issue.path.length === 0 ? nearest(key, known) : undefined;
-      const hint = near === undefined ? "" : `; did you mean ${JSON.stringify(near)}?`;
-      return { pointer: pointer([...issue.path, key]), detail: `unknown member${hint}` };
-    });
-  }));
+  const problems = schemaProblems(result.error, data, {
+    object: "an object",
+    hint(table, key) {
+      const near = table.length === 0 ? nearest(key, known) : undefined;
+      return near === undefined ? "" : `; did you mean ${JSON.stringify(near)}?`;
+    },
+  });
+  throw new SchemaError(
+    problems.map(({ path, message }) => ({ pointer: pointer(path), detail: message })),
+  );
 }
 
 /**
