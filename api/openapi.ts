@@ -46,7 +46,7 @@ function problems(...statuses: readonly number[]): Json {
 const STATUS: Readonly<Record<number, string>> = {
   400: "The body is not JSON",
   401: "The key is missing or wrong",
-  404: "There is no such run",
+  404: "There is no such run, or nothing was prepared under this name",
   409: "There is a run with this id",
   413: "The body is too large",
   415: "The content type is not application/json",
@@ -90,7 +90,7 @@ function paths(): Json {
         requestBody: body,
         responses: {
           200: answer("Server-sent events, each a RunEvent", ref("RunEvent"), "text/event-stream"),
-          ...problems(400, 409, 413, 415, 422, 429, 503),
+          ...problems(400, 404, 409, 413, 415, 422, 429, 503),
         },
       },
     },
