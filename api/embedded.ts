@@ -25,12 +25,14 @@ export interface EmbeddedOptions {
 /** A transport to a service of its own, which holds nothing while no run is under way. */
 export function embeddedTransport(options: EmbeddedOptions): Transport {
   const { progress, kernel, snapshot = true } = options;
+  const { admission, limits } = hostLimits();
   return inMemoryTransport(
     new Orchestrator({
       machines: microVms({ ...(kernel !== undefined && { kernel }), snapshots: snapshot }),
       store: RunStore.inMemory(),
       prepared: new PreparedWorkloads(),
-      ...hostLimits(),
+      admission,
+      limits: { ...limits, localImages: true }, // it is the caller's own disk
       ...(progress && { progress }),
     }),
   );

@@ -7,7 +7,7 @@ import { type Client, createClient, type Transport } from "@connectrpc/connect";
 import { durationFromMs, durationMs } from "@bufbuild/protobuf/wkt";
 import { create } from "@bufbuild/protobuf";
 import { fileURLToPath } from "node:url";
-import type { LanguageName } from "../agent/languages.ts";
+import { COMMAND, type LanguageName } from "../agent/languages.ts";
 import { CloudletError } from "../base/errors.ts";
 import type { Progress } from "../base/progress.ts";
 import {
@@ -26,11 +26,15 @@ import {
 import { fromConnectError } from "../vmm/service/errors.ts";
 import { outcomeName } from "../vmm/service/outcome.ts";
 import { ACTIONS, languageNumber } from "./names.ts";
-import { languageOfSource, readSource } from "./source.ts";
+import { formatReference, parseReference } from "../builder/oci/reference.ts";
+import { languageOfSource, readAddedFiles, readSource } from "./source.ts";
 
 /** What to run, and how. */
 export interface RunOptions {
-  /** Path or file URL of a source file or of a project directory. Either this or `code`. */
+  /**
+   * Path or file URL of a source file or of a project directory. Either this or `code`, or neither
+   * with an `image`: its own command is run then, or `args` in place of the command's arguments.
+   */
   readonly source?: string | URL;
   /** The source text of a program of one file; needs `language`. */
   readonly code?: string;
@@ -56,6 +60,8 @@ export interface RunOptions {
   readonly vcpus?: number;
   /** Debian packages added to the language's image. */
   readonly packages?: readonly string[];
+  /** The root file system: an OCI image as docker users write it, or more. The language's own when absent. */
+  readonly image?: string | ImageOptions;
   /** A vmlinux file in place of the kernel that cloudlet builds; in this process only. */
   readonly kernel?: string;
   /** False boots a microVM instead of restoring one from a snapshot; in this process only. */
@@ -68,6 +74,26 @@ export interface RunOptions {
   readonly server?: ServerAddress;
   /** Hears of what is fetched, built and booted in this process. */
   readonly progress?: Progress;
+}
+
+/** A root file system. */
+export interface ImageOptions {
+  /**
+   * An OCI image: `NAME[:TAG]`, `HOST/NAME[:TAG|@DIGEST]`, or one on this host's disk: `oci:DIR`,
+   * `docker-archive:FILE`. The language's own image when absent.
+   */
+  readonly from?: string;
+  /** Ask the registry what the tag means now, instead of using what it meant last. */
+  readonly pull?: boolean;
+  /** The registry may speak http. */
+  readonly insecure?: boolean;
+  /** Files and directories of this host to add, by the absolute path that they get in the image. */
+  readonly files?: Readonly<Record<string, string | URL>>;
+  /**
+   * Shell commands that are run in a microVM, one after the other; what they change belongs to the
+   * image, and is kept for the next runs.
+   */
+  readonly run?: readonly string[];
 }
 
 /** A cloudlet server. */
@@ -180,8 +206,9 @@ const STAGES: Partial<Record<Stage, "pending" | "building" | "running">> = {
  * ```
  */
 export function run(options: RunOptions): Run {
-  if ((options.source === undefined) === (options.code === undefined)) {
-    throw new CloudletError("Cannot run the program: give one of source and code", {
+  const given = [options.source, options.code].filter((value) => value !== undefined).length;
+  if (given !== (fromOf(options.image) === undefined ? 1 : given % 2)) {
+    throw new CloudletError("Cannot run the program: give one of source and code, or an image", {
       code: "invalid-input",
     });
   }
@@ -327,6 +354,23 @@ class RunOfTransport implements Run {
   }
 }
 
+/** The OCI image that is asked for, if any. */
+function fromOf(image: RunOptions["image"]): string | undefined {
+  return typeof image === "string" ? image : image?.from;
+}
+
+async function toImage(image: string | ImageOptions) {
+  const { from, pull, insecure, files, run } = typeof image === "string" ? { from: image } : image;
+  return {
+    // a path of this process's directory means the same to the service
+    from: from === undefined ? "" : formatReference(parseReference(from)),
+    pull: pull ?? false,
+    insecure: insecure ?? false,
+    files: await readAddedFiles(files ?? {}),
+    run: [...run ?? []],
+  };
+}
+
 function isStream(stdin: RunOptions["stdin"]): stdin is AsyncIterable<Uint8Array> {
   return typeof stdin === "object" && !(stdin instanceof Uint8Array);
 }
@@ -334,8 +378,9 @@ function isStream(stdin: RunOptions["stdin"]): stdin is AsyncIterable<Uint8Array
 async function toRequest(options: RunOptions): Promise<RunVmmRequest> {
   const path = options.source instanceof URL ? fileURLToPath(options.source) : options.source;
   const source = path === undefined ? undefined : await readSource(path);
-  const language = options.language ??
-    (path === undefined ? undefined : await languageOfSource(path));
+  const language = path === undefined && options.code === undefined
+    ? COMMAND
+    : options.language ?? (path === undefined ? undefined : await languageOfSource(path));
   if (language === undefined) {
     throw new CloudletError(
       `Cannot run ${path ?? "the code"}: its name does not tell its language`,
@@ -344,7 +389,8 @@ async function toRequest(options: RunOptions): Promise<RunVmmRequest> {
   }
   const { stdin } = options;
   return create(RunVmmRequestSchema, {
-    workloadName: options.name ?? path?.split("/").findLast((part) => part !== "") ?? language,
+    workloadName: options.name ?? path?.split("/").findLast((part) => part !== "") ??
+      fromOf(options.image) ?? language,
     language: languageNumber(language),
     code: options.code ?? "",
     logLevel: LogLevel.INFO,
@@ -352,6 +398,7 @@ async function toRequest(options: RunOptions): Promise<RunVmmRequest> {
     memoryMib: options.memory ?? 0,
     vcpus: options.vcpus ?? 0,
     packages: [...options.packages ?? []],
+    ...(options.image !== undefined && { image: await toImage(options.image) }),
     options: {
       args: [...options.args ?? []],
       env: options.env ?? {},

@@ -3,7 +3,8 @@
  *
  * @module
  */
-import { basename, join, relative } from "node:path";
+import { basename, join, normalize, relative } from "node:path";
+import { fileURLToPath } from "node:url";
 import { type LanguageName, languageOfFile, languages } from "../agent/languages.ts";
 import { CloudletError, messageOf } from "../base/errors.ts";
 
@@ -107,6 +108,37 @@ export async function readSource(path: string): Promise<Source> {
   }
   if (files.length === 0) throw refuse(path, "it has no files", "give a project directory");
   return { files, entryPoint: undefined };
+}
+
+/**
+ * Reads what is to be added to an image.
+ *
+ * @param files files and directories of this host, by their absolute path in the image
+ * @returns files with paths relative to the image's root
+ * @throws {CloudletError} `not-found` or `invalid-input`
+ */
+export async function readAddedFiles(
+  files: Readonly<Record<string, string | URL>>,
+): Promise<SourceFile[]> {
+  const added: SourceFile[] = [];
+  for (const [goal, from] of Object.entries(files)) {
+    const path = from instanceof URL ? fileURLToPath(from) : from;
+    const target = normalize(goal).replace(/\/+$/, "");
+    if (!goal.startsWith("/") || target === "") {
+      throw new CloudletError(
+        `Cannot add ${path} to the image as ${
+          JSON.stringify(goal)
+        }: that is no absolute path of a file`,
+        { code: "invalid-input", remedy: "write it as /etc/name" },
+      );
+    }
+    const source = await readSource(path);
+    for (const file of source.files) {
+      const name = source.entryPoint === undefined ? `${target}/${file.path}` : target;
+      added.push({ ...file, path: name.slice(1) });
+    }
+  }
+  return added;
 }
 
 function tooLarge(path: string): CloudletError {

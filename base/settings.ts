@@ -18,6 +18,10 @@ const SCHEMA = z.strictObject({
     suite: z.string().regex(/^[a-z][a-z0-9-]*$/).optional(),
     keyring: z.string().startsWith("/").optional(),
   }).default({}),
+  registry: z.strictObject({
+    ca: z.string().startsWith("/").optional(),
+    insecure: z.array(z.string()).default([]),
+  }).prefault({}),
 });
 
 /** Settings of the Debian packages that kernels and images are made of. */
@@ -30,10 +34,20 @@ export interface DebianSettings {
   readonly keyring?: string | undefined;
 }
 
+/** Settings of the registries that OCI images come from. */
+export interface RegistrySettings {
+  /** Absolute path of certificates (PEM) that are trusted besides those of the system. */
+  readonly ca?: string | undefined;
+  /** Hosts, with their port if they have one, that may speak http. */
+  readonly insecure: readonly string[];
+}
+
 /** All settings. */
 export interface Settings {
   /** `[debian]` */
   readonly debian: DebianSettings;
+  /** `[registry]` */
+  readonly registry: RegistrySettings;
 }
 
 /** Parses settings; `path` is only named in errors. */

@@ -2,10 +2,20 @@ import assert from "node:assert/strict";
 import { parseSettings } from "./settings.ts";
 
 Deno.test("settings are read; absent ones stay absent", () => {
-  assert.deepEqual(parseSettings("", "config.toml"), { debian: {} });
+  assert.deepEqual(parseSettings("", "config.toml"), {
+    debian: {},
+    registry: { insecure: [] },
+  });
   assert.deepEqual(
     parseSettings('[debian]\nmirror = "http://127.0.0.1:8/debian"\nsuite = "bookworm"\n', "c"),
-    { debian: { mirror: "http://127.0.0.1:8/debian", suite: "bookworm" } },
+    {
+      debian: { mirror: "http://127.0.0.1:8/debian", suite: "bookworm" },
+      registry: { insecure: [] },
+    },
+  );
+  assert.deepEqual(
+    parseSettings('[registry]\nca = "/etc/ca.pem"\ninsecure = ["10.0.0.1:5000"]\n', "c").registry,
+    { ca: "/etc/ca.pem", insecure: ["10.0.0.1:5000"] },
   );
 });
 
@@ -15,6 +25,7 @@ for (
     ["an unknown key", '[debian]\nmiror = "http://a/"\n', /miror/],
     ["a mirror that is no URL", '[debian]\nmirror = "here"\n', /mirror/],
     ["a suite with a path in it", '[debian]\nsuite = "../x"\n', /suite/],
+    ["a relative certificate", '[registry]\nca = "ca.pem"\n', /ca/],
     ["a wrong type", "debian = 3\n", /debian/],
   ] as const
 ) {

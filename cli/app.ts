@@ -3,13 +3,13 @@
  *
  * @module
  */
-import { buildApplication, buildRouteMap, run, text_en } from "@stricli/core";
+import { buildApplication, buildRouteMap, type CommandContext, run, text_en } from "@stricli/core";
 import { CloudletError } from "../base/errors.ts";
 import { writeAllSync } from "../base/files.ts";
 import { exitOnSignals } from "../base/signals.ts";
 import config from "../deno.json" with { type: "json" };
 import { bootCommand } from "./boot_command.ts";
-import { describeError, EXIT } from "./context.ts";
+import { describeError, EXIT, type WithCommandLine } from "./context.ts";
 import { doctorCommand } from "./doctor_command.ts";
 import { imageRoutes } from "./image.ts";
 import { kernelRoutes } from "./kernel.ts";
@@ -71,7 +71,8 @@ export async function main(args: readonly string[]): Promise<number> {
     stderr: { write(text: string): void };
     exitCode?: number | string | null;
   } = { stdout: write(Deno.stdout), stderr: write(Deno.stderr) };
-  await run(app, args, { process });
+  const context: CommandContext & WithCommandLine = { process, commandLine: args };
+  await run(app, args, context);
   const code = Number(process.exitCode ?? 0);
   // stricli's own codes for a command line that it could not understand are negative
   return code < 0 ? EXIT.usage : code;

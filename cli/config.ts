@@ -11,6 +11,7 @@ import { type LanguageName, languages } from "../agent/languages.ts";
 import { languageOfSource } from "../api/source.ts";
 import { CloudletError, messageOf } from "../base/errors.ts";
 import { nearest } from "../base/nearest.ts";
+import { formatReference, parseReference } from "../builder/oci/reference.ts";
 import { isKernelSource } from "../builder/kernel/source.ts";
 import { parseDuration, parseMemory } from "./units.ts";
 
@@ -23,14 +24,14 @@ export interface Config {
   readonly path: string;
   /** Name of the workload, for people. */
   readonly workloadName: string;
-  /** Language of the workload. */
-  readonly language: LanguageName;
+  /** Language of the workload; undefined when there is no source. */
+  readonly language: LanguageName | undefined;
   /** What to do. */
   readonly action: Action;
   /** The server that `--remote` sends the workload to. */
   readonly server: { readonly address: string; readonly port: number };
-  /** The source file, or the directory of a project. */
-  readonly source: string;
+  /** The source file, or the directory of a project; undefined when the image's command is run. */
+  readonly source: string | undefined;
   /** Build with optimisation. */
   readonly release: boolean;
   /** How the program is started. */
@@ -55,8 +56,14 @@ export interface Config {
   };
   /** The root image. */
   readonly image: {
-    /** Debian packages added to those of the language. */
+    /** The OCI image that it is made from; the language's own when undefined. */
+    readonly from: string | undefined;
+    /** Debian packages added to those of the image. */
     readonly packages: readonly string[];
+    /** Files and directories of this host to add, by their path in the image. */
+    readonly files: Readonly<Record<string, string>>;
+    /** Shell commands whose changes belong to the image. */
+    readonly run: readonly string[];
   };
 }
 
@@ -90,9 +97,9 @@ const schema = z.strictObject({
     port: z.int().min(1).max(65535).default(3000),
   }).prefault({}),
   build: z.strictObject({
-    "source-code-path": path,
+    "source-code-path": path.optional(),
     release: z.boolean().default(false),
-  }),
+  }).prefault({}),
   run: z.strictObject({
     args: z.array(text).default([]),
     env: z.record(
@@ -108,8 +115,12 @@ const schema = z.strictObject({
     kernel: path.optional(),
   }).prefault({}),
   image: z.strictObject({
+    from: path.optional(),
     packages: z.array(text.regex(/^[a-z0-9][a-z0-9+.-]+$/, "is no name of a Debian package"))
       .default([]),
+    files: z.record(path.regex(/^\//, "a file's place in the image must be an absolute path"), path)
+      .default({}),
+    run: z.array(path).default([]),
   }).prefault({}),
 });
 
@@ -120,7 +131,7 @@ const KEYS: Record<string, readonly string[]> = {
   build: ["source-code-path", "release"],
   run: ["args", "env", "stdin", "timeout"],
   vm: ["vcpus", "memory", "kernel"],
-  image: ["packages"],
+  image: ["from", "packages", "files", "run"],
 };
 
 /** One thing that is wrong in a config file. */
@@ -265,28 +276,46 @@ export async function parseConfig(content: string, file: string): Promise<Config
   const optionalFile = (keys: string[], value: string | undefined) =>
     value === undefined ? undefined : existing(keys, value, "file");
 
-  const source = existing(
-    ["build", "source-code-path"],
-    values.build["source-code-path"],
-    "file or directory",
+  const code = values.build["source-code-path"];
+  if (code === undefined && values.image.from === undefined) {
+    problems.push({
+      path: ["build", "source-code-path"],
+      message: "is missing; only an image can be run without a source ([image] from)",
+    });
+  }
+  const source = code === undefined
+    ? undefined
+    : existing(["build", "source-code-path"], code, "file or directory");
+  const files = Object.fromEntries(
+    Object.entries(values.image.files).map(([goal, value]) => [
+      goal,
+      existing(["image", "files", goal], value, "file or directory"),
+    ]),
   );
+  let from: string | undefined;
+  try {
+    from = values.image.from && formatReference(parseReference(values.image.from, base));
+  } catch (error) {
+    problems.push({ path: ["image", "from"], message: messageOf(error) });
+  }
   const stdin = optionalFile(["run", "stdin"], values.run.stdin);
   const kernel = values.vm.kernel !== undefined && isKernelSource(values.vm.kernel)
     ? values.vm.kernel
     : optionalFile(["vm", "kernel"], values.vm.kernel);
-  const language = values.language ?? await languageOfSource(source);
-  if (language === undefined && problems.length === 0) {
+  const language = values.language ??
+    (source === undefined ? undefined : await languageOfSource(source));
+  if (language === undefined && source !== undefined && problems.length === 0) {
     problems.push({
       path: ["language"],
       message: "is missing, and the name of the source does not tell it; write one of " +
         LANGUAGES.map(quote).join(", "),
     });
   }
-  if (language === undefined || problems.length > 0) throw await refuse(file, content, problems);
+  if (problems.length > 0) throw await refuse(file, content, problems);
 
   return {
     path: resolve(file),
-    workloadName: values["workload-name"] ?? basename(source),
+    workloadName: values["workload-name"] ?? basename(source ?? values.image.from!),
     language,
     action: values.action,
     server: values.server,
@@ -294,7 +323,7 @@ export async function parseConfig(content: string, file: string): Promise<Config
     release: values.build.release,
     run: { args: values.run.args, env: values.run.env, stdin, timeout: values.run.timeout },
     vm: { vcpus: values.vm.vcpus, memory: values.vm.memory, kernel },
-    image: values.image,
+    image: { ...values.image, from, files },
   };
 }
 

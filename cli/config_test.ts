@@ -2,6 +2,7 @@ import { deepEqual, equal, match, ok, rejects } from "node:assert/strict";
 import { join } from "node:path";
 import fc from "fast-check";
 import { CloudletError } from "../base/errors.ts";
+import { formatReference, parseReference } from "../builder/oci/reference.ts";
 import { loadConfig, parseConfig } from "./config.ts";
 import { parseDuration, parseMemory } from "./units.ts";
 
@@ -52,7 +53,10 @@ timeout = "1m30s"
 vcpus = 2
 memory = "1G"
 [image]
+from = "alpine:3"
 packages = ["python3-numpy"]
+files = { "/etc/input" = "input.txt" }
+run = ["touch /etc/made"]
 `,
     );
     deepEqual(await loadConfig(file), {
@@ -70,8 +74,22 @@ packages = ["python3-numpy"]
         timeout: 90_000,
       },
       vm: { vcpus: 2, memory: 1024, kernel: undefined },
-      image: { packages: ["python3-numpy"] },
+      image: {
+        from: formatReference(parseReference("alpine:3")),
+        packages: ["python3-numpy"],
+        files: { "/etc/input": join(directory, "input.txt") },
+        run: ["touch /etc/made"],
+      },
     });
+  }));
+
+Deno.test("an image needs no source, and a directory of images is found from the config file", () =>
+  inDirectory(async (directory) => {
+    const content = `[image]\nfrom = "oci:images:a"\n`;
+    const config = await parseConfig(content, join(directory, "config.toml"));
+    equal(config.source, undefined);
+    equal(config.language, undefined);
+    equal(config.image.from, `oci:${join(directory, "images")}:a`);
   }));
 
 Deno.test("a kernel is one of the known names, or a file that has to be there", () =>
@@ -139,7 +157,9 @@ const WRONG: readonly (readonly [what: string, content: string, expected: RegExp
     /:4:1: run\.timeout: .*"soon" as a duration/,
   ],
   ["a bad memory size", BUILD + '[vm]\nmemory = "1 elephant"', /:4:1: vm\.memory: .*memory size/],
-  ["no source", 'language = "python"', /config\.toml: build: is missing/],
+  ["no source", 'language = "python"', /config\.toml: build\.source-code-path: is missing/],
+  ["a wrong image", '[image]\nfrom = "UPPER"', /:2:1: image\.from: .*lower case/],
+  ["a relative place", BUILD + '[image.files]\n"etc/x" = "main.py"', /absolute path/],
   ["an empty build table", "[build]", /:1:2: build\.source-code-path: is missing/],
   [
     "a missing source",

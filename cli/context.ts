@@ -41,6 +41,18 @@ export function exitWith(context: CommandContext, code: number): void {
   process.exitCode = code;
 }
 
+/** A context that knows the whole command line. */
+export interface WithCommandLine {
+  readonly commandLine?: readonly string[];
+}
+
+/** How many words follow `--`; with none, 0. */
+export function wordsAfterDashes(context: CommandContext & WithCommandLine): number {
+  const { commandLine = [] } = context;
+  const dashes = commandLine.indexOf("--");
+  return dashes < 0 ? 0 : commandLine.length - dashes - 1;
+}
+
 /** How an error reads on the terminal: what happened, then what to do. */
 export function describeError(error: unknown): string {
   if (error instanceof CloudletError) {

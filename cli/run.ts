@@ -10,7 +10,7 @@ import { CloudletError } from "../base/errors.ts";
 import { silentProgress } from "../base/progress.ts";
 import { takeSignals } from "../base/signals.ts";
 import { type Config, loadConfig } from "./config.ts";
-import { exitWith } from "./context.ts";
+import { exitWith, wordsAfterDashes } from "./context.ts";
 import { terminalProgress } from "./progress.ts";
 import { defaultServer, serverFromFlags } from "./server_address.ts";
 import { openStdin } from "./stdin.ts";
@@ -35,6 +35,12 @@ export interface RunFlags {
   readonly verbose: boolean;
   /** False boots a microVM instead of restoring one. */
   readonly snapshot: boolean;
+  /** An OCI image, as docker users write it. */
+  readonly image?: string;
+  /** Ask the registry what the image's tag means now. */
+  readonly pull?: boolean;
+  /** The registry may speak http. */
+  readonly insecure?: boolean;
   readonly remote: boolean;
   readonly server?: string;
 }
@@ -61,7 +67,7 @@ function environment(variables: readonly string[]): Record<string, string> {
 
 /** Flags go before the config, the config before the defaults. */
 function merge(
-  target: string,
+  target: string | undefined,
   args: readonly string[],
   flags: RunFlags,
   config: Config | undefined,
@@ -72,6 +78,9 @@ function merge(
   const vcpus = flags.vcpus ?? config?.vm.vcpus;
   const remote = flags.remote || flags.server !== undefined;
   const kernel = config?.vm.kernel;
+  const source = config === undefined ? target : config.source;
+  const from = flags.image ?? config?.image.from;
+  const { files = {}, run: commands = [] } = config?.image ?? {};
   if (remote && kernel !== undefined) {
     throw new CloudletError("Cannot run it on a server: the config names a kernel of this host", {
       code: "invalid-input",
@@ -79,12 +88,21 @@ function merge(
     });
   }
   return {
-    source: config?.source ?? target,
+    ...(source !== undefined && { source }),
     args: args.length > 0 ? args : config?.run.args ?? [],
     env: { ...config?.run.env, ...environment(flags.env ?? []) },
     release: flags.release ?? config?.release ?? false,
     action: config?.action ?? "prepare-and-run",
     packages: config?.image.packages ?? [],
+    ...((from !== undefined || commands.length > 0 || Object.keys(files).length > 0) && {
+      image: {
+        ...(from !== undefined && { from }),
+        pull: flags.pull ?? false,
+        insecure: flags.insecure ?? false,
+        files,
+        run: commands,
+      },
+    }),
     ...(config && { name: config.workloadName }),
     ...(language !== undefined && { language: languageNamed(language).name }),
     ...(timeout !== undefined && { timeout }),
@@ -99,16 +117,17 @@ function merge(
 /**
  * Runs a program, shows what it writes, and passes its end on.
  *
- * @param target a config file (`.toml`), a source file or a project directory
+ * @param target a config file (`.toml`), a source file or a project directory; nothing for an
+ *   image's own command
  * @param args of the program
  * @returns the program's exit code
  */
 export async function runProgram(
-  target: string,
+  target: string | undefined,
   args: readonly string[],
   flags: RunFlags,
 ): Promise<number> {
-  const config = target.endsWith(".toml") ? await loadConfig(target) : undefined;
+  const config = target?.endsWith(".toml") ? await loadConfig(target) : undefined;
   const options = merge(target, args, flags, config);
   await using stdin = await openStdin(flags.stdin ?? config?.run.stdin);
   using progress = flags.quiet || flags.json ? silentProgress : terminalProgress();
@@ -171,7 +190,12 @@ export const runCommand = buildCommand({
     fullDescription: "Runs what a config file, a source file or a project directory tells, shows " +
       "what the program writes as it comes, and ends with the program's exit code. What is " +
       "missing, a kernel or an image, is built first.",
-    customUsage: ["config.toml", "hello.py -- --its-own-flag", "--env NAME=VALUE project/"],
+    customUsage: [
+      "config.toml",
+      "hello.py -- --its-own-flag",
+      "--env NAME=VALUE project/",
+      "--image alpine:3 -- cat /etc/os-release",
+    ],
   },
   parameters: {
     flags: {
@@ -221,6 +245,24 @@ export const runCommand = buildCommand({
         default: true,
         brief: "restore the microVM from a snapshot, made when it is missing; or boot it",
       },
+      image: {
+        kind: "parsed",
+        parse: String,
+        optional: true,
+        brief: "OCI image to run it in, as docker users write it; oci:DIR; docker-archive:FILE",
+      },
+      pull: {
+        kind: "boolean",
+        optional: true,
+        withNegated: false,
+        brief: "ask the registry for a newer image of the tag",
+      },
+      insecure: {
+        kind: "boolean",
+        optional: true,
+        withNegated: false,
+        brief: "the registry may speak http",
+      },
       remote: { kind: "boolean", default: false, brief: "run it on the server of the config" },
       server: {
         kind: "parsed",
@@ -232,11 +274,23 @@ export const runCommand = buildCommand({
     aliases: { e: "env", t: "timeout", m: "memory", q: "quiet", v: "verbose" },
     positional: {
       kind: "array",
-      minimum: 1,
-      parameter: { brief: "config file, source or project; then its arguments", parse: String },
+      parameter: {
+        brief: "config file, source or project; then its arguments; with --image, -- and a command",
+        parse: String,
+        placeholder: "program",
+      },
     },
   },
-  async func(this: CommandContext, flags: RunFlags, target: string, ...args: string[]) {
+  async func(this: CommandContext, flags: RunFlags, ...words: string[]) {
+    const isCommand = flags.image !== undefined && words.length === wordsAfterDashes(this);
+    const target = isCommand ? undefined : words[0];
+    const args = isCommand ? words : words.slice(1);
+    if (target === undefined && flags.image === undefined) {
+      throw new CloudletError("Cannot run anything: neither a program nor an image is named", {
+        code: "invalid-input",
+        remedy: "see `cloudlet run --help`",
+      });
+    }
     exitWith(this, await runProgram(target, args, flags));
   },
 });

@@ -6,6 +6,7 @@
 import { CloudletError } from "../../base/errors.ts";
 import { nearest } from "../../base/nearest.ts";
 import { languages } from "../../agent/languages.ts";
+import { BUSYBOX, DENO_NEEDS } from "./payload.ts";
 
 /** What an image is made of. */
 export interface ImageDeclaration {
@@ -21,10 +22,8 @@ export interface ImageDeclaration {
   readonly busybox: boolean;
 }
 
-// What the Deno binary is linked to (`ldd`), beyond what libc6 itself brings.
-const DENO_NEEDS = ["libc6", "libgcc-s1"];
 // Every image: process 1 is a script of this shell, and it mounts and switches off.
-const ALWAYS = ["busybox-static"];
+const ALWAYS = [BUSYBOX];
 
 const TINY: ImageDeclaration = {
   name: "tiny",

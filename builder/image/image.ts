@@ -4,7 +4,8 @@
  * ```text
  * <cache>/images/<key>/root.erofs      the image
  *                      manifest.json   what it was made from
- * <cache>/images/.name-python-<inputs> which key that name means with this agent and this Deno
+ * <cache>/images/.name-python-<inputs> which key that name means with this agent and this Deno;
+ *                                      of an OCI image, .name-oci-<inputs>
  * ```
  *
  * @module
@@ -20,10 +21,13 @@ import { copyContent } from "../content.ts";
 import type { Debian, DebianPackage } from "../debian/debian.ts";
 import { writeErofs } from "../erofs/mod.ts";
 import { readPointer, writePointer } from "../pointers.ts";
-import { directoryNode, type FileNode, fileNode, symlinkNode, type Tree } from "../tree.ts";
+import type { ProgramConfig } from "../oci/manifest.ts";
+import { symlinkNode, type Tree } from "../tree.ts";
+import { type Additions, additionsKey, applyAdditions, NO_ADDITIONS } from "./additions.ts";
 import type { ImageDeclaration } from "./declarations.ts";
-import { HOME, initScript } from "./init.ts";
-import { agentState, denoState, fileDigest } from "./inputs.ts";
+import { initScript } from "./init.ts";
+import { agentState, denoState } from "./inputs.ts";
+import { addPayload, loadPayload, type Payload } from "./payload.ts";
 
 const FORMAT = 1; // raise it when the same packages would give another tree
 
@@ -45,6 +49,13 @@ export interface ImageManifest {
   readonly deno?: string;
   /** SHA-256 of the agent inside, when there is one. */
   readonly agent?: string;
+  /** The OCI image that it was made from, if any. */
+  readonly from?: {
+    /** Digest of its manifest. */
+    readonly digest: string;
+    /** How its program is started. */
+    readonly program: ProgramConfig;
+  };
 }
 
 /** A finished image. */
@@ -63,36 +74,13 @@ export interface ImageOptions {
   readonly debian: Debian;
   /** Gets told how far it is. */
   readonly progress: Progress;
+  /** What is added to it; nothing when absent. */
+  readonly additions?: Additions | undefined;
 }
 
 /** The store of finished images. */
 export function imageStore(): Store {
   return new Store(join(cacheDir(), "images"));
-}
-
-interface Payload {
-  readonly agent: { readonly code: Uint8Array; readonly sha256: string };
-  readonly deno: { readonly path: string; readonly size: number; readonly sha256: string };
-}
-
-async function payload(declaration: ImageDeclaration): Promise<Payload | undefined> {
-  if (!declaration.agent) return undefined;
-  const path = Deno.execPath();
-  const { size } = await Deno.stat(path);
-  const { bundleAgent } = await import("../../agent/bundle.ts"); // esbuild, which a run has no use for
-  return { agent: await bundleAgent(), deno: { path, size, sha256: fileDigest(path) } };
-}
-
-function addPayload(tree: Tree, declaration: ImageDeclaration, { agent, deno }: Payload): void {
-  const binary: FileNode = {
-    ...directoryNode({ mode: 0o755 }),
-    type: "file",
-    content: { kind: "file", path: deno.path, offset: 0, size: deno.size },
-  };
-  tree.add(`${HOME}/deno`, binary);
-  tree.add(`${HOME}/agent.js`, fileNode(agent.code));
-  tree.add(`${HOME}/init`, fileNode(initScript(), { mode: 0o755 }));
-  if (declaration.deno) tree.add("usr/bin/deno", binary); // a hard link: one copy in the image
 }
 
 /** Links every command that busybox knows to it, as `busybox --install -s` would. */
@@ -117,8 +105,9 @@ async function imageTree(
   declaration: ImageDeclaration,
   packages: readonly DebianPackage[],
   extra: Payload | undefined,
-  debian: Debian,
+  options: ImageOptions,
 ): Promise<Tree> {
+  const { debian, additions } = options;
   const tree = newSystemTree();
   await debian.unpack(packages, tree);
   finishSystemTree(tree);
@@ -126,7 +115,11 @@ async function imageTree(
   for (const path of ["usr/share/doc", "usr/share/man", "usr/share/locale", "usr/share/info"]) {
     tree.remove(path); // as Debian's own slim images do
   }
-  if (extra) addPayload(tree, declaration, extra);
+  if (additions) await applyAdditions(tree, additions);
+  if (extra) {
+    const binary = addPayload(tree, extra, initScript());
+    if (declaration.deno) tree.add("usr/bin/deno", binary); // a hard link: one copy in the image
+  }
   return tree;
 }
 
@@ -139,10 +132,10 @@ export async function buildImage(
   declaration: ImageDeclaration,
   options: ImageOptions,
 ): Promise<Image> {
-  const { debian, progress } = options;
+  const { debian, progress, additions = NO_ADDITIONS } = options;
   const { name } = declaration;
   const packages = debian.resolve(declaration.packages);
-  const extra = await payload(declaration);
+  const extra = declaration.agent ? await loadPayload() : undefined;
   const key = cacheKey({
     format: FORMAT,
     declaration: { ...declaration },
@@ -150,44 +143,75 @@ export async function buildImage(
     agent: extra?.agent.sha256 ?? null,
     init: extra ? initScript() : null,
     deno: extra?.deno.sha256 ?? null,
+    ...additionsKey(additions),
   });
-  const store = imageStore();
-  await store.getOrMake(key, async (directory) => {
-    const tree = await imageTree(declaration, packages, extra, debian);
-    using task = progress.task(`Write the ${name} image`, { unit: "bytes" });
-    const { size, sha256 } = await writeErofs(tree, join(directory, "root.erofs"), {
-      label: name,
-      onProgress: (bytes) => task.advance(bytes),
-    });
-    const manifest: ImageManifest = {
-      name,
-      size,
-      sha256,
-      packages: packages.map(({ name, version, sha256 }) => ({ name, version, sha256 })),
-      ...(extra && { deno: Deno.version.deno, agent: extra.agent.sha256 }),
-    };
-    await Deno.writeTextFile(
-      join(directory, "manifest.json"),
-      JSON.stringify(manifest, undefined, 2) + "\n",
-    );
-    task.done();
-  }, () => progress.info(`Another process makes the ${name} image; waiting for it`));
-  await writePointer(store, name, await inputs(declaration), key);
+  const manifest = {
+    name,
+    packages: packages.map(({ name, version, sha256 }) => ({ name, version, sha256 })),
+    ...(extra && { deno: Deno.version.deno, agent: extra.agent.sha256 }),
+  };
+  await storeImage(
+    key,
+    { manifest, label: name, progress },
+    (write) => imageTree(declaration, packages, extra, options).then(write),
+  );
+  await writePointer(imageStore(), name, await inputs(declaration, additions), key);
   return await openImage(key);
 }
 
-async function inputs(declaration: ImageDeclaration): Promise<KeyPart> {
+/** What {@linkcode storeImage} is told of an image. */
+export interface StoreOptions {
+  /** All of the manifest that is known before the image is written. */
+  readonly manifest: Omit<ImageManifest, "size" | "sha256">;
+  /** Name of the volume: at most 15 bytes. */
+  readonly label: string;
+  readonly progress: Progress;
+}
+
+/**
+ * Has the image of a key in the store.
+ *
+ * @param make makes the tree and hands it over to be written, so that it can have an end of its own
+ */
+export async function storeImage(
+  key: string,
+  { manifest, label, progress }: StoreOptions,
+  make: (write: (tree: Tree) => Promise<void>) => Promise<void>,
+): Promise<void> {
+  const { name } = manifest;
+  await imageStore().getOrMake(key, async (directory) => {
+    await make(async (tree) => {
+      using task = progress.task(`Write the ${name} image`, { unit: "bytes" });
+      const { size, sha256 } = await writeErofs(tree, join(directory, "root.erofs"), {
+        label,
+        onProgress: (bytes) => task.advance(bytes),
+      });
+      const whole: ImageManifest = { ...manifest, size, sha256 };
+      await Deno.writeTextFile(
+        join(directory, "manifest.json"),
+        JSON.stringify(whole, undefined, 2) + "\n",
+      );
+      task.done();
+    });
+  }, () => progress.info(`Another process makes the ${name} image; waiting for it`));
+}
+
+async function inputs(declaration: ImageDeclaration, additions: Additions): Promise<KeyPart> {
   return {
     format: FORMAT,
     declaration: { ...declaration },
     ...(declaration.agent && { agent: await agentState(), deno: await denoState() }),
+    ...additionsKey(additions),
   };
 }
 
 /** The declared image as it was last built with this agent and this Deno, if it was. */
-export async function findImage(declaration: ImageDeclaration): Promise<Image | undefined> {
+export async function findImage(
+  declaration: ImageDeclaration,
+  additions: Additions = NO_ADDITIONS,
+): Promise<Image | undefined> {
   const store = imageStore();
-  const key = await readPointer(store, declaration.name, await inputs(declaration));
+  const key = await readPointer(store, declaration.name, await inputs(declaration, additions));
   return key === undefined ? undefined : await openImage(key);
 }
 

@@ -8,6 +8,18 @@ import { agentCommand } from "../../agent/start.ts";
 /** Where in an image cloudlet's own things are. */
 export const HOME = "usr/lib/cloudlet";
 
+const DEFAULT_PATH = "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin";
+
+/** How an image differs from one of Debian packages. */
+export interface InitOptions {
+  /** Absolute path of a static busybox in the image. */
+  readonly busybox: string;
+  /** What starts Deno: program and first arguments. */
+  readonly deno: readonly string[];
+  /** Where programs are looked up. */
+  readonly path: string;
+}
+
 /** One word of a shell command. */
 function quote(word: string): string {
   return `'${word.replaceAll("'", `'\\''`)}'`;
@@ -17,15 +29,18 @@ function quote(word: string): string {
  * The script: it starts the agent and reaps the orphans of whatever the agent runs, as process 1
  * has to; the shell's `wait` does that. The machine is switched off when the agent ends.
  */
-export function initScript(): string {
-  const command = agentCommand(`/${HOME}/deno`, `/${HOME}/agent.js`).map(quote).join(" ");
-  return `#!/usr/bin/busybox sh
-export PATH=/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin
+export function initScript(options: Partial<InitOptions> = {}): string {
+  const { busybox = "/usr/bin/busybox", deno = [`/${HOME}/deno`] } = options;
+  const path = options.path === undefined ? DEFAULT_PATH : quote(options.path);
+  const [program, ...rest] = agentCommand(deno.at(-1)!, `/${HOME}/agent.js`);
+  const command = [...deno.slice(0, -1), program!, ...rest].map(quote).join(" ");
+  return `#!${busybox} sh
+export PATH=${path}
 export HOME=/root LANG=C.UTF-8
-/usr/bin/busybox ip link set lo up
+${busybox} ip link set lo up
 ${command} </dev/null &
 wait $!
 echo "cloudlet: the agent ended with exit code $?" >/dev/kmsg
-/usr/bin/busybox poweroff -f
+${busybox} poweroff -f
 `;
 }

@@ -5,6 +5,8 @@
  */
 import type { Client } from "@connectrpc/connect";
 import type { Progress } from "../../base/progress.ts";
+import type { ProgramConfig } from "../../builder/oci/manifest.ts";
+import type { RootRequest } from "../../builder/workshop.ts";
 import type { WorkloadRunner } from "../../proto/gen/cloudlet/agent/agent_pb.ts";
 
 /** The microVM that a run asks for. */
@@ -19,16 +21,23 @@ export interface MachineRequest {
   readonly vcpus: number;
   /** Debian packages added to those of the language. */
   readonly packages: readonly string[];
+  /** The root file system, when it is not the language's own as it is. */
+  readonly image?: MachineImage | undefined;
   /** Gives up: the factory then rejects, and leaves nothing behind. */
   readonly signal: AbortSignal;
   /** Where fetching, building and booting are reported. */
   readonly progress: Progress;
 }
 
+/** A root file system: an OCI image or the language's own, with what is added to it. */
+export type MachineImage = Omit<RootRequest, "language" | "packages">;
+
 /** A running machine with an agent that answers. Disposing it ends everything that belongs to it. */
 export interface Machine extends AsyncDisposable {
   /** The agent inside. */
   readonly agent: Client<typeof WorkloadRunner>;
+  /** How the image wants its program started; undefined when it is the language's own. */
+  readonly program?: ProgramConfig | undefined;
   /** Resolves, with the reason in words, when the machine ends by itself. */
   readonly ended: Promise<string>;
   /** The last lines of the machine's console. */

@@ -8,6 +8,7 @@ import { join } from "node:path";
 import type { MessageInitShape } from "@bufbuild/protobuf";
 import { agentBehind, type AgentClient, connectAgent, listenForReady } from "../../agent/client.ts";
 import { CloudletError } from "../../base/errors.ts";
+import type { ProgramConfig } from "../../builder/oci/manifest.ts";
 import { type BootFiles, Workshop } from "../../builder/workshop.ts";
 import type { ResumeRequestSchema } from "../../proto/gen/cloudlet/agent/agent_pb.ts";
 import { defaultKernel } from "../host_traits.ts";
@@ -16,7 +17,8 @@ import { openOrMake } from "../snapshot/cache.ts";
 import { requirements } from "../snapshot/key.ts";
 import { saveSnapshot, type Snapshot } from "../snapshot/snapshot.ts";
 import { type ShellConfig, Vm, type VmOutcome } from "../vm.ts";
-import type { Machine, MachineFactory, MachineRequest } from "./machine.ts";
+import { saveChanges } from "./image_changes.ts";
+import type { Machine, MachineFactory, MachineImage, MachineRequest } from "./machine.ts";
 import { makeScratch, sweepScratch } from "./scratch.ts";
 
 /** How machines are made. */
@@ -41,6 +43,8 @@ const CLOCK_LOOKS = 5;
 /** The root device is named so that /init waits until it is there. */
 const KERNEL_ARGUMENTS = "cloudlet.root=/dev/pmem0";
 const GUEST_CID = 3; // the first that is no one else's (vsock(7)); every VM has a socket of its own
+/** The language's own image as it is. */
+const PLAIN_IMAGE: MachineImage = { pull: false, insecure: false, files: [], run: [] };
 const TAIL = 20; // lines of the console that explain a failure
 
 /**
@@ -84,7 +88,7 @@ async function boot(
   vm.resume();
   await untilReady(vm, listener.ready, signal, options.bootTimeout ?? BOOT_TIMEOUT);
   task.done();
-  return new MicroVm(vm, connectAgent(agentBehind(socket)), stack.move());
+  return new MicroVm(vm, connectAgent(agentBehind(socket)), parts.program, stack.move());
 }
 
 function machineOf(parts: Parts, request: MachineRequest, socket: string): ShellConfig {
@@ -151,7 +155,7 @@ async function restore(
   const agent = connectAgent(agentBehind(socket));
   const resumed = agent.resume({ ...newIdentity(request.id), clockStepNs: step }, { signal });
   await untilReady(vm, resumed.then(() => {}), signal, RESTORE_TIMEOUT);
-  return new MicroVm(vm, agent, stack.move());
+  return new MicroVm(vm, agent, parts.program, stack.move());
 }
 
 /**
@@ -188,16 +192,21 @@ function fileOf(path: string): string {
 
 interface Parts extends BootFiles {
   readonly image: string;
+  readonly program: ProgramConfig | undefined;
 }
 
 /** Finds what a machine boots from; builds what is missing. */
 async function findParts(request: MachineRequest, kernel: string | undefined): Promise<Parts> {
   const { progress, signal, language, vcpus, packages } = request;
   const workshop = new Workshop({ progress, signal });
-  return {
-    ...await workshop.bootFiles(kernel ?? defaultKernel(), vcpus),
-    image: (await workshop.image(language, { packages })).path,
-  };
+  const files = await workshop.bootFiles(kernel ?? defaultKernel(), vcpus);
+  const wanted = { ...PLAIN_IMAGE, ...request.image, language, packages };
+  const { path, manifest } = await workshop.rootImage(wanted, async (base, run, layer) => {
+    const parts = { ...files, image: base.path, program: base.manifest.from?.program };
+    await using machine = await boot(parts, request, {});
+    await saveChanges(machine, run, layer, request);
+  });
+  return { ...files, image: path, program: manifest.from?.program };
 }
 
 async function untilReady(
@@ -264,7 +273,12 @@ class MicroVm implements Machine {
   readonly vm: Vm;
   readonly #resources: AsyncDisposableStack;
 
-  constructor(vm: Vm, readonly agent: AgentClient, resources: AsyncDisposableStack) {
+  constructor(
+    vm: Vm,
+    readonly agent: AgentClient,
+    readonly program: ProgramConfig | undefined,
+    resources: AsyncDisposableStack,
+  ) {
     this.vm = vm;
     this.#resources = resources;
     this.ended = vm.outcome.then(describe);

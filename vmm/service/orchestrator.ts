@@ -20,6 +20,7 @@ import type { RunVmmRequest } from "../../proto/gen/vmmorchestrator/vmm_pb.ts";
 import { ActiveRun } from "./active_run.ts";
 import { Admission, type AdmissionLimits } from "./admission.ts";
 import type { Machine, MachineFactory } from "./machine.ts";
+import { asImageWants } from "./image_program.ts";
 import { Notes } from "./notes.ts";
 import { changeOf } from "./outcome.ts";
 import { BuiltFiles, type PreparedWorkloads } from "./prepared.ts";
@@ -184,9 +185,10 @@ export class Orchestrator implements AsyncDisposable {
     run.started();
     void machine.ended.then((reason) => run.fail(guestEnded(reason)));
 
+    const execute = asImageWants(workload.execute, machine.program);
     const built = new BuiltFiles();
     try {
-      for await (const event of machine.agent.execute(workload.execute, { signal: run.signal })) {
+      for await (const event of machine.agent.execute(execute, { signal: run.signal })) {
         run.agentKnows(machine);
         event.executionId = ""; // told already, in the first response
         run.note(event);

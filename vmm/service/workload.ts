@@ -14,6 +14,8 @@ import {
   OptionsSchema,
 } from "../../proto/gen/cloudlet/agent/agent_pb.ts";
 import { Language, LogLevel, type RunVmmRequest } from "../../proto/gen/vmmorchestrator/vmm_pb.ts";
+import { formatReference, parseReference } from "../../builder/oci/reference.ts";
+import type { MachineImage } from "./machine.ts";
 import type { NoteLevel } from "./notes.ts";
 
 /** Bounds of one run, set by whoever offers the service. */
@@ -26,6 +28,8 @@ export interface RunLimits {
   readonly maxVcpus: number;
   /** Longest run in milliseconds, from the machine's start to the end. */
   readonly maxTime: number;
+  /** Whether images on this host's disk may be named; they may not when absent. */
+  readonly localImages?: boolean;
 }
 
 /** A checked request. */
@@ -38,6 +42,7 @@ export interface Workload {
   readonly memory: number;
   readonly vcpus: number;
   readonly packages: readonly string[];
+  readonly image: MachineImage | undefined;
   readonly noteLevel: NoteLevel;
   /** What the agent is asked. */
   readonly execute: ExecuteRequest;
@@ -59,6 +64,31 @@ const ACTION_NAMES = {
 
 function refuse(what: string, remedy: string): CloudletError {
   return new CloudletError(`Cannot start the run: ${what}`, { code: "invalid-input", remedy });
+}
+
+/** The root file system that a request asks for; undefined when it is the language's own. */
+function imageOf(request: RunVmmRequest, limits: RunLimits): MachineImage | undefined {
+  const { image } = request;
+  if (request.language === Language.COMMAND && !image?.from) {
+    throw refuse("there is neither a program nor an image", "name a source file or an image");
+  }
+  if (image === undefined) return undefined;
+  const { pull, insecure, run } = image;
+  let from: string | undefined;
+  if (image.from !== "") {
+    const reference = parseReference(image.from);
+    if (reference.kind !== "registry" && !limits.localImages) {
+      throw refuse("an image on the server's own disk was asked for", "use one of a registry");
+    }
+    from = formatReference(reference);
+  }
+  const files = image.files.map(({ path, content, mode }) => {
+    if (!/^[^/]/.test(path) || path.split("/").some((name) => /^\.{0,2}$/.test(name))) {
+      throw refuse(`${JSON.stringify(path)} is no place for a file`, "write it as etc/name");
+    }
+    return { path, content, mode: mode & 0o7777 };
+  });
+  return { from, pull, insecure, files, run };
 }
 
 /**
@@ -122,6 +152,7 @@ export function workloadOf(request: RunVmmRequest, limits: RunLimits): Workload 
     memory,
     vcpus,
     packages: request.packages,
+    image: imageOf(request, limits),
     noteLevel: request.logLevel as NoteLevel,
     execute,
   };

@@ -1,0 +1,57 @@
+/**
+ * What a user adds to an image without making one: files, and what commands changed.
+ *
+ * @module
+ */
+import { createHash } from "node:crypto";
+import { openSource } from "../archive/source.ts";
+import type { KeyPart } from "../../base/store.ts";
+import { fileNode, type Tree } from "../tree.ts";
+
+/** A file to add. */
+export interface AddedFile {
+  /** Where it goes, relative to the root. */
+  readonly path: string;
+  readonly content: Uint8Array;
+  /** Permission bits. */
+  readonly mode: number;
+}
+
+/** What is added to an image, after its packages. */
+export interface Additions {
+  readonly files: readonly AddedFile[];
+  /** What commands changed, as a layer of the OCI image specification. */
+  readonly layer?: { readonly key: string; readonly path: string } | undefined;
+}
+
+/** Nothing is added. */
+export const NO_ADDITIONS: Additions = { files: [] };
+
+/** What tells additions from others; empty for none, so that the keys of plain images stay. */
+export function additionsKey({ files, layer }: Additions): { readonly [name: string]: KeyPart } {
+  return {
+    ...(files.length > 0 && {
+      files: files.map(({ path, content, mode }) => [
+        path,
+        mode,
+        createHash("sha256").update(content).digest("hex"),
+      ]),
+    }),
+    ...(layer !== undefined && { layer: layer.key }),
+  };
+}
+
+/**
+ * Adds them to the tree.
+ *
+ * @throws {CloudletError} `untrusted` for a path that a file of the image is in the way of
+ */
+export async function applyAdditions(tree: Tree, { files, layer }: Additions): Promise<void> {
+  for (const { path, content, mode } of files) {
+    tree.add(path, fileNode(content, { mode: mode === 0 ? 0o644 : mode }));
+  }
+  if (layer === undefined) return;
+  const { applyLayer } = await import("../oci/layer.ts"); // and with it what decompresses
+  using source = openSource(layer.path, "what the image's commands changed");
+  applyLayer(source, tree);
+}

@@ -1,0 +1,166 @@
+/**
+ * Root images made from OCI images: their layers merged, with the agent and everything that it needs
+ * below a prefix of its own.
+ *
+ * Which image a tag means is asked for once; afterwards the answer is kept until the user wants it
+ * asked again, so that the same command runs the same thing, without the network.
+ *
+ * @module
+ */
+import type { Progress } from "../../base/progress.ts";
+import { cacheKey, type KeyPart } from "../../base/store.ts";
+import { temporaryIn } from "../../base/files.ts";
+import type { Debian } from "../debian/debian.ts";
+import type { OpenOptions } from "../oci/open.ts";
+import { formatReference, type Reference } from "../oci/reference.ts";
+import { readTag } from "../oci/tags.ts";
+import { readPointer, writePointer } from "../pointers.ts";
+import { type Additions, additionsKey, applyAdditions } from "./additions.ts";
+import { type Image, imageStore, openImage, storeImage } from "./image.ts";
+import { HOME } from "./init.ts";
+import { agentState, denoState } from "./inputs.ts";
+import {
+  addOwnRuntime,
+  addPayload,
+  loadPayload,
+  ownInitScript,
+  runtimePackages,
+} from "./payload.ts";
+
+const FORMAT = 1; // raise it when the same image would give another tree
+const NAME = "oci";
+const STALE = 86_400_000; // milliseconds after which the age of a tag is told
+
+/** What a root image is made from. */
+export interface OciImageRequest {
+  readonly reference: Reference;
+  /** Debian packages to add. */
+  readonly packages: readonly string[];
+  readonly additions: Additions;
+}
+
+/** What {@linkcode buildOciImage} needs. */
+export interface OciImageOptions extends OpenOptions {
+  /** Where the agent's libraries come from. */
+  readonly debian: Debian;
+  /** Gets told how far it is. */
+  readonly progress: Progress;
+}
+
+async function inputs(request: OciImageRequest, digest: string): Promise<KeyPart> {
+  return {
+    format: FORMAT,
+    digest,
+    packages: request.packages,
+    agent: await agentState(),
+    deno: await denoState(),
+    ...additionsKey(request.additions),
+  };
+}
+
+/**
+ * The image as it was last built with this agent and this Deno, if it was. Of a tag, what it meant
+ * when the registry was last asked.
+ */
+export async function findOciImage(
+  request: OciImageRequest,
+  progress: Progress,
+): Promise<Image | undefined> {
+  const { reference } = request;
+  let digest: string | undefined;
+  let asked: Date | undefined;
+  if (reference.kind !== "registry") {
+    const { openImage: openOciImage } = await import("../oci/open.ts"); // most have no use for it
+    using open = await openOciImage(reference); // what is on the disk is looked at each time
+    digest = open.image.digest;
+  } else if (reference.digest !== undefined) {
+    digest = reference.digest;
+  } else {
+    const tag = await readTag(reference);
+    digest = tag?.digest;
+    asked = tag?.asked;
+  }
+  if (digest === undefined) return undefined;
+  const store = imageStore();
+  const key = await readPointer(store, NAME, await inputs(request, digest));
+  if (key === undefined) return undefined;
+  const age = asked === undefined ? 0 : Date.now() - asked.getTime();
+  if (age > STALE) {
+    const days = Math.floor(age / STALE);
+    progress.info(
+      `Using ${formatReference(reference)} as the registry had it ${days} ` +
+        `day${days === 1 ? "" : "s"} ago; --pull asks again`,
+    );
+  }
+  return await openImage(key);
+}
+
+/**
+ * The image: from the cache, or made now.
+ *
+ * @throws {CloudletError} whatever pulling, fetching packages and writing throw
+ */
+export async function buildOciImage(
+  request: OciImageRequest,
+  options: OciImageOptions,
+): Promise<Image> {
+  const { reference, additions } = request;
+  const { debian, progress, signal } = options;
+  const name = formatReference(reference);
+  const { openImage: openOciImage } = await import("../oci/open.ts");
+  using open = await openOciImage(reference, options);
+  const { image } = open;
+  const runtime = runtimePackages(debian);
+  const payload = await loadPayload();
+  const path = image.config.program.env.findLast((text) => text.startsWith("PATH="));
+  const init = ownInitScript(path?.slice("PATH=".length));
+  const wanted = request.packages.length === 0 ? [] : debian.resolve(request.packages);
+  const key = cacheKey({
+    format: FORMAT,
+    image: image.digest,
+    runtime: runtime.map(({ sha256 }) => sha256),
+    packages: wanted.map(({ sha256 }) => sha256),
+    agent: payload.agent.sha256,
+    deno: payload.deno.sha256,
+    init,
+    ...additionsKey(additions),
+  });
+  const manifest = {
+    name,
+    packages: [...runtime, ...wanted].map(({ name, version, sha256 }) => ({
+      name,
+      version,
+      sha256,
+    })),
+    deno: Deno.version.deno,
+    agent: payload.agent.sha256,
+    from: { digest: image.digest, program: image.config.program },
+  };
+  await storeImage(key, { manifest, label: NAME, progress }, async (write) => {
+    // The layers are needed no longer than the tree is.
+    using directory = temporaryIn(imageStore().root);
+    await Deno.mkdir(directory.path);
+    const { unpackImage } = await import("../oci/unpack.ts");
+    const tree = await unpackImage(image, directory.path, { progress, signal });
+    if (wanted.length > 0) {
+      const { addInstalledPackages } = await import("./installed_packages.ts");
+      await addInstalledPackages(tree, wanted, debian, name);
+    }
+    await applyAdditions(tree, additions);
+    tree.remove(HOME);
+    await addOwnRuntime(tree, debian, runtime);
+    addPayload(tree, payload, init);
+    await write(tree);
+  });
+  const store = imageStore();
+  const digests = new Set([image.digest]);
+  // The pointer is looked up by what the tag or the reference says, which may be an index.
+  if (reference.kind === "registry") {
+    const digest = reference.digest ?? (await readTag(reference))?.digest;
+    if (digest !== undefined) digests.add(digest);
+  }
+  for (const digest of digests) {
+    await writePointer(store, NAME, await inputs(request, digest), key);
+  }
+  return await openImage(key);
+}
