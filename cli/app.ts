@@ -3,55 +3,80 @@
  *
  * @module
  */
-import { buildApplication, buildRouteMap, type CommandContext, run, text_en } from "@stricli/core";
-import { CloudletError } from "../base/errors.ts";
+import {
+  type Application,
+  ArgumentScannerError,
+  buildApplication,
+  buildRouteMap,
+  type CommandContext,
+  formatMessageForArgumentScannerError,
+  type RoutingTarget,
+  run,
+  text_en,
+} from "@stricli/core";
+import { CloudletError, messageOf } from "../base/errors.ts";
 import { writeAllSync } from "../base/files.ts";
 import { exitOnSignals } from "../base/signals.ts";
 import config from "../deno.json" with { type: "json" };
-import { bootCommand } from "./boot_command.ts";
 import { describeError, EXIT, type WithCommandLine } from "./context.ts";
-import { doctorCommand } from "./doctor_command.ts";
-import { imageRoutes } from "./image.ts";
-import { kernelRoutes } from "./kernel.ts";
-import { logsCommand, psCommand, shutdownCommand, stopCommand } from "./ps.ts";
-import { runCommand } from "./run.ts";
-import { keyCommand, serveCommand } from "./serve.ts";
-import { snapshotRoutes } from "./snapshot.ts";
 
-const routes = buildRouteMap({
-  routes: {
-    run: runCommand,
-    serve: serveCommand,
-    ps: psCommand,
-    logs: logsCommand,
-    stop: stopCommand,
-    shutdown: shutdownCommand,
-    key: keyCommand,
-    boot: bootCommand,
-    doctor: doctorCommand,
-    image: imageRoutes,
-    kernel: kernelRoutes,
-    snapshot: snapshotRoutes,
-  },
-  docs: { brief: "Runs any program in a Linux microVM of its own" },
-});
+/** Each command by its name; loading one takes a while, so none is loaded before it is called for. */
+const commands: Readonly<Record<string, () => Promise<RoutingTarget<CommandContext>>>> = {
+  run: async () => (await import("./run.ts")).runCommand,
+  serve: async () => (await import("./serve.ts")).serveCommand,
+  ps: async () => (await import("./ps.ts")).psCommand,
+  logs: async () => (await import("./ps.ts")).logsCommand,
+  stop: async () => (await import("./ps.ts")).stopCommand,
+  shutdown: async () => (await import("./ps.ts")).shutdownCommand,
+  key: async () => (await import("./serve.ts")).keyCommand,
+  boot: async () => (await import("./boot_command.ts")).bootCommand,
+  doctor: async () => (await import("./doctor_command.ts")).doctorCommand,
+  image: async () => (await import("./image.ts")).imageRoutes,
+  kernel: async () => (await import("./kernel.ts")).kernelRoutes,
+  snapshot: async () => (await import("./snapshot.ts")).snapshotRoutes,
+};
 
-const app = buildApplication(routes, {
-  name: "cloudlet",
-  versionInfo: { currentVersion: config.version },
-  scanner: { caseStyle: "allow-kebab-for-camel", allowArgumentEscapeSequence: true },
-  documentation: { caseStyle: "convert-camel-to-kebab" },
-  determineExitCode: (error) =>
-    error instanceof CloudletError && error.code === "invalid-input" ? EXIT.usage : EXIT.failure,
-  localization: {
-    text: {
-      ...text_en,
-      exceptionWhileRunningCommand: describeError,
-      exceptionWhileLoadingCommandFunction: describeError,
-      commandErrorResult: describeError,
+/** The application as far as a command line needs it: help and suggestions need all commands. */
+async function application(args: readonly string[]): Promise<Application<CommandContext>> {
+  const [name = ""] = args;
+  const needed = Object.hasOwn(commands, name) ? [name] : Object.keys(commands);
+  const routes = buildRouteMap<string, CommandContext>({
+    routes: Object.fromEntries(
+      await Promise.all(needed.map(async (name) => [name, await commands[name]!()] as const)),
+    ),
+    docs: { brief: "Runs any program in a Linux microVM of its own" },
+  });
+  return buildApplication(routes, {
+    name: "cloudlet",
+    versionInfo: { currentVersion: config.version },
+    scanner: { caseStyle: "allow-kebab-for-camel", allowArgumentEscapeSequence: true },
+    documentation: { caseStyle: "convert-camel-to-kebab" },
+    determineExitCode: (error) =>
+      error instanceof CloudletError && error.code === "invalid-input" ? EXIT.usage : EXIT.failure,
+    localization: {
+      text: {
+        ...text_en,
+        exceptionWhileRunningCommand: describeError,
+        exceptionWhileLoadingCommandFunction: describeError,
+        commandErrorResult: describeError,
+        exceptionWhileParsingArguments: describeParseError,
+      },
     },
-  },
-});
+  });
+}
+
+/** How an argument that cannot be read is shown: with what to write in its place. */
+function describeParseError(error: unknown): string {
+  if (!(error instanceof ArgumentScannerError)) return describeError(error);
+  return `cloudlet: ${
+    formatMessageForArgumentScannerError(error, {
+      ArgumentParseError: ({ externalFlagNameOrPlaceholder: name, exception }) =>
+        exception instanceof CloudletError && exception.remedy !== undefined
+          ? `Cannot use ${name}: ${exception.message}\n  -> ${exception.remedy}`
+          : `Cannot use ${name}: ${messageOf(exception)}`,
+    })
+  }`;
+}
 
 /**
  * Runs one command line.
@@ -72,7 +97,7 @@ export async function main(args: readonly string[]): Promise<number> {
     exitCode?: number | string | null;
   } = { stdout: write(Deno.stdout), stderr: write(Deno.stderr) };
   const context: CommandContext & WithCommandLine = { process, commandLine: args };
-  await run(app, args, context);
+  await run(await application(args), args, context);
   const code = Number(process.exitCode ?? 0);
   // stricli's own codes for a command line that it could not understand are negative
   return code < 0 ? EXIT.usage : code;

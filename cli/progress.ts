@@ -6,7 +6,7 @@
  * @module
  */
 // @ts-types="@types/cli-progress"
-import cliProgress from "cli-progress";
+import type cliProgress from "cli-progress";
 import process from "node:process";
 import type { Progress, ProgressOptions, ProgressTask } from "../base/progress.ts";
 
@@ -65,6 +65,7 @@ export class LineProgress implements Progress {
 export class BarProgress implements Progress {
   readonly #lines = new LineProgress((line) => this.#log(line));
   #bars: cliProgress.MultiBar | undefined;
+  #loading: Promise<void> | undefined;
   #active = 0;
 
   #log(line: string): void {
@@ -72,8 +73,12 @@ export class BarProgress implements Progress {
     else console.error(line);
   }
 
-  #multiBar(): cliProgress.MultiBar {
-    return this.#bars ??= new cliProgress.MultiBar({
+  /** Makes the bars; their library is not loaded for work that has nothing to show. */
+  async #load(): Promise<void> {
+    // @ts-types="@types/cli-progress"
+    const { default: cliProgress } = await import("cli-progress");
+    if (this.#active === 0) return; // it has ended meanwhile
+    this.#bars ??= new cliProgress.MultiBar({
       stream: process.stderr,
       hideCursor: true,
       clearOnComplete: true,
@@ -106,12 +111,16 @@ export class BarProgress implements Progress {
         : "",
     });
     this.#active++;
-    const bar = this.#multiBar().create(Math.max(total, 1), 0, payload());
+    let bar: cliProgress.SingleBar | undefined;
+    this.#loading ??= this.#load();
+    void this.#loading.then(() => {
+      if (value >= 0) bar = this.#bars?.create(Math.max(total, 1), value, payload());
+    });
     const end = (how: string) => {
       if (this.#active === 0 || value < 0) return;
       const seconds = ((performance.now() - start) / 1000).toFixed(1);
       const counted = options.unit === "bytes" && value > 0 ? `, ${formatBytes(value)}` : "";
-      this.#bars?.remove(bar);
+      if (bar !== undefined) this.#bars?.remove(bar);
       this.#log(`${title}: ${how} (${seconds} s${counted})`);
       value = -1;
       if (--this.#active === 0) this[Symbol.dispose]();
@@ -119,11 +128,11 @@ export class BarProgress implements Progress {
     return {
       advance: (by) => {
         value += by;
-        bar.update(Math.min(value, Math.max(total, 1)), payload());
+        bar?.update(Math.min(value, Math.max(total, 1)), payload());
       },
       note: (text) => {
         note = text.slice(0, 40);
-        bar.update(payload());
+        bar?.update(payload());
       },
       done: (summary) => end(summary ?? "done"),
       [Symbol.dispose]: () => end("failed"),
@@ -140,6 +149,7 @@ export class BarProgress implements Progress {
     this.#bars?.update(); // prints what log() still holds
     this.#bars?.stop();
     this.#bars = undefined;
+    this.#loading = undefined;
   }
 }
 
