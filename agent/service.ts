@@ -13,6 +13,7 @@ import { languageOrCommand, languages } from "./languages.ts";
 import { SIGNAL_NUMBERS } from "./libc.ts";
 import { checkRequest } from "./request.ts";
 import { Identity } from "./identity.ts";
+import { packLayer } from "./layer.ts";
 import type { Runner } from "./runner.ts";
 
 const CODES: Record<ErrorCode, Code> = {
@@ -104,6 +105,14 @@ export function workloadRunner(
     async warm(request) {
       try {
         return { warm: await runner.warm(languageOrCommand(request.language)) };
+      } catch (error) {
+        throw asConnectError(error);
+      }
+    },
+
+    async *layer({ directory }) {
+      try {
+        for (const data of packLayer(directory)) yield { data };
       } catch (error) {
         throw asConnectError(error);
       }

@@ -1,22 +1,97 @@
 /**
- * Commands that change an image, run in a microVM.
+ * Commands that change an image: they run in a microVM, in an overlay over the image of which nothing
+ * else is part, and what is in the overlay afterwards is a layer.
  *
  * @module
  */
+import { create } from "@bufbuild/protobuf";
+import { COMMAND } from "../../agent/languages.ts";
 import { CloudletError } from "../../base/errors.ts";
+import {
+  ExecuteRequest_Action as Action,
+  ExecuteRequestSchema,
+  ExecuteResponse_Stage as Stage,
+} from "../../proto/gen/cloudlet/agent/agent_pb.ts";
+import { asImageWants } from "./image_program.ts";
 import type { Machine, MachineRequest } from "./machine.ts";
 
-/** Runs the commands and writes what they changed, as a layer, to a new file. */
-export function saveChanges(
-  _machine: Machine,
-  _run: readonly string[],
-  _path: string,
-  _request: MachineRequest,
+/** In the guest; of the microVM's own overlay, so it is gone with it. */
+const DIRECTORY = "/run/cloudlet-changes";
+const TAIL = 2000; // characters of output that explain a failure
+
+// $0 is a static busybox, $1 the working directory, the rest are the commands. The root of the
+// image is mounted anew: the one that this script sees has the agent's files in it.
+const SCRIPT = `set -e
+busybox=$0; directory=$1; shift
+at=${DIRECTORY}
+$busybox mkdir -p $at
+$busybox mount -t tmpfs -o mode=755 tmpfs $at
+$busybox mkdir $at/lower $at/upper $at/work $at/root
+$busybox mount -t erofs -o ro /dev/pmem0 $at/lower
+$busybox mount -t overlay overlay $at/root \\
+  -o lowerdir=$at/lower,upperdir=$at/upper,workdir=$at/work,redirect_dir=off,metacopy=off
+made=
+for name in dev proc sys; do
+  [ -d $at/root/$name ] || { $busybox mkdir $at/root/$name; made="$made $at/root/$name"; }
+  $busybox mount --rbind /$name $at/root/$name
+done
+for command in "$@"; do
+  echo "+ $command" >&2
+  $busybox chroot $at/root /bin/sh -ec 'cd "$1" 2>/dev/null || cd /; eval "$2"' sh \\
+    "$directory" "$command" </dev/null
+done
+for name in dev proc sys; do $busybox umount -l $at/root/$name; done
+[ -z "$made" ] || $busybox rmdir $made
+$busybox umount $at/root
+`;
+
+/**
+ * Runs the commands as root in the image's environment and writes what they changed to a new file.
+ *
+ * @param machine booted from the image and used for nothing else
+ * @param path of the layer, an uncompressed tar archive
+ * @throws {CloudletError} `invalid-input` when a command fails, with what it said
+ */
+export async function saveChanges(
+  machine: Machine,
+  run: readonly string[],
+  path: string,
+  { progress, signal }: MachineRequest,
 ): Promise<void> {
-  return Promise.reject(
-    new CloudletError("Cannot run the image's commands: this is not there yet", {
-      code: "invalid-input",
-      remedy: "remove [image] run",
-    }),
-  );
+  using task = progress.task("Run the image's commands");
+  const { program } = machine;
+  const busybox = program === undefined ? "/usr/bin/busybox" : "/usr/lib/cloudlet/busybox";
+  const words = [busybox, "sh", "-c", SCRIPT, busybox, program?.workingDir || "/", ...run];
+  const request = create(ExecuteRequestSchema, {
+    workloadName: "image",
+    language: COMMAND,
+    action: Action.PREPARE_AND_RUN,
+    options: { args: words },
+  });
+  // The image's environment, but neither its command nor its user.
+  const plain = program && { ...program, entrypoint: [], user: "", workingDir: "" };
+  let said = "";
+  let outcome: { code: number | undefined; message: string } | undefined;
+  for await (const event of machine.agent.execute(asImageWants(request, plain), { signal })) {
+    const text = (event.stdout ?? "") + (event.stderr ?? "");
+    said = (said + text).slice(-TAIL);
+    const line = text.trimEnd().split("\n").at(-1);
+    if (line) task.note(line);
+    if (event.stage === Stage.DONE || event.stage === Stage.FAILED) {
+      outcome = { code: event.exitCode, message: event.outcome?.message ?? "" };
+    }
+  }
+  if (outcome?.code !== 0) {
+    const why = outcome?.message || `exit code ${outcome?.code}`;
+    throw new CloudletError(
+      `Cannot make the image: a command of it failed (${why})\n${said.trimEnd()}`,
+      { code: "invalid-input", remedy: "correct [image] run" },
+    );
+  }
+  using file = await Deno.open(path, { createNew: true, write: true });
+  const layer = machine.agent.layer({ directory: `${DIRECTORY}/upper` }, { signal });
+  for await (const { data } of layer) {
+    for (let rest = data; rest.length > 0;) rest = rest.subarray(await file.write(rest));
+  }
+  task.done();
 }
