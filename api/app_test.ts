@@ -68,7 +68,7 @@ const MALFORMED: readonly (readonly [string, unknown, number, RegExp])[] = [
   ["neither code nor files", { language: "bash" }, 422, /one of code and files/],
   ["nothing to prepare", { language: "bash", action: "prepare" }, 422, /one of code and files/],
   ["code and files", { ...BASH, files: [] }, 422, /one of code and files/],
-  ["a number as code", { ...BASH, code: 1 }, 422, /\/code: expected a text, found the number 1$/],
+  ["a number as code", { ...BASH, code: 1 }, 422, /\/code: expected a string, found the number 1$/],
   ["an unknown action", { ...BASH, action: "fly" }, 422, /\/action/],
   ["an unknown member", { ...BASH, timout: 1 }, 422, /\/timout.*"timeout"/],
   ["a negative timeout", { ...BASH, timeout: -1 }, 422, /\/timeout/],

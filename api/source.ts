@@ -7,6 +7,7 @@ import { basename, join, normalize, relative } from "node:path";
 import { fileURLToPath } from "node:url";
 import { type LanguageName, languageOfFile, languages } from "../agent/languages.ts";
 import { CloudletError, messageOf } from "../base/errors.ts";
+import { reasonOfFile } from "../base/files.ts";
 
 /** A file of a workload. */
 export interface SourceFile {
@@ -84,7 +85,7 @@ export async function readSource(path: string): Promise<Source> {
   try {
     info = await Deno.stat(path);
   } catch (cause) {
-    throw new CloudletError(`Cannot read the source ${path}: ${messageOf(cause)}`, {
+    throw new CloudletError(`Cannot read the source ${path}: ${reasonOfFile(cause)}`, {
       code: "not-found",
       remedy: "give the path of a source file, a project directory or a config.toml",
       cause,
@@ -183,6 +184,6 @@ async function readFile(path: string, name: string, info: Deno.FileInfo): Promis
     const content = await Deno.readFile(path);
     return { path: name, content, mode: (info.mode ?? 0o644) & 0o777 };
   } catch (cause) {
-    throw refuse(path, messageOf(cause), "make the file readable", cause);
+    throw refuse(path, reasonOfFile(cause), "make the file readable", cause);
   }
 }

@@ -9,7 +9,7 @@
  * @module
  */
 import { dirname, join, resolve } from "node:path";
-import { CloudletError } from "./errors.ts";
+import { CloudletError, messageOf } from "./errors.ts";
 
 const PREFIX = ".tmp-";
 
@@ -137,6 +137,14 @@ export async function readTextIfAny(path: string): Promise<string | undefined> {
   }
 }
 
+/** Why a file that the user named cannot be used, in words that go on after "Cannot …: ". */
+export function reasonOfFile(cause: unknown): string {
+  if (cause instanceof Deno.errors.NotFound) return "there is no such file";
+  if (cause instanceof Deno.errors.PermissionDenied) return "you may not read it";
+  if (cause instanceof Deno.errors.IsADirectory) return "it is a directory";
+  return messageOf(cause);
+}
+
 /** Wraps an error of the file system, naming the remedy where there is a known one. */
 export function diskError(what: string, cause: unknown): unknown {
   if (!(cause instanceof Error) || !("code" in cause)) return cause;
@@ -151,12 +159,16 @@ export function diskError(what: string, cause: unknown): unknown {
   return new CloudletError(`${what}: ${cause.message}`, { code: "host", remedy: advice, cause });
 }
 
-function processExists(pid: number): boolean {
+/** Whether a process can still do something: one that is ending, or that waits to be reaped, cannot. */
+export function processLives(pid: number): boolean {
   try {
-    Deno.statSync(`/proc/${pid}`);
-    return true;
-  } catch {
-    return false;
+    // proc_pid_stat(5): the name, in parentheses, may hold anything; the state follows it
+    const stat = Deno.readTextFileSync(`/proc/${pid}/stat`);
+    if (/^[ZX]/.test(stat.slice(stat.lastIndexOf(")") + 2))) return false;
+    // Its locks go with its descriptors, a moment before it becomes a zombie.
+    return !Deno.readDirSync(`/proc/${pid}/fd`)[Symbol.iterator]().next().done;
+  } catch (error) {
+    return error instanceof Deno.errors.PermissionDenied; // it is another user's
   }
 }
 
@@ -170,7 +182,7 @@ export function sweepTemporary(directory: string): void {
   }
   for (const { name } of entries) {
     const pid = name.startsWith(PREFIX) ? Number.parseInt(name.slice(PREFIX.length), 10) : NaN;
-    if (pid > 0 && !processExists(pid)) removeQuietly(join(directory, name));
+    if (pid > 0 && !processLives(pid)) removeQuietly(join(directory, name));
   }
 }
 

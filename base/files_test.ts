@@ -4,6 +4,7 @@ import { CloudletError } from "./errors.ts";
 import {
   diskError,
   makePrivateDirectory,
+  processLives,
   sweepTemporary,
   temporaryIn,
   withLock,
@@ -177,6 +178,26 @@ Deno.test("what a killed process left is swept, what a living one makes is not",
     assert.deepEqual(names(directory), [".tmp-notes", "entry"]);
   });
   sweepTemporary("/nonexistent"); // nothing to do, nothing to say
+});
+
+Deno.test("a process lives until it ends, whether or not it was reaped", async () => {
+  assert.equal(processLives(Deno.pid), true);
+  assert.equal(processLives(1), true);
+  assert.equal(processLives(999_999_999), false);
+  // The shell's child ends, and the program that takes the shell's place never reaps it.
+  const parent = new Deno.Command("sh", {
+    args: ["-c", "sleep 0.1 & echo $!; exec sleep 1000"],
+    stdout: "piped",
+  }).spawn();
+  const reader = parent.stdout.getReader();
+  const pid = Number(new TextDecoder().decode((await reader.read()).value));
+  while (!Deno.readTextFileSync(`/proc/${pid}/stat`).includes(") Z ")) {
+    await new Promise((resolve) => setTimeout(resolve, 5));
+  }
+  assert.equal(processLives(pid), false);
+  parent.kill("SIGKILL");
+  await parent.status;
+  await reader.cancel();
 });
 
 Deno.test("an atomic write replaces a file whole, from text, bytes or a stream", async () => {

@@ -87,11 +87,11 @@ function valueAt(data: unknown, path: readonly (string | number)[]): unknown {
 function typeName(expected: string, { object }: SchemaWords): string {
   const names: Record<string, string> = {
     int: "an integer",
-    string: "a text",
+    string: "a string",
     record: object,
     object,
     array: "an array",
-    boolean: "true or false",
+    boolean: "a boolean",
   };
   return names[expected] ?? `a ${expected}`;
 }
@@ -101,6 +101,6 @@ function kindOf(value: unknown, { object }: SchemaWords): string {
   if (Array.isArray(value)) return "an array";
   if (value instanceof Date) return "a date";
   if (typeof value === "object") return object;
-  if (typeof value === "string") return `the text ${JSON.stringify(value.slice(0, 100))}`;
+  if (typeof value === "string") return `the string ${JSON.stringify(value.slice(0, 100))}`;
   return typeof value === "boolean" ? `${value}` : `the number ${value}`;
 }

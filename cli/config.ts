@@ -10,7 +10,9 @@ import { z } from "zod";
 import { type LanguageName, languages } from "../agent/languages.ts";
 import { languageOfSource } from "../api/source.ts";
 import { CloudletError, messageOf } from "../base/errors.ts";
+import { reasonOfFile } from "../base/files.ts";
 import { nearest } from "../base/nearest.ts";
+import { type SchemaProblem, schemaProblems } from "../base/schema_problems.ts";
 import { formatReference, parseReference } from "../builder/oci/reference.ts";
 import { isKernelSource } from "../builder/kernel/source.ts";
 import { parseDuration, parseMemory } from "./units.ts";
@@ -134,91 +136,25 @@ const KEYS: Record<string, readonly string[]> = {
   image: ["from", "packages", "files", "run"],
 };
 
-/** One thing that is wrong in a config file. */
-interface Problem {
-  readonly path: readonly (string | number)[];
-  readonly message: string;
-}
-
 function quote(key: string): string {
   return JSON.stringify(key);
 }
 
-function unknownKey(table: readonly (string | number)[], key: string): Problem {
-  const name = table.join(".");
-  const near = nearest(key, KEYS[name] ?? []);
-  let hint = near === undefined ? "" : `; did you mean ${quote(near)}?`;
-  if (near === undefined) {
-    const other = Object.entries(KEYS).find(([, keys]) => keys.includes(key));
-    if (other !== undefined) {
-      hint = other[0] === ""
-        ? "; it belongs at the top of the file, before the first table"
-        : `; it belongs in the table [${other[0]}]`;
-    }
-  }
-  return { path: [...table, key], message: `unknown key${hint}` };
-}
-
-function problemsOf(error: z.ZodError, data: unknown): Problem[] {
-  return error.issues.flatMap((issue): Problem[] => {
-    const path = issue.path.filter((part) => typeof part !== "symbol");
-    switch (issue.code) {
-      case "unrecognized_keys":
-        return issue.keys.map((key) => unknownKey(path, key));
-      case "invalid_type": {
-        const value = valueAt(data, path);
-        if (value === undefined) return [{ path, message: "is missing" }];
-        const expected = { int: "an integer", record: "a table", object: "a table" }[
-          issue.expected as string
-        ] ?? `a ${issue.expected}`;
-        return [{ path, message: `expected ${expected}, found ${kindOf(value)}` }];
-      }
-      case "invalid_value": {
-        const value = valueAt(data, path);
-        const near = typeof value === "string"
-          ? nearest(value, issue.values.map(String))
-          : undefined;
-        const hint = near === undefined ? "" : `; did you mean ${quote(near)}?`;
-        const known = issue.values.map((v) => JSON.stringify(v)).join(", ");
-        return [{ path, message: `${JSON.stringify(value)} is none of ${known}${hint}` }];
-      }
-      case "too_big":
-      case "too_small": {
-        const limit = issue.code === "too_big" ? issue.maximum : issue.minimum;
-        const side = issue.code === "too_big" ? "at most" : "at least";
-        return issue.origin === "string"
-          ? [{ path, message: issue.message }]
-          : [{ path, message: `must be ${side} ${limit}` }];
-      }
-      case "invalid_key":
-        return issue.issues.map((inner) => ({ path, message: inner.message }));
-      default:
-        return [{ path, message: issue.message }];
-    }
-  });
-}
-
-function valueAt(data: unknown, path: readonly (string | number)[]): unknown {
-  let value = data;
-  for (const part of path) {
-    if (typeof value !== "object" || value === null) return undefined;
-    value = (value as Record<string | number, unknown>)[part];
-  }
-  return value;
-}
-
-function kindOf(value: unknown): string {
-  if (Array.isArray(value)) return "an array";
-  if (value instanceof Date) return "a date";
-  if (typeof value === "object") return "a table";
-  if (typeof value === "string") return `the text ${JSON.stringify(value)}`;
-  return `${typeof value === "boolean" ? "the boolean" : "the number"} ${value}`;
+/** What an unknown key may have been meant to be. */
+function hint(table: readonly (string | number)[], key: string): string {
+  const near = nearest(key, KEYS[table.join(".")] ?? []);
+  if (near !== undefined) return `; did you mean ${quote(near)}?`;
+  const other = Object.entries(KEYS).find(([, keys]) => keys.includes(key));
+  if (other === undefined) return "";
+  return other[0] === ""
+    ? "; it belongs at the top of the file, before the first table"
+    : `; it belongs in the table [${other[0]}]`;
 }
 
 async function refuse(
   file: string,
   content: string,
-  problems: readonly Problem[],
+  problems: readonly SchemaProblem[],
 ): Promise<CloudletError> {
   const { positionOf } = await import("./toml_position.ts");
   const placed = problems.map((problem) => ({ ...problem, at: positionOf(content, problem.path) }));
@@ -255,11 +191,17 @@ export async function parseConfig(content: string, file: string): Promise<Config
     );
   }
   const checked = schema.safeParse(data);
-  if (!checked.success) throw await refuse(file, content, problemsOf(checked.error, data));
+  if (!checked.success) {
+    throw await refuse(
+      file,
+      content,
+      schemaProblems(checked.error, data, { object: "a table", hint }),
+    );
+  }
   const values = checked.data;
 
   const base = dirname(resolve(file));
-  const problems: Problem[] = [];
+  const problems: SchemaProblem[] = [];
   const existing = (keys: string[], value: string, kinds: "file" | "file or directory") => {
     const path = resolve(base, value);
     try {
@@ -338,7 +280,7 @@ export async function loadConfig(file: string): Promise<Config> {
   try {
     bytes = await Deno.readFile(file);
   } catch (cause) {
-    throw new CloudletError(`Cannot read the config file ${file}: ${messageOf(cause)}`, {
+    throw new CloudletError(`Cannot read the config file ${file}: ${reasonOfFile(cause)}`, {
       code: "not-found",
       remedy: "give the path of a config.toml or of a source file",
       cause,

@@ -128,7 +128,7 @@ const WRONG: readonly (readonly [what: string, content: string, expected: RegExp
   ],
   ["an unknown table", BUILD + "[nonsense]\na = 1", /:3:2: nonsense: unknown key$/m],
   ["a wrong type", BUILD + "release = 1", /:3:1: build\.release: expected a boolean, .*number 1/],
-  ["a table's wrong type", 'build = "x"', /:1:1: build: expected a table, found the text "x"/],
+  ["a table's wrong type", 'build = "x"', /:1:1: build: expected a table, found the string "x"/],
   [
     "an array's wrong element",
     BUILD + '[run]\nargs = ["a",\n 1]',

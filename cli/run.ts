@@ -9,7 +9,7 @@ import { run, type RunEvent, type RunOptions, type RunResult } from "../api/run.
 import { CloudletError } from "../base/errors.ts";
 import { silentProgress } from "../base/progress.ts";
 import { takeSignals } from "../base/signals.ts";
-import { type Config, loadConfig } from "./config.ts";
+import type { Config } from "./config.ts";
 import { exitWith, wordsAfterDashes } from "./context.ts";
 import { terminalProgress } from "./progress.ts";
 import { defaultServer, serverFromFlags } from "./server_address.ts";
@@ -127,7 +127,10 @@ export async function runProgram(
   args: readonly string[],
   flags: RunFlags,
 ): Promise<number> {
-  const config = target?.endsWith(".toml") ? await loadConfig(target) : undefined;
+  // Not loaded for a run without one: it checks with more than a run needs.
+  const config = target?.endsWith(".toml")
+    ? await (await import("./config.ts")).loadConfig(target)
+    : undefined;
   const options = merge(target, args, flags, config);
   await using stdin = await openStdin(flags.stdin ?? config?.run.stdin);
   using progress = flags.quiet || flags.json ? silentProgress : terminalProgress();
@@ -179,6 +182,9 @@ async function show(event: RunEvent, { json, verbose, quiet }: RunFlags): Promis
     case "exit":
       if (!quiet && !EXPLAINED.has(event.result.outcome) && event.result.message !== "") {
         await writeAll(Deno.stderr, `cloudlet: ${event.result.message}\n`);
+      }
+      if (!quiet && event.result.outcome === "prepared") {
+        await writeAll(Deno.stderr, 'cloudlet: prepared; the action "run" starts it as it is\n');
       }
   }
 }

@@ -3,7 +3,8 @@
  *
  * @module
  */
-import { CloudletError, messageOf } from "../base/errors.ts";
+import { CloudletError } from "../base/errors.ts";
+import { reasonOfFile } from "../base/files.ts";
 
 /** Input of a program. */
 export interface StdinSource extends AsyncDisposable {
@@ -43,7 +44,7 @@ async function openFile(path: string): Promise<StdinSource> {
   try {
     file = await Deno.open(path);
   } catch (cause) {
-    throw new CloudletError(`Cannot read the standard input ${path}: ${messageOf(cause)}`, {
+    throw new CloudletError(`Cannot read the standard input ${path}: ${reasonOfFile(cause)}`, {
       code: "invalid-input",
       remedy: "give the path of a file that can be read",
       cause,

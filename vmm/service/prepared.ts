@@ -15,6 +15,7 @@ import { createHash } from "node:crypto";
 import { Buffer } from "node:buffer";
 import { join } from "node:path";
 import { create, fromBinary, toBinary } from "@bufbuild/protobuf";
+import { COMMAND } from "../../agent/languages.ts";
 import { cacheDir } from "../../base/dirs.ts";
 import { CloudletError } from "../../base/errors.ts";
 import { cacheKey, Store } from "../../base/store.ts";
@@ -34,18 +35,26 @@ const KEEP = 64;
 const MAX_BYTES = 128 << 20;
 const MAX_FILES = 1000;
 
-function hasFiles({ code, options }: ExecuteRequest): boolean {
-  return code !== "" || (options?.files.length ?? 0) > 0;
+/** Whether the request itself says what to run. */
+function isWhole({ code, language, options }: ExecuteRequest): boolean {
+  return code !== "" || language === COMMAND || (options?.files.length ?? 0) > 0;
 }
 
 /** Names the files of a workload and all else that decides what building makes of them. */
-export function workloadKey({ language, packages, execute }: Workload): string {
+export function workloadKey({ language, packages, image, execute }: Workload): string {
   const sha256 = (content: Uint8Array | string) =>
     createHash("sha256").update(content).digest("hex");
   return cacheKey({
     format: 1,
     language,
     packages,
+    ...(image !== undefined && {
+      image: {
+        from: image.from ?? "",
+        run: image.run,
+        files: image.files.map(({ path, mode, content }) => [path, mode, sha256(content)]),
+      },
+    }),
     release: execute.options?.release ?? false,
     entryPoint: execute.options?.entryPoint ?? "",
     code: sha256(execute.code),
@@ -142,7 +151,7 @@ export class PreparedWorkloads {
    */
   async find(workload: Workload): Promise<ExecuteRequest | undefined> {
     const { execute, language, name } = workload;
-    const own = hasFiles(execute);
+    const own = isWhole(execute);
     const key = own ? workloadKey(workload) : await readPointer(this.#store, language, { name });
     const entry = key === undefined ? undefined : await this.#read(key);
     if (entry === undefined) {

@@ -9,7 +9,13 @@ import { Language, RunVmmRequestSchema } from "../../proto/gen/vmmorchestrator/v
 import { BuiltFiles, PreparedWorkloads, workloadKey } from "./prepared.ts";
 import { type Workload, workloadOf } from "./workload.ts";
 
-const LIMITS = { defaultMemory: 256, minMemory: 64, maxVcpus: 4, maxTime: 60_000 };
+const LIMITS = {
+  localImages: false,
+  defaultMemory: 256,
+  minMemory: 64,
+  maxVcpus: 4,
+  maxTime: 60_000,
+};
 const utf8 = new TextEncoder();
 
 function workload(change: Parameters<typeof create<typeof RunVmmRequestSchema>>[1] = {}): Workload {
@@ -48,6 +54,9 @@ Deno.test("a workload's key tells what decides the build, and nothing else", () 
     { options: { release: true } },
     { options: { entryPoint: "a.rs" } },
     { packages: ["libfoo"] },
+    { image: { from: "alpine:3" } },
+    { image: { files: [{ path: "etc/a", content: utf8.encode("x") }] } },
+    { image: { run: ["true"] } },
     { language: Language.BASH },
     { options: { files: [{ path: "a", content: utf8.encode("x") }] } },
     { options: { files: [{ path: "a", content: utf8.encode("y") }] } },
@@ -60,6 +69,8 @@ Deno.test("a workload's key tells what decides the build, and nothing else", () 
 Deno.test("what is saved is found by its files and by its name; the newest has the name", () =>
   withStore(async (prepared) => {
     equal(await prepared.find(workload()), undefined);
+    const command = { language: Language.COMMAND, code: "", image: { from: "alpine:3" } };
+    equal(await prepared.find(workload(command)), undefined); // it needs no files
     await prepared.save(workload(), [piece("workload", "1")]);
     await prepared.save(workload({ code: "2" }), [piece("workload", "2")]);
     const contents = async (change: Parameters<typeof workload>[0]) => {

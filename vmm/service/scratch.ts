@@ -9,7 +9,7 @@
  */
 import { join } from "node:path";
 import { runtimeDir } from "../../base/dirs.ts";
-import { makePrivateDirectory, removeAtEnd } from "../../base/files.ts";
+import { makePrivateDirectory, processLives, removeAtEnd } from "../../base/files.ts";
 
 const NAME = /^vm-(\d+)-/;
 
@@ -45,20 +45,11 @@ export function sweepScratch(): void {
   makePrivateDirectory(root); // nothing is removed below what is not ours
   for (const name of Array.from(Deno.readDirSync(root), ({ name }) => name)) {
     const pid = NAME.exec(name)?.[1];
-    if (pid === undefined || isAlive(pid)) continue;
+    if (pid === undefined || processLives(Number(pid))) continue;
     try {
       Deno.removeSync(join(root, name), { recursive: true });
     } catch {
       // somebody else removes it at the same time
     }
-  }
-}
-
-function isAlive(pid: string): boolean {
-  try {
-    Deno.statSync(`/proc/${pid}`);
-    return true;
-  } catch {
-    return false;
   }
 }
