@@ -165,7 +165,13 @@ const rust: RealLanguage = {
   extensions: [".rs"],
   sourceFile: "main.rs",
   entryPoints: ["main.rs", "src/main.rs"],
-  environment: { CARGO_HOME: "/tmp/.cargo", CARGO_NET_OFFLINE: "true", CARGO_TERM_COLOR: "never" },
+  environment: {
+    CARGO_HOME: "/tmp/.cargo",
+    CARGO_NET_OFFLINE: "true",
+    CARGO_TERM_COLOR: "never",
+    // As cargo does by itself since 1.77: the standard library's alone is 10 MiB.
+    CARGO_PROFILE_RELEASE_STRIP: "debuginfo",
+  },
   build(project) {
     if (isCargo(project)) {
       return [
@@ -183,7 +189,7 @@ const rust: RealLanguage = {
       "rustc",
       "--edition=2021",
       "--crate-name=workload",
-      ...(project.release ? ["-O"] : []),
+      ...(project.release ? ["-O", "-Cstrip=debuginfo"] : []),
       "-o",
       `${project.output}/workload`,
       inside(project, entryPoint(rust, project)),

@@ -78,6 +78,7 @@ Deno.test("rust compiles one file by rustc and a package by cargo", () => {
     "--edition=2021",
     "--crate-name=workload",
     "-O",
+    "-Cstrip=debuginfo",
     "-o",
     "/work/o/workload",
     "/work/p/main.rs",
