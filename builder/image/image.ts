@@ -29,7 +29,7 @@ import { initScript } from "./init.ts";
 import { agentState, denoState } from "./inputs.ts";
 import { addPayload, loadPayload, type Payload } from "./payload.ts";
 
-const FORMAT = 1; // raise it when the same packages would give another tree
+const FORMAT = 2; // raise it when the same packages would give another tree
 
 /** What an image was made from, as kept beside it. */
 export interface ImageManifest {

@@ -27,7 +27,7 @@ import {
   runtimePackages,
 } from "./payload.ts";
 
-const FORMAT = 1; // raise it when the same image would give another tree
+const FORMAT = 2; // raise it when the same image would give another tree
 const NAME = "oci";
 const STALE = 86_400_000; // milliseconds after which the age of a tag is told
 

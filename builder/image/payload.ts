@@ -15,6 +15,7 @@
 import { CloudletError } from "../../base/errors.ts";
 import { newSystemTree } from "../base_tree.ts";
 import type { Debian, DebianPackage } from "../debian/debian.ts";
+import { alignElf } from "../elf_align.ts";
 import { directoryNode, type FileNode, fileNode, type Tree } from "../tree.ts";
 import { HOME, initScript } from "./init.ts";
 import { fileDigest } from "./inputs.ts";
@@ -22,7 +23,7 @@ import { fileDigest } from "./inputs.ts";
 /** What comes from this host and this checkout. */
 export interface Payload {
   readonly agent: { readonly code: Uint8Array; readonly sha256: string };
-  readonly deno: { readonly path: string; readonly size: number; readonly sha256: string };
+  readonly deno: { readonly path: string; readonly sha256: string };
 }
 
 /** What the Deno binary is linked to (`ldd`), beyond what libc6 itself brings. */
@@ -37,18 +38,13 @@ const LINKER = Deno.build.arch === "x86_64" ? "ld-linux-x86-64.so.2" : "ld-linux
 /** Bundles the agent and takes the digest of this host's Deno. */
 export async function loadPayload(): Promise<Payload> {
   const path = Deno.execPath();
-  const { size } = await Deno.stat(path);
   const { bundleAgent } = await import("../../agent/bundle.ts"); // esbuild, which a run has no use for
-  return { agent: await bundleAgent(), deno: { path, size, sha256: fileDigest(path) } };
+  return { agent: await bundleAgent(), deno: { path, sha256: fileDigest(path) } };
 }
 
 /** Adds the agent to a tree of Debian packages; gives the node of the Deno binary. */
 export function addPayload(tree: Tree, { agent, deno }: Payload, init: string): FileNode {
-  const binary: FileNode = {
-    ...directoryNode({ mode: 0o755 }),
-    type: "file",
-    content: { kind: "file", path: deno.path, offset: 0, size: deno.size },
-  };
+  const binary = fileNode(alignElf(Deno.readFileSync(deno.path)), { mode: 0o755 });
   tree.add(`${HOME}/deno`, binary);
   tree.add(`${HOME}/agent.js`, fileNode(agent.code));
   tree.add(`${HOME}/init`, fileNode(init, { mode: 0o755 }));
