@@ -43,6 +43,8 @@ export interface WarmStart {
   };
   /** Names of variables that an interpreter heeds only when it starts. */
   readonly startVariables: RegExp;
+  /** A program that writes a line: run before a snapshot, so that its like runs smoothly afterwards. */
+  readonly rehearsal: string;
 }
 
 /** What is written to a waiting interpreter. */
@@ -97,6 +99,7 @@ export const warmPython: WarmStart = {
     environment: { PYTHONPATH: path.slice(0, path.lastIndexOf("/")) },
   }),
   startVariables: new RegExp(`^(PYTHON.*|${EVERYWHERE})$`),
+  rehearsal: "print()",
 };
 
 // V8 seeds Math.random once, so all that is restored from one snapshot would draw the same numbers;
@@ -146,6 +149,7 @@ export const warmNode: WarmStart = {
     environment: {},
   }),
   startVariables: new RegExp(`^(NODE_.*|UV_.*|OPENSSL_.*|SSL_.*|${EVERYWHERE})$`),
+  rehearsal: "console.log()",
 };
 
 // Modules of --preload run before the program is looked for. TypeScript, to have its compiler ready.
@@ -203,6 +207,7 @@ export const warmDeno: WarmStart = {
     environment: {},
   }),
   startVariables: new RegExp(`^(DENO_.*|V8_.*|NO_COLOR|FORCE_COLOR|RUST_.*|${EVERYWHERE})$`),
+  rehearsal: "console.log()",
 };
 
 // $BASH_ENV is read before the script; without arguments of its own, bash keeps those set in it.
@@ -239,4 +244,5 @@ export const warmBash: WarmStart = {
     `^(BASH.*|SHELL.*|.*ID|IFS|ENV|POSIXLY_CORRECT|OPT.*|PWD|OLDPWD|_|REPLY|\\d.*|.*\\W.*|` +
       `${EVERYWHERE})$`,
   ),
+  rehearsal: "echo",
 };

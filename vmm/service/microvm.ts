@@ -19,6 +19,7 @@ import { saveSnapshot, type Snapshot } from "../snapshot/snapshot.ts";
 import { type ShellConfig, Vm, type VmOutcome } from "../vm.ts";
 import { saveChanges } from "./image_changes.ts";
 import type { Machine, MachineFactory, MachineImage, MachineRequest } from "./machine.ts";
+import { rehearse } from "./rehearsal.ts";
 import { makeScratch, sweepScratch } from "./scratch.ts";
 
 /** How machines are made. */
@@ -131,7 +132,7 @@ async function readySnapshot(
       // OpenSSL does when time went backwards (providers/implementations/rands/drbg.c).
       const clockStepNs = AHEAD - await clockError(agent, signal);
       await agent.resume({ ...newIdentity(), clockStepNs }, { signal });
-      await agent.warm({ language }, { signal });
+      await rehearse(agent, language, signal);
       await vm.pause();
       await saveSnapshot(vm, directory, requires);
       task.done();
