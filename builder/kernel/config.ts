@@ -8,6 +8,7 @@ import microvm from "./microvm.config" with { type: "text" };
 import systemCallsByPageFault from "./patches/0001-x86-mm-system-calls-by-page-fault.patch" with {
   type: "text",
 };
+import receive64KiB from "./patches/0002-vsock-virtio-receive-64-kib.patch" with { type: "text" };
 import smp from "./smp.config" with { type: "text" };
 
 /** What a kernel is built for. */
@@ -19,7 +20,7 @@ export function configFragments(variant: KernelVariant): string[] {
 }
 
 /** Patches in the order in which they are applied. */
-export const PATCHES: readonly string[] = [systemCallsByPageFault];
+export const PATCHES: readonly string[] = [systemCallsByPageFault, receive64KiB];
 
 /** Options that a fragment or a `.config` sets; `n` for those named "is not set". */
 export function parseConfig(text: string): Map<string, string> {
