@@ -87,6 +87,12 @@ function cancelled(url: string, cause: unknown): CloudletError {
   return new CloudletError(`Cannot fetch ${url}: it was cancelled`, { code: "cancelled", cause });
 }
 
+/** Why a `fetch` failed: its own error says no more than that it did. */
+export function networkReason(error: unknown): string {
+  const cause = error instanceof Error ? error.cause : undefined;
+  return messageOf(cause ?? error);
+}
+
 interface Body {
   /** 404: there is no such thing. */
   readonly missing: boolean;
@@ -146,7 +152,7 @@ async function request<T>(
   } catch (cause) {
     if (signal?.aborted) throw cancelled(url, cause);
     if (silent) throw unavailable(url, `the server was silent for ${timeout / 1000} s`, cause);
-    if (cause instanceof TypeError) throw unavailable(url, messageOf(cause), cause);
+    if (cause instanceof TypeError) throw unavailable(url, networkReason(cause), cause);
     throw cause;
   } finally {
     clearTimeout(timer);

@@ -13,7 +13,7 @@ import { temporaryIn } from "../../base/files.ts";
 import type { Debian } from "../debian/debian.ts";
 import type { OpenOptions } from "../oci/open.ts";
 import { formatReference, type Reference } from "../oci/reference.ts";
-import { readTag } from "../oci/tags.ts";
+import { RegistryCache } from "../oci/cache.ts";
 import { readPointer, writePointer } from "../pointers.ts";
 import { type Additions, additionsKey, applyAdditions } from "./additions.ts";
 import { type Image, imageStore, openImage, storeImage } from "./image.ts";
@@ -76,7 +76,7 @@ export async function findOciImage(
   } else if (reference.digest !== undefined) {
     digest = reference.digest;
   } else {
-    const tag = await readTag(reference);
+    const tag = await new RegistryCache().readTag(reference);
     digest = tag?.digest;
     asked = tag?.asked;
   }
@@ -156,7 +156,7 @@ export async function buildOciImage(
   const digests = new Set([image.digest]);
   // The pointer is looked up by what the tag or the reference says, which may be an index.
   if (reference.kind === "registry") {
-    const digest = reference.digest ?? (await readTag(reference))?.digest;
+    const digest = reference.digest ?? (await new RegistryCache().readTag(reference))?.digest;
     if (digest !== undefined) digests.add(digest);
   }
   for (const digest of digests) {

@@ -139,11 +139,14 @@ async function fromHelper(helper: string, host: string): Promise<Credentials | u
  * The user's credentials for a registry.
  *
  * @param host as in a reference
+ * @param path of the file; where docker has it when absent
  * @returns undefined when there are none
  * @throws {CloudletError} `invalid-input` for a damaged file, `host` when a helper fails
  */
-export async function findCredentials(host: string): Promise<Credentials | undefined> {
-  const path = configPath();
+export async function findCredentials(
+  host: string,
+  path: string | undefined = configPath(),
+): Promise<Credentials | undefined> {
   const text = path === undefined ? undefined : await readTextIfAny(path);
   if (path === undefined || text === undefined) return undefined;
   let config: unknown;

@@ -14,12 +14,14 @@ import { openLayout } from "./layout.ts";
 import { badImage, type Descriptor, MAX_DOCUMENT } from "./manifest.ts";
 import { formatReference, type Reference, type RegistryReference } from "./reference.ts";
 import { Registry, type RegistryOptions } from "./registry.ts";
-import { blobPath, readTag, writeTag } from "./tags.ts";
+import { RegistryCache } from "./cache.ts";
 
 /** How {@linkcode openImage} goes about it. */
 export interface OpenOptions extends RegistryOptions {
   /** Whether to ask the registry what a tag means now; otherwise the last answer will do. */
   readonly pull?: boolean | undefined;
+  /** Where what is fetched is kept; in cloudlet's own cache when absent. */
+  readonly cache?: RegistryCache | undefined;
 }
 
 /** An image whose layers can be fetched until it is disposed. */
@@ -45,7 +47,11 @@ export async function openImage(
     case "registry": {
       const registry = new Registry(reference.host, options);
       try {
-        const source = new RegistrySource(reference, registry);
+        const source = new RegistrySource(
+          reference,
+          registry,
+          options.cache ?? new RegistryCache(),
+        );
         const image = await resolveImage(source, await source.root(options.pull ?? false));
         return { image, [Symbol.dispose]: () => registry[Symbol.dispose]() };
       } catch (error) {
@@ -61,8 +67,10 @@ class RegistrySource implements ImageSource {
   readonly name: string;
   readonly #reference: RegistryReference;
   readonly #registry: Registry;
+  readonly #cache: RegistryCache;
 
-  constructor(reference: RegistryReference, registry: Registry) {
+  constructor(reference: RegistryReference, registry: Registry, cache: RegistryCache) {
+    this.#cache = cache;
     this.name = formatReference(reference);
     this.#reference = reference;
     this.#registry = registry;
@@ -71,11 +79,11 @@ class RegistrySource implements ImageSource {
   async root(pull: boolean): Promise<RootDocument> {
     const { tag, digest, repository } = this.#reference;
     if (digest !== undefined) return await this.#manifest(digest, undefined);
-    const known = pull ? undefined : await readTag(this.#reference);
+    const known = pull ? undefined : await this.#cache.readTag(this.#reference);
     if (known !== undefined) return await this.#manifest(known.digest, known.mediaType);
     const found = await this.#registry.manifest(repository, tag!);
-    await writeFileAtomic(blobPath(found.digest), found.bytes);
-    await writeTag(this.#reference, found.digest, found.mediaType);
+    await writeFileAtomic(this.#cache.blob(found.digest), found.bytes);
+    await this.#cache.writeTag(this.#reference, found.digest, found.mediaType);
     return found;
   }
 
@@ -84,17 +92,17 @@ class RegistrySource implements ImageSource {
   }
 
   async #manifest(digest: string, mediaType: string | undefined): Promise<RootDocument> {
-    const known = await cached(digest);
+    const known = await cached(digest, this.#cache);
     if (known !== undefined) return { bytes: known, digest, mediaType };
     const found = await this.#registry.manifest(this.#reference.repository, digest);
-    await writeFileAtomic(blobPath(digest), found.bytes);
+    await writeFileAtomic(this.#cache.blob(digest), found.bytes);
     return { ...found, mediaType: mediaType ?? found.mediaType };
   }
 
   async config(descriptor: Descriptor): Promise<Uint8Array> {
     const { digest, size } = descriptor;
     if (size > MAX_DOCUMENT) throw badImage(this.name, "its configuration is too large");
-    const goal = blobPath(digest);
+    const goal = this.#cache.blob(digest);
     await this.#registry.blob(this.#reference.repository, descriptor, goal);
     return await Deno.readFile(goal);
   }
@@ -104,7 +112,7 @@ class RegistrySource implements ImageSource {
     signal: AbortSignal,
     advance: (bytes: number) => void,
   ): Promise<Content> {
-    const goal = blobPath(descriptor.digest);
+    const goal = this.#cache.blob(descriptor.digest);
     await this.#registry.blob(this.#reference.repository, descriptor, goal, signal, advance);
     using source = openSource(goal, `${descriptor.digest} of ${this.name}`);
     return source.content(0, source.size);
@@ -112,8 +120,8 @@ class RegistrySource implements ImageSource {
 }
 
 /** A small document of the cache. */
-async function cached(digest: string): Promise<Uint8Array | undefined> {
-  const path = blobPath(digest);
+async function cached(digest: string, cache: RegistryCache): Promise<Uint8Array | undefined> {
+  const path = cache.blob(digest);
   try {
     if ((await Deno.stat(path)).size > MAX_DOCUMENT) return undefined;
     const bytes = await Deno.readFile(path);

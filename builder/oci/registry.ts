@@ -4,8 +4,14 @@
  *
  * @module
  */
-import { CloudletError, messageOf } from "../../base/errors.ts";
-import { type Document, fetchDocument, fetchFile, type FetchOptions } from "../fetch.ts";
+import { CloudletError } from "../../base/errors.ts";
+import {
+  type Document,
+  fetchDocument,
+  fetchFile,
+  type FetchOptions,
+  networkReason,
+} from "../fetch.ts";
 import { type Challenge, parseChallenges } from "./challenge.ts";
 import { type Credentials, findCredentials } from "./credentials.ts";
 import { digestOfBytes, parseDigest } from "./digest.ts";
@@ -18,6 +24,8 @@ export interface RegistryOptions {
   readonly insecure?: boolean;
   /** Certificates (PEM) that are trusted besides those of the system. */
   readonly certificates?: readonly string[];
+  /** Who we are there; as docker knows it when absent. */
+  readonly credentials?: (host: string) => Promise<Credentials | undefined>;
   /** Ends the work early. */
   readonly signal?: AbortSignal | undefined;
   /** How persistent fetching is. */
@@ -201,8 +209,8 @@ export class Registry implements Disposable {
     } catch (cause) {
       signal?.throwIfAborted();
       // A certificate is TLS: http would only fail with worse words.
-      if (/certificate|UnknownIssuer/i.test(messageOf(cause))) {
-        throw new CloudletError(`Cannot reach the registry ${host}: ${messageOf(cause)}`, {
+      if (/certificate/i.test(networkReason(cause))) {
+        throw new CloudletError(`Cannot reach the registry ${host}: ${networkReason(cause)}`, {
           code: "unavailable",
           remedy: "name its certificate authority in the settings, [registry] ca",
           cause,
@@ -285,7 +293,8 @@ export class Registry implements Disposable {
     scope: string,
     url: string,
   ): Promise<string | undefined> {
-    const credentials = await (this.#credentials ??= findCredentials(this.host));
+    const credentials =
+      await (this.#credentials ??= (this.#options.credentials ?? findCredentials)(this.host));
     const bearer = challenges.find(({ scheme }) => scheme === "bearer");
     if (bearer !== undefined) {
       return `Bearer ${await this.#token(bearer, scope, credentials, url)}`;
