@@ -11,7 +11,8 @@ import { temporaryIn } from "../base/files.ts";
 import { silentProgress } from "../base/progress.ts";
 import { loadSettings } from "../base/settings.ts";
 import { openDebian } from "../builder/debian/debian.ts";
-import { probeHost } from "../vmm/host_probe.ts";
+import { type HostKind, probeHost } from "../vmm/host_probe.ts";
+import { defaultKernel } from "../vmm/host_traits.ts";
 import { Kvm } from "../vmm/kvm.ts";
 import { GIB, MIB } from "../vmm/layout.ts";
 
@@ -31,7 +32,9 @@ export interface Finding {
 export type Verdict = Omit<Finding, "name">;
 
 /** A kernel's source, its objects, the compiler and a first image. */
-const DISK_TO_BUILD = 8 * GIB;
+const DISK_TO_COMPILE = 8 * GIB;
+/** Packages, an unpacked kernel and a first image. */
+const DISK_TO_BUILD = 3 * GIB;
 /** An image and its snapshots, when the kernel is there already. */
 const DISK_TO_RUN = 2 * GIB;
 const MEMORY_TO_RUN = 1 * GIB;
@@ -79,16 +82,35 @@ function examineProcessor(): Verdict {
   return judgeProcessor(Deno.build.arch, readText("/proc/cpuinfo") ?? "");
 }
 
-function examineKvm(): Verdict {
-  using kvm = Kvm.open();
-  const kind = probeHost(kvm);
-  if (kind === "hardware") return { ok: "ok", detail: "/dev/kvm, with hardware virtualization" };
+/** Judges the kind of KVM, and says what follows from it. */
+export function judgeKvm(kind: HostKind): Verdict {
+  if (kind === "hardware") {
+    return {
+      ok: "ok",
+      detail: "/dev/kvm, with hardware virtualization: guests boot Debian's own kernel, and " +
+        "nothing has to be compiled",
+    };
+  }
   return {
     ok: "warn",
     detail: "/dev/kvm, software-only: guest programs compute at full speed, but a system call in " +
-      "a guest takes about a millisecond",
+      "a guest takes about a millisecond; guests boot a small kernel that is compiled once",
     remedy: "nothing has to be done; a host with VT-x or AMD-V is faster",
   };
+}
+
+function examineKvm(): Verdict {
+  using kvm = Kvm.open();
+  return judgeKvm(probeHost(kvm));
+}
+
+/** Whether guests of this host boot a kernel that has to be compiled. */
+function compilesKernels(): boolean {
+  try {
+    return defaultKernel() === "built";
+  } catch {
+    return true; // no KVM: its own check says so
+  }
 }
 
 /** Kernel switches that keep users from making namespaces, and how to turn each one. */
@@ -146,20 +168,27 @@ async function examineNamespaces(): Promise<Verdict> {
   } catch (error) {
     if (!(error instanceof Deno.errors.NotFound)) throw error;
   }
-  return judgeNamespaces(tried, {
+  const verdict = judgeNamespaces(tried, {
     clone: readText("/proc/sys/kernel/unprivileged_userns_clone"),
     max: readText("/proc/sys/user/max_user_namespaces"),
     apparmor: readText("/proc/sys/kernel/apparmor_restrict_unprivileged_userns"),
   }, Deno.uid() === 0);
+  if (verdict.ok === "ok" || compilesKernels()) return verdict;
+  return { ok: "ok", detail: `${verdict.detail}; but none has to be compiled here` };
 }
 
-/** Judges how many bytes are free where the cache is. */
-export function judgeDisk(free: number, directory: string): Verdict {
+/**
+ * Judges how many bytes are free where the cache is.
+ *
+ * @param compiles whether a kernel has to be compiled here
+ */
+export function judgeDisk(free: number, directory: string, compiles = true): Verdict {
   const detail = `${size(free)} free in ${directory}`;
-  if (free >= DISK_TO_BUILD) return { ok: "ok", detail };
+  const needed = compiles ? DISK_TO_COMPILE : DISK_TO_BUILD;
+  if (free >= needed) return { ok: "ok", detail };
   return {
     ok: free >= DISK_TO_RUN ? "warn" : "fail",
-    detail: `${detail}; building a kernel takes ${size(DISK_TO_BUILD)}`,
+    detail: `${detail}; building ${compiles ? "a kernel" : "images"} takes ${size(needed)}`,
     remedy: "free some disk space or point XDG_CACHE_HOME at a larger file system",
   };
 }
@@ -177,7 +206,7 @@ function examineDisk(): Verdict {
     };
   }
   const { bavail, bsize } = statfsSync(directory);
-  return judgeDisk(bavail * bsize, directory);
+  return judgeDisk(bavail * bsize, directory, compilesKernels());
 }
 
 /** Judges the memory that this process may use, in bytes. */

@@ -5,6 +5,7 @@ import {
   examineOne,
   judgeDisk,
   judgeFiles,
+  judgeKvm,
   judgeMemory,
   judgeNamespaces,
   judgeProcessor,
@@ -81,6 +82,11 @@ Deno.test("user namespaces: trying decides, the switches only say what to do", (
 
 Deno.test("disk, memory and files have a limit to run and one to build", () => {
   assert.deepEqual([9, 3, 1].map((n) => judgeDisk(n * GIB, "/x").ok), ["ok", "warn", "fail"]);
+  assert.deepEqual([4, 2.5, 1].map((n) => judgeDisk(n * GIB, "/x", false).ok), [
+    "ok",
+    "warn",
+    "fail",
+  ]);
   assert.deepEqual([4, 2, 0.5].map((n) => judgeMemory(n * GIB, undefined).ok), [
     "ok",
     "warn",
@@ -96,4 +102,13 @@ Deno.test("disk, memory and files have a limit to run and one to build", () => {
     "warn",
     "fail",
   ]);
+});
+
+Deno.test("the kind of KVM is named, and what follows for the kernel", () => {
+  const hardware = judgeKvm("hardware");
+  assert.equal(hardware.ok, "ok");
+  assert.match(hardware.detail, /hardware virtualization: .*nothing has to be compiled/);
+  const software = judgeKvm("software");
+  assert.equal(software.ok, "warn");
+  assert.match(software.detail, /software-only: .*compiled once/);
 });

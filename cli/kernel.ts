@@ -13,22 +13,27 @@ const build = buildCommand({
     brief: "Build the guest kernel, or find it in the cache",
     fullDescription: "Compiles the guest kernel from Debian's source package with Debian's " +
       "compiler, both unpacked into the cache: the host needs neither. Takes some minutes once. " +
-      "Prints the path of the kernel.",
+      "With --debian it is Debian's own kernel, which is only unpacked: guests boot that one on a " +
+      "host with hardware KVM. Prints the path of the kernel.",
   },
   parameters: {
     flags: {
       smp: { kind: "boolean", brief: "for guests with several vCPUs", default: false },
+      debian: { kind: "boolean", brief: "Debian's own, with modules", default: false },
       refresh: {
         kind: "boolean",
-        brief: "ask the archive whether there is a newer source",
+        brief: "ask the archive whether there is a newer one",
         default: false,
       },
     },
   },
-  async func(flags: { smp: boolean; refresh: boolean }) {
+  async func(flags: { smp: boolean; debian: boolean; refresh: boolean }) {
     const variant: KernelVariant = flags.smp ? "smp" : "up";
     await withProgress(async (options) => {
-      const kernel = await new Workshop(options).kernel(variant, flags.refresh);
+      const workshop = new Workshop(options);
+      const kernel = flags.debian
+        ? await workshop.debianKernel(flags.refresh)
+        : await workshop.kernel(variant, flags.refresh);
       console.log(kernel.vmlinux);
     });
   },

@@ -21,7 +21,7 @@ import type { Debian, DebianPackage } from "../debian/debian.ts";
 import { cpioArchive, type CpioEntry } from "../initramfs/cpio.ts";
 import { MODULES_DIRECTORY, MODULES_LIST } from "../initramfs/mod.ts";
 import { readPointer, writePointer } from "../pointers.ts";
-import { type DirectoryNode, type FileNode, Tree } from "../tree.ts";
+import { type Content, type DirectoryNode, type FileNode, Tree } from "../tree.ts";
 import { type Kernel, kernelStore, openKernel } from "./kernel.ts";
 import { moduleName, type ModuleSource, orderModules } from "./modules.ts";
 import { unpackVmlinux } from "./vmlinuz.ts";
@@ -99,9 +99,15 @@ function moduleSource(root: DirectoryNode): ModuleSource {
   };
 }
 
-/** A second initramfs: the modules, and in which order /init inserts them. */
-async function modulesArchive(source: ModuleSource): Promise<Uint8Array> {
-  const modules = await orderModules(MODULES, source);
+/**
+ * A second initramfs: the modules that are wanted, what they need, and in which order /init inserts
+ * them.
+ */
+export async function modulesArchive(
+  wanted: readonly string[],
+  source: ModuleSource,
+): Promise<Uint8Array> {
+  const modules = await orderModules(wanted, source);
   const list = modules.map(({ name }) => `${name}\n`).join("");
   const parents = MODULES_DIRECTORY.split("/").map((_, i, names): CpioEntry => ({
     type: "directory",
@@ -125,6 +131,41 @@ async function modulesArchive(source: ModuleSource): Promise<Uint8Array> {
   ]);
 }
 
+/** What is in a kernel package. */
+export interface KernelPackage {
+  /** The compressed kernel. */
+  readonly vmlinuz: { readonly name: string; readonly content: Content };
+  /** Its modules. */
+  readonly modules: ModuleSource;
+}
+
+/** The package of the kernel that the archive has now. */
+export function kernelPackage(debian: Debian): DebianPackage {
+  const image = debian.resolve([PACKAGE], { essential: false })
+    .find(({ name }) => IMAGE.test(name));
+  if (image === undefined) throw missing(`the archive's ${PACKAGE} leads to no kernel`);
+  return image;
+}
+
+/** Opens the kernel package `image`, by default the one that the archive has now. */
+export async function openKernelPackage(
+  debian: Debian,
+  image: DebianPackage = kernelPackage(debian),
+): Promise<KernelPackage> {
+  const tree = new Tree();
+  await debian.unpack([image], tree);
+  const release = image.name.slice("linux-image-".length);
+  const name = `vmlinuz-${release}`;
+  const vmlinuz = directory(tree, ["boot"], image).children.get(name);
+  if (vmlinuz?.type !== "file") throw missing(`${image.name} holds no ${name}`);
+  // From Debian 13 on packages have their files in /usr.
+  const places = [`lib/modules/${release}`, `usr/lib/modules/${release}`];
+  return {
+    vmlinuz: { name, content: vmlinuz.content },
+    modules: moduleSource(directory(tree, places, image)),
+  };
+}
+
 /**
  * Debian's kernel as the archive has it now: from the cache, or unpacked.
  *
@@ -132,32 +173,18 @@ async function modulesArchive(source: ModuleSource): Promise<Uint8Array> {
  */
 export async function unpackKernel(options: PackagedKernelOptions): Promise<Kernel> {
   const { debian, progress } = options;
-  const image = debian.resolve([PACKAGE], { essential: false })
-    .find(({ name }) => IMAGE.test(name));
-  if (image === undefined) throw missing(`the archive's ${PACKAGE} leads to no kernel`);
+  const image = kernelPackage(debian);
   const key = cacheKey({ ...INPUTS, image: image.sha256 });
   await kernelStore().getOrMake(key, async (entry) => {
-    const tree = new Tree();
-    await debian.unpack([image], tree);
+    const { vmlinuz, modules } = await openKernelPackage(debian, image);
     using task = progress.task("Unpack the kernel");
-    const release = image.name.slice("linux-image-".length);
-    const boot = directory(tree, ["boot"], image);
-    const vmlinuz = boot.children.get(`vmlinuz-${release}`);
-    if (vmlinuz?.type !== "file") throw missing(`${image.name} holds no vmlinuz-${release}`);
     {
       using file = await Deno.open(join(entry, "vmlinux"), { createNew: true, write: true });
-      const name = `vmlinuz-${release}`;
-      for await (const piece of unpackVmlinux(contentBytes(vmlinuz.content), name)) {
+      for await (const piece of unpackVmlinux(contentBytes(vmlinuz.content), vmlinuz.name)) {
         writeAllSync(file, piece);
       }
     }
-    // From Debian 13 on packages have their files in /usr.
-    const modules = directory(
-      tree,
-      [`lib/modules/${release}`, `usr/lib/modules/${release}`],
-      image,
-    );
-    const archive = await modulesArchive(moduleSource(modules));
+    const archive = await modulesArchive(MODULES, modules);
     await Deno.writeFile(join(entry, "modules.cpio"), archive);
     await Deno.writeTextFile(
       join(entry, "manifest.json"),
