@@ -42,7 +42,10 @@ export interface RunOptions {
   readonly language?: LanguageName;
   /** The file of a project that is run, when it is not the language's default. */
   readonly entryPoint?: string;
-  /** What to do; `prepare-and-run` when absent. */
+  /**
+   * What to do; `prepare-and-run` when absent. `prepare` keeps what it builds, and `run` of the same
+   * files uses it.
+   */
   readonly action?: "prepare" | "run" | "prepare-and-run";
   /** Build with optimisation. */
   readonly release?: boolean;
