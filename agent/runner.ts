@@ -308,7 +308,13 @@ export class Runner {
       ? this.#environment(job)
       : { ...this.#environment(job), HOME: job.environment["HOME"] ?? account.home };
     const start = warm !== undefined && isDirectory(directory)
-      ? () => release(warm, { directory, args: job.args, environment: job.environment })
+      ? () =>
+        release(warm, {
+          directory,
+          file: job.language.run(project).at(-1)!,
+          args: job.args,
+          environment: job.environment,
+        })
       : coldStart({
         command: [...job.language.run(project), ...job.args],
         environment,

@@ -124,10 +124,10 @@ export class WarmPool {
       return undefined;
     }
     const wanted = command(waiting.workspace);
-    if (
-      wanted.length !== waiting.command.length ||
-      wanted.some((word, i) => word !== waiting.command[i])
-    ) return undefined;
+    const same = waiting.command.slice(0, language.warm!.anyFile ? -1 : undefined);
+    if (wanted.length !== waiting.command.length || same.some((word, i) => word !== wanted[i])) {
+      return undefined;
+    }
     this.#waiting.delete(language.name);
     this.#pids.delete(waiting.child.pid);
     return waiting;

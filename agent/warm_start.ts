@@ -5,7 +5,8 @@
  *
  * The hook writes one byte when it waits, and reads from standard input what the program is to see:
  * eight hexadecimal digits, the length of what follows in bytes; then strings that each end in NUL:
- * working directory, number of arguments, arguments, variables (`NAME=value`), and an empty one.
+ * working directory, main file, number of arguments, arguments, variables (`NAME=value`), and an
+ * empty one.
  *
  * An interpreter that waits in a snapshot wakes up many times, so the hook seeds anew what the
  * interpreter seeded when it started. Python's `random` is not imported by then. OpenSSL (Node's
@@ -19,6 +20,8 @@
 export interface WarmJob {
   /** Absolute working directory. */
   readonly directory: string;
+  /** Absolute path of the main file. */
+  readonly file: string;
   /** Arguments after the program's name. */
   readonly args: readonly string[];
   /** Variables on top of the language's own. */
@@ -43,6 +46,8 @@ export interface WarmStart {
   };
   /** Names of variables that an interpreter heeds only when it starts. */
   readonly startVariables: RegExp;
+  /** Whether it can run a file of any name; otherwise only that of its command. */
+  readonly anyFile: boolean;
   /** A program that writes a line: run before a snapshot, so that its like runs smoothly afterwards. */
   readonly rehearsal: string;
 }
@@ -50,7 +55,8 @@ export interface WarmStart {
 /** What is written to a waiting interpreter. */
 export function encodeWarmJob(job: WarmJob): Uint8Array<ArrayBuffer> {
   const variables = Object.entries(job.environment).map(([name, value]) => `${name}=${value}`);
-  const fields = [job.directory, String(job.args.length), ...job.args, ...variables, ""];
+  const { directory, file, args } = job;
+  const fields = [directory, file, String(args.length), ...args, ...variables, ""];
   const body = new TextEncoder().encode(fields.map((field) => `${field}\0`).join(""));
   const head = new TextEncoder().encode(body.length.toString(16).padStart(8, "0"));
   const message = new Uint8Array(new ArrayBuffer(head.length + body.length));
@@ -62,12 +68,26 @@ export function encodeWarmJob(job: WarmJob): Uint8Array<ArrayBuffer> {
 /** Of the C library and of everything. */
 const EVERYWHERE = "LANG|LANGUAGE|LC_.*|LD_.*|TZ|MALLOC_.*|GLIBC_.*|GCONV_.*|HOME|PATH";
 
-// The module `sitecustomize` is imported last of all before the program (Python's `site` module).
+// Python is told to run the directory of the hook, so that it does not look for the main file before
+// the hook has waited: it asks a module `runpy` (Modules/main.c, pymain_run_module) for a function
+// and calls it with two arguments. The module is ours, and so that no frame of Python's is below the
+// program's own, neither in its traces nor in sys._getframe(), the function is made of what is
+// written in C: setattr() calls a property's setter, that is object.__reduce_ex__, that the method
+// __reduce__, and that is exec() with the program. The module `sitecustomize` is imported last of all
+// before (Python's `site` module).
 const PYTHON_HOOK = `
-def hook():
-    import os, sys
-    here = os.path.dirname(__file__)
-    sys.path[:] = [path for path in sys.path if path != here]
+import sys
+class Runpy:
+    __slots__ = ()
+    def __getattr__(self, name):
+        if name != "_run_module_as_main":
+            raise AttributeError(name)
+        return wait()
+def wait():
+    import os
+    from _functools import partial
+    main = sys.modules["__main__"].__dict__
+    del sys.modules["runpy"]
     os.environ.pop("PYTHONPATH", None)
     compile("pass", "", "exec")
     os.write(1, b".")
@@ -80,25 +100,41 @@ def hook():
             taken += piece
         return taken
     fields = os.fsdecode(take(int(take(8), 16))).split("\\0")
-    end = 2 + int(fields[1])
+    file = fields[1]
+    end = 3 + int(fields[2])
     os.chdir(fields[0])
-    sys.argv[1:] = fields[2:end]
+    sys.argv[:] = [file, *fields[3:end]]
+    sys.orig_argv[1:] = sys.argv
     for field in fields[end:-2]:
         name, _, value = field.partition("=")
         os.environ[name] = value
-hook()
-del hook
+    here = os.path.dirname(__file__)
+    sys.path[:] = [os.path.dirname(file), *(path for path in sys.path if path != here)]
+    sys.path_importer_cache.pop(here, None)
+    sys.modules.pop("sitecustomize", None)
+    loader = sys.modules["_frozen_importlib_external"].SourceFileLoader("__main__", file)
+    main.update(__file__=file, __cached__=None, __loader__=loader)
+    with open(file, "rb") as source:
+        text = source.read()
+    try:
+        run = partial(exec, compile(text, file, "exec", 0, True), main)
+    except (SyntaxError, ValueError):
+        run = partial(compile, text, file, "exec", 0, True)
+    chain = {"__reduce__": run, "__main__": property(None, object.__reduce_ex__)}
+    return partial(setattr, type("Program", (), chain)())
+sys.modules["runpy"] = Runpy()
 `;
 
 /** CPython. */
 export const warmPython: WarmStart = {
   file: "sitecustomize.py",
   hook: PYTHON_HOOK,
-  start: (command, path) => ({
-    command,
-    environment: { PYTHONPATH: path.slice(0, path.lastIndexOf("/")) },
-  }),
+  start([python], path) {
+    const directory = path.slice(0, path.lastIndexOf("/"));
+    return { command: [python!, directory], environment: { PYTHONPATH: directory } };
+  },
   startVariables: new RegExp(`^(PYTHON.*|${EVERYWHERE})$`),
+  anyFile: true,
   rehearsal: "print()",
 };
 
@@ -124,9 +160,19 @@ if (require("node:worker_threads").isMainThread) {
   };
   const fields = take(Number.parseInt(take(8), 16)).split("\\0");
   ${SKIP_RANDOM}
-  const end = 2 + Number(fields[1]);
-  process.chdir(fields[0]);
-  process.argv.push(...fields.slice(2, end));
+  const [directory, file] = fields;
+  const end = 3 + Number(fields[2]);
+  process.chdir(directory);
+  process.argv.splice(1, 1, file, ...fields.slice(3, end));
+  const Module = require("node:module");
+  const { runMain } = Module;
+  Object.defineProperty(Module, "runMain", {
+    configurable: true,
+    get() { // once, by Node itself; bound, so that no frame of this file is in the program's traces
+      Object.defineProperty(Module, "runMain", { value: runMain, writable: true });
+      return runMain.bind(Module, file);
+    },
+  });
   for (const field of fields.slice(end, -2)) {
     const equals = field.indexOf("=");
     process.env[field.slice(0, equals)] = field.slice(equals + 1);
@@ -149,6 +195,7 @@ export const warmNode: WarmStart = {
     environment: {},
   }),
   startVariables: new RegExp(`^(NODE_.*|UV_.*|OPENSSL_.*|SSL_.*|${EVERYWHERE})$`),
+  anyFile: true,
   rehearsal: "console.log()",
 };
 
@@ -168,9 +215,9 @@ if (waiting) {
   };
   const fields = take(Number.parseInt(take(8), 16)).split("\\0");
   ${SKIP_RANDOM}
-  const end = 2 + Number(fields[1]);
+  const end = 3 + Number(fields[2]);
   Deno.chdir(fields[0]);
-  const value = Object.freeze(fields.slice(2, end));
+  const value = Object.freeze(fields.slice(3, end));
   Object.defineProperty(Deno, "args", { value, configurable: true, enumerable: true });
   for (const field of fields.slice(end, -2)) {
     const equals = field.indexOf("=");
@@ -207,6 +254,7 @@ export const warmDeno: WarmStart = {
     environment: {},
   }),
   startVariables: new RegExp(`^(DENO_.*|V8_.*|NO_COLOR|FORCE_COLOR|RUST_.*|${EVERYWHERE})$`),
+  anyFile: false,
   rehearsal: "console.log()",
 };
 
@@ -220,6 +268,7 @@ IFS= read -r -d '' REPLY && [ "$REPLY" = "$PWD" ] || {
   unset OLDPWD
   export OLDPWD
 }
+IFS= read -r -d '' cloudlet_count # the file: the one of the command line
 IFS= read -r -d '' cloudlet_count
 set --
 while [ $# -lt "$cloudlet_count" ]; do
@@ -244,5 +293,6 @@ export const warmBash: WarmStart = {
     `^(BASH.*|SHELL.*|.*ID|IFS|ENV|POSIXLY_CORRECT|OPT.*|PWD|OLDPWD|_|REPLY|\\d.*|.*\\W.*|` +
       `${EVERYWHERE})$`,
   ),
+  anyFile: false,
   rehearsal: "echo",
 };

@@ -90,6 +90,54 @@ for (const [language, { program, code }] of Object.entries(PROGRAMS)) {
   });
 }
 
+for (
+  const [language, program, path, code] of [
+    ["python", "python3", "sub/näme.py", "def f():\n  raise StopIteration(1)\nf()\n"],
+    ["python", "python3", "exit.py", "import sys, sub.m\nsys.exit('no')\n"],
+    ["python", "python3", "odd name.py", "print('a')\nprint(\n"],
+    [
+      "python",
+      "python3",
+      "stack.py",
+      "import sys\nprint(sys._getframe().f_back, sys.path[0])\n1/0\n",
+    ],
+    [
+      "python",
+      "python3",
+      "argv.py",
+      "import sys\nprint(sys.argv, sys.orig_argv, __loader__.path)\n",
+    ],
+    ["node", "node", "sub/any.js", "console.log(process.argv, __filename); null.x"],
+    ["node", "node", "module.mjs", "console.log(import.meta.url); throw new Error('no')"],
+    [
+      "node",
+      "node",
+      "stack.js",
+      "console.log(new Error('x').stack, require('module').runMain.name)",
+    ],
+  ] as const
+) {
+  Deno.test(`a ${language} interpreter that waits runs ${path} as if it had started with it`, async () => {
+    if (!await isHere(program)) return;
+    await using agent = await startAgent();
+    const { cold, warm } = await runBoth(agent, language, "", {
+      files: [
+        { path, content: new TextEncoder().encode(code) },
+        { path: "sub/m.py", content: new TextEncoder().encode("print(__name__)") },
+      ],
+      entryPoint: path,
+      args: ["x"],
+    });
+    // the workload's directory has a number, and that of the hook is one level up
+    const plain = (text: string) =>
+      text.replaceAll(/\/\d+(\/workload)?\/project\b/g, "/N/project");
+    assert.equal(plain(warm.out), plain(cold.out));
+    assert.equal(plain(warm.err), plain(cold.err));
+    assert.equal(warm.last.exitCode, cold.last.exitCode);
+    assert(cold.out + cold.err !== "");
+  });
+}
+
 Deno.test("a waiting interpreter is left alone by programs that it does not fit", async () => {
   await using agent = await startAgent();
   assert(!(await agent.client.warm({ language: "rust" })).warm);
