@@ -4,7 +4,7 @@
  * @module
  */
 import { z } from "zod";
-import { languages } from "../agent/languages.ts";
+import { COMMAND, languages } from "../agent/languages.ts";
 
 /** Takes an enumeration as any client writes it: `Python`, `PREPARE_AND_RUN`, `prepareAndRun`. */
 function relaxed<const T extends readonly [string, ...string[]]>(names: T) {
@@ -35,10 +35,20 @@ const file = z.strictObject({
   "must have one of content and content_base64",
 );
 
+const image = z.strictObject({
+  from: optional(z.string()).describe("An OCI image of a registry; the language's own when absent"),
+  pull: optional(z.boolean()).describe("Ask the registry what the tag means now"),
+  insecure: optional(z.boolean()).describe("The registry may speak http"),
+  files: optional(z.array(file)).describe("Files to add; paths are relative to the root"),
+  run: optional(z.array(noNul)).describe("Shell commands whose changes belong to the image"),
+});
+
 /** Body of POST /run: the fields of virt-do/cloudlet first, then ours. */
 export const runRequest = z.strictObject({
   workload_name: optional(z.string().max(200)).describe("A name for people"),
-  language: relaxed(languageNames).describe("What the workload is written in"),
+  language: relaxed([...languageNames, COMMAND]).describe(
+    "What the workload is written in; `command` for a command of an image, which `args` are, or follow",
+  ),
   code: optional(z.string()).describe("The source of a workload of one file"),
   log_level: optional(relaxed(["debug", "info", "warn", "error"]))
     .describe("How much of what the service does becomes events of the stage Debug"),
@@ -66,10 +76,14 @@ export const runRequest = z.strictObject({
   files: optional(z.array(file)).describe("A project's files, in place of `code`"),
   entry_point: optional(noNul).describe("The file of the project that is run"),
   packages: optional(z.array(z.string())).describe("Debian packages added to the image"),
+  image: optional(z.union([z.string(), image])).describe(
+    "The root file system: an OCI image as docker users write it, or more; the language's own when absent",
+  ),
   output: optional(z.enum(["text", "base64"]))
     .describe("Whether events carry output as text, or as bytes in base64"),
 }).refine(
-  ({ code, files, action }) =>
+  ({ code, files, action, language }) =>
+    language === COMMAND && code === undefined && files === undefined ||
     action === "run" && code === undefined && files === undefined ||
     (code === undefined) !== (files === undefined),
   "must have one of code and files, or the action run and a prepared workload's name",

@@ -42,22 +42,38 @@ export function toRunVmmRequest(body: RunRequest): RunVmmRequest {
     memoryMib: body.memory ?? 0,
     vcpus: body.vcpus ?? 0,
     packages: body.packages ?? [],
+    ...(body.image !== undefined && { image: toImage(body.image) }),
     options: {
       executionId: body.id ?? "",
       args: body.args ?? [],
       env: body.env ?? {},
       ...(body.timeout !== undefined && { timeout: durationFromMs(body.timeout * 1000) }),
       release: body.build?.release ?? false,
-      files: (body.files ?? []).map((file) => ({
-        path: file.path,
-        content: file.content_base64 ?? utf8.encode(file.content),
-        mode: file.mode ?? 0,
-      })),
+      files: toFiles(body.files),
       entryPoint: body.entry_point ?? "",
       stdin: body.stdin_base64 ?? utf8.encode(body.stdin ?? ""),
       rawOutput: body.output === "base64",
     },
   });
+}
+
+function toFiles(files: RunRequest["files"]) {
+  return (files ?? []).map((file) => ({
+    path: file.path,
+    content: file.content_base64 ?? utf8.encode(file.content),
+    mode: file.mode ?? 0,
+  }));
+}
+
+function toImage(image: NonNullable<RunRequest["image"]>) {
+  if (typeof image === "string") return { from: image };
+  return {
+    from: image.from ?? "",
+    pull: image.pull ?? false,
+    insecure: image.insecure ?? false,
+    files: toFiles(image.files),
+    run: image.run ?? [],
+  };
 }
 
 /** The event that tells a response of VmmService. */

@@ -27,6 +27,8 @@ export interface FetchOptions {
   readonly timeout?: number;
   /** URL of the proxy for a URL; without one, those of the environment (http_proxy) are used. */
   readonly proxy?: ((url: string) => string | undefined) | undefined;
+  /** What can be done when the server does not answer; words about mirrors when absent. */
+  readonly remedy?: string | undefined;
   /** Makes the request in place of `fetch`, such as with credentials. */
   readonly send?: ((url: string, init: RequestInit) => Promise<Response>) | undefined;
   /** Explains a refusal in place of the words about mirrors; consumes no body. */
@@ -75,10 +77,16 @@ function retryAfter(headers: Headers): number | undefined {
 
 const RETRIED_STATUS = new Set([408, 425, 429, 500, 502, 503, 504]);
 
-function unavailable(url: string, why: string, cause?: unknown): CloudletError {
+function unavailable(
+  url: string,
+  why: string,
+  options: FetchOptions,
+  cause?: unknown,
+): CloudletError {
   return new CloudletError(`Cannot fetch ${url}: ${why}`, {
     code: "unavailable",
-    remedy: "check the network and the mirror, or set another mirror in the settings",
+    remedy: options.remedy ??
+      "check the network and the mirror, or set another mirror in the settings",
     cause,
   });
 }
@@ -151,8 +159,10 @@ async function request<T>(
     return await use({ missing: false, headers, start, chunks: watched(response.body, alive) });
   } catch (cause) {
     if (signal?.aborted) throw cancelled(url, cause);
-    if (silent) throw unavailable(url, `the server was silent for ${timeout / 1000} s`, cause);
-    if (cause instanceof TypeError) throw unavailable(url, networkReason(cause), cause);
+    if (silent) {
+      throw unavailable(url, `the server was silent for ${timeout / 1000} s`, options, cause);
+    }
+    if (cause instanceof TypeError) throw unavailable(url, networkReason(cause), options, cause);
     throw cause;
   } finally {
     clearTimeout(timer);
@@ -166,7 +176,7 @@ function refusal(url: string, response: Response, options: FetchOptions): Cloudl
   const { status, statusText, headers } = response;
   const explained = options.explain?.(status, url);
   const why = `the server answers ${status} ${statusText}`.trim();
-  const error = explained ?? unavailable(url, why);
+  const error = explained ?? unavailable(url, why, options);
   if (RETRIED_STATUS.has(status)) {
     const wait = retryAfter(headers);
     if (wait === undefined) return error;
@@ -314,7 +324,7 @@ export function fetchDocument(
 function tooLarge(url: string, limit: number): CloudletError {
   return new CloudletError(`Cannot fetch ${url}: it has more than the expected ${limit} bytes`, {
     code: "untrusted",
-    remedy: "use another mirror",
+    remedy: "try again later, or use another server",
   });
 }
 
@@ -444,7 +454,7 @@ async function complete(
       if (!resumed) {
         throw new CloudletError(
           `Cannot trust ${url}: its SHA-256 is ${found}, expected is ${expected.sha256}`,
-          { code: "untrusted", remedy: "try again later or use another mirror" },
+          { code: "untrusted", remedy: "try again later, or use another server" },
         );
       }
       resumed = false; // what was there before may be what is wrong: once more from the start
@@ -483,7 +493,7 @@ function receive(
       advance(chunk.length);
     }
     if (part.size < expected.size) {
-      throw unavailable(url, `it ended after ${part.size} of ${expected.size} bytes`);
+      throw unavailable(url, `it ended after ${part.size} of ${expected.size} bytes`, options);
     }
     return true;
   });

@@ -1,5 +1,5 @@
 /**
- * `cloudlet image build|ls|inspect|rm`
+ * `cloudlet image build|pull|ls|inspect|rm`
  *
  * @module
  */
@@ -7,6 +7,7 @@ import { buildCommand, buildRouteMap } from "@stricli/core";
 import { CloudletError } from "../base/errors.ts";
 import { imageDeclaration, imageNames } from "../builder/image/declarations.ts";
 import { findImage, type Image, imageStore, openImage } from "../builder/image/image.ts";
+import { formatReference, parseReference } from "../builder/oci/reference.ts";
 import { Workshop } from "../builder/workshop.ts";
 import { withProgress } from "./context.ts";
 import { formatBytes } from "./progress.ts";
@@ -14,7 +15,7 @@ import { formatTable } from "./table.ts";
 
 const SHORT = 12; // hex digits of a key that are shown; enough to tell a thousand images apart
 
-/** The image that `reference` means: a name, a key or the beginning of a key. */
+/** The image that `reference` means: a name, a reference, a key or the beginning of a key. */
 async function resolveImage(reference: string): Promise<Image> {
   if (imageNames().includes(reference)) {
     const image = await findImage(imageDeclaration(reference));
@@ -28,6 +29,16 @@ async function resolveImage(reference: string): Promise<Image> {
         remedy: "give more digits of the key",
       });
     }
+  }
+  const name = formatReference(parseReference(reference));
+  const images = await Promise.all((await imageStore().keys()).map(openImage));
+  const named = images.filter(({ manifest }) => manifest.name === name);
+  if (named.length === 1) return named[0]!;
+  if (named.length > 1) {
+    throw new CloudletError(`Cannot tell which image ${name} is: there are ${named.length}`, {
+      code: "invalid-input",
+      remedy: "give the key of one, see `cloudlet image ls`",
+    });
   }
   throw new CloudletError(`Cannot find the image "${reference}": it is not in the cache`, {
     code: "not-found",
@@ -63,6 +74,35 @@ const build = buildCommand({
     });
   },
 });
+
+const pull = buildCommand({
+  docs: {
+    brief: "Pull an OCI image, and make it a root image",
+    fullDescription:
+      "Asks the registry what the name means now, fetches what the cache lacks, and " +
+      "prints the path of the root image. Names are as docker users write them; oci:DIR and " +
+      "docker-archive:FILE are images on the disk.",
+  },
+  parameters: {
+    flags: {
+      insecure: { kind: "boolean", brief: "the registry may speak http", default: false },
+    },
+    positional: { kind: "array", parameter: reference("name of an OCI image"), minimum: 1 },
+  },
+  async func({ insecure }: { insecure: boolean }, ...names: string[]) {
+    const plain = { language: "", pull: true, packages: [], files: [], run: [] };
+    await withProgress(async (options) => {
+      const workshop = new Workshop(options);
+      for (const from of names) {
+        const request = { ...plain, from: formatReference(parseReference(from)), insecure };
+        console.log((await workshop.rootImage(request, noChanges)).path);
+      }
+    });
+  },
+});
+
+/** Nothing is run for an image as it is. */
+const noChanges = () => Promise.reject(new Error("an image without commands runs none"));
 
 const ls = buildCommand({
   docs: { brief: "List the images in the cache" },
@@ -123,6 +163,6 @@ const rm = buildCommand({
 
 /** The commands below `cloudlet image`. */
 export const imageRoutes = buildRouteMap({
-  routes: { build, ls, inspect, rm },
-  docs: { brief: "Build, list and remove root images" },
+  routes: { build, pull, ls, inspect, rm },
+  docs: { brief: "Build, pull, list and remove root images" },
 });

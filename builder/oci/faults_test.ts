@@ -422,7 +422,9 @@ Deno.test("gzip in several members is one layer", async () => {
   const [id] = image.layers as [string];
   const { gunzipSync } = await import("node:zlib");
   const tar = gunzipSync(image.blobs.get(id)!);
-  const parts = [tar.subarray(0, 600), tar.subarray(600)].map((part) => new Uint8Array(gzipSync(part)));
+  const parts = [tar.subarray(0, 600), tar.subarray(600)].map((part) =>
+    new Uint8Array(gzipSync(part))
+  );
   const bytes = new Uint8Array(await new Blob(parts).arrayBuffer());
   const manifest = JSON.parse(new TextDecoder().decode(image.root.bytes));
   manifest.layers[0] = { ...manifest.layers[0], digest: digest(bytes), size: bytes.length };

@@ -151,6 +151,7 @@ export class Registry implements Disposable {
       signal,
       send: (url, init) => this.#send(repository, url, init, headers),
       explain: (status) => this.#explain(repository, status),
+      remedy: `check the network and the name of the registry, ${this.host}`,
     };
   }
 

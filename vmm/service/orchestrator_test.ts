@@ -183,6 +183,18 @@ for (
     ["too many processors", { vcpus: 5 }, /5 virtual CPUs/],
     ["a path that leads out", { options: { files: [{ path: "../x" }] } }, /"\.\."/],
     ["a bad package name", { packages: ["-x"] }, /"-x" is no name/],
+    [
+      "a command without an image",
+      { language: Language.COMMAND },
+      /neither a program nor an image/,
+    ],
+    ["an image's bad name", { image: { from: "UPPER" } }, /lower case/],
+    ["an image on the service's disk", { image: { from: "oci:/etc" } }, /server's own disk/],
+    [
+      "a file outside of the image",
+      { image: { files: [{ path: "../x" }] } },
+      /"\.\.\/x" is no place for a file/,
+    ],
   ] as const
 ) {
   Deno.test(`${what} is refused before a machine is started`, () =>
