@@ -5,9 +5,11 @@
  *
  * @module
  */
-import { CloudletError } from "../../base/errors.ts";
+import { crc32 } from "node:zlib";
+import { CloudletError, messageOf } from "../../base/errors.ts";
 import { boot_params, setup_header } from "../../ffi/uapi/bootparam.ts";
 import { decompress, detectCompression } from "../archive/decompress.ts";
+import { decodeX86, type PlainXz, withoutX86Filter } from "../archive/xz_x86.ts";
 
 const HEADER = boot_params.offsets.hdr;
 const BOOT_FLAG = 0xaa55;
@@ -47,6 +49,44 @@ function payload(vmlinuz: Uint8Array, name: string): { packed: Uint8Array; size:
   return { packed: vmlinuz.subarray(start, gzip ? end : end - SIZE_BYTES), size };
 }
 
+function streamOf(bytes: Uint8Array): ReadableStream<Uint8Array<ArrayBuffer>> {
+  return new ReadableStream({
+    start(controller) {
+      controller.enqueue(bytes as Uint8Array<ArrayBuffer>);
+      controller.close();
+    },
+  });
+}
+
+async function* unpackPayload(
+  packed: Uint8Array,
+  options: { readonly name: string; readonly limit: number },
+): AsyncGenerator<Uint8Array> {
+  const { name, limit } = options;
+  const format = detectCompression(packed);
+  if (format === "none") throw refuse(name, "it is packed in a way that is not known here");
+  let plain: PlainXz | undefined;
+  try {
+    plain = format === "xz" ? withoutX86Filter(packed) : undefined;
+  } catch (error) {
+    throw refuse(name, messageOf(error));
+  }
+  if (plain === undefined) {
+    yield* decompress(streamOf(packed), options);
+    return;
+  }
+  const kernel = new Uint8Array(limit);
+  let size = 0;
+  for await (const chunk of decompress(streamOf(plain.stream), options)) {
+    kernel.set(chunk, size);
+    size += chunk.length;
+  }
+  const whole = kernel.subarray(0, size);
+  decodeX86(whole);
+  if (crc32(whole) !== plain.check) throw refuse(name, "its check sum is wrong");
+  yield whole;
+}
+
 /**
  * Unpacks the ELF kernel of a bzImage, whatever it is packed with: gzip, xz, zstd or LZ4.
  *
@@ -60,16 +100,8 @@ export async function* unpackVmlinux(
 ): AsyncGenerator<Uint8Array> {
   const { packed, size } = payload(vmlinuz, name);
   if (size > MAX_KERNEL) throw refuse(name, `it would be ${size} bytes`);
-  const format = detectCompression(packed);
-  if (format === "none") throw refuse(name, "it is packed in a way that is not known here");
-  const stream = new ReadableStream<Uint8Array<ArrayBuffer>>({
-    start(controller) {
-      controller.enqueue(packed as Uint8Array<ArrayBuffer>);
-      controller.close();
-    },
-  });
   let total = 0;
-  for await (const chunk of decompress(stream, { name, limit: size })) {
+  for await (const chunk of unpackPayload(packed, { name, limit: size })) {
     if (total === 0) {
       const magic = chunk.length < 4
         ? 0
