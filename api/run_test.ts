@@ -1,5 +1,6 @@
 import { deepEqual, equal, ok, rejects, throws } from "node:assert/strict";
 import { HostProcessMachines } from "../test/host_process_machine.ts";
+import { checkoutPath } from "../test/paths.ts";
 import { Orchestrator } from "../vmm/service/orchestrator.ts";
 import { inMemoryTransport } from "../vmm/service/routes.ts";
 import { RunStore } from "../vmm/service/store.ts";
@@ -108,3 +109,23 @@ Deno.test("options that do not fit together, and sources that are not there, are
     await rejects(start({ source: "/nowhere/x.py" }).result, { code: "not-found" });
     await rejects(start({ code: "x" }).result, { code: "invalid-input" });
   }));
+
+Deno.test("importing the library needs no permission, and nothing is left running", async () => {
+  const module = new URL("../mod.ts", import.meta.url).href;
+  const child = new Deno.Command(Deno.execPath(), {
+    args: ["run", "--quiet", "--no-prompt", "--config", checkoutPath("../deno.json"), "-"],
+    stdin: "piped",
+    stdout: "piped",
+    stderr: "piped",
+  }).spawn();
+  const writer = child.stdin.getWriter();
+  await writer.write(new TextEncoder().encode(
+    `import { run } from ${JSON.stringify(module)};
+     const program = run({ language: "bash", code: "never started" });
+     console.log(typeof program.kill);`,
+  ));
+  await writer.close();
+  const { stdout, stderr, code } = await child.output(); // which waits for its end
+  equal(text(stderr), "");
+  deepEqual([text(stdout), code], ["function\n", 0]);
+});
