@@ -194,10 +194,10 @@ export class Orchestrator implements AsyncDisposable {
         run.note(event);
         for (const text of notes.take()) yield debug(text);
         if (event.built !== undefined) {
-          built.add(event.built);
+          if (workload.action === "prepare") built.add(event.built);
           continue;
         }
-        if (event.outcome?.kind === Kind.PREPARED) {
+        if (workload.action === "prepare" && event.outcome?.kind === Kind.PREPARED) {
           await this.#options.prepared.save(workload, built.files);
         }
         if (event.stage === Stage.DONE || event.stage === Stage.FAILED) {

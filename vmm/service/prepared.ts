@@ -57,6 +57,7 @@ export function workloadKey({ language, packages, image, execute }: Workload): s
     }),
     release: execute.options?.release ?? false,
     entryPoint: execute.options?.entryPoint ?? "",
+    env: { ...execute.options?.env }, // a build reads it too
     code: sha256(execute.code),
     files: (execute.options?.files ?? []).map((
       { path, mode, content },
