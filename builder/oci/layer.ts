@@ -99,6 +99,8 @@ class Application {
       throw this.refuse(member, "it lies below something else than a directory");
     }
     const parent = trail.at(-1)!.directory;
+    // What a link takes the place of cannot be what it links to.
+    if (member.type === "hardlink") parent.children.delete(name);
     const node = this.#node(member);
     const existing = parent.children.get(name);
     if (node.type === "directory" && existing?.type === "directory") copyMetadata(node, existing);
