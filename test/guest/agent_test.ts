@@ -20,7 +20,7 @@ Deno.test({
   name: "programs in a microVM run, are fed, signalled and ended",
   ignore: !hasKvm(),
   async fn(t) {
-    await using machine = await microVms({ kernel: await testKernel() })({
+    await using machine = await microVms({ kernel: testKernel() })({
       id: "agent-test",
       language: "python",
       memory: 1024,

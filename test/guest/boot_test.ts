@@ -1,6 +1,6 @@
 import assert from "node:assert/strict";
 import type { BootOptions } from "../../cli/boot.ts";
-import { hasKvm, testInitramfs, testKernel } from "./fixtures.ts";
+import { hasKvm, testBoot } from "./fixtures.ts";
 
 const ignore = !hasKvm();
 const MAIN = new URL("./fixtures/boot_main.ts", import.meta.url).pathname;
@@ -8,7 +8,7 @@ const CONFIG = new URL("../../deno.json", import.meta.url).pathname;
 
 /** Runs `cloudlet boot` as a process. */
 async function run(options: Partial<BootOptions>, stdin = "") {
-  const all = { kernel: await testKernel(), initramfs: await testInitramfs(), ...options };
+  const all = { ...await testBoot(), ...options };
   const child = new Deno.Command(Deno.execPath(), {
     args: ["run", "-A", "--quiet", "--no-check", "--config", CONFIG, MAIN, JSON.stringify(all)],
     stdin: "piped",

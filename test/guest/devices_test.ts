@@ -8,7 +8,7 @@
 import assert from "node:assert/strict";
 import { join } from "node:path";
 import { chunksOf, DeviceGuest, patternByte, Sum, writeAll } from "./device_guest.ts";
-import { hasKvm, testKernel } from "./fixtures.ts";
+import { hasKvm, testBuiltKernel } from "./fixtures.ts";
 
 const STREAM_BYTES = Number(Deno.env.get("CLOUDLET_TEST_STREAM_BYTES") ?? 4 << 20);
 const MIB = 1 << 20;
@@ -54,7 +54,7 @@ Deno.test({ name: "devices with Linux's drivers", ignore: !hasKvm() }, async (t)
   let consoleOutput = "";
   const guest = stack.use(
     await DeviceGuest.start({
-      kernel: await testKernel(),
+      kernel: await testBuiltKernel(),
       devices: {
         blk: [{ path: disk }],
         ...(withImage ? { pmem: [{ path: image }] } : {}),

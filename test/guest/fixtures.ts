@@ -1,31 +1,37 @@
 /**
- * What the guest tests boot: from the environment, or from cloudlet's own builders.
+ * What the guest tests boot: from the environment, or what cloudlet boots on this host.
  *
- * `CLOUDLET_TEST_KERNEL` and `CLOUDLET_TEST_KERNEL_SMP` name kernels, `CLOUDLET_TEST_INITRAMFS` an
- * initramfs with builder/initramfs/init.sh as its /init.
+ * `CLOUDLET_TEST_KERNEL` and `CLOUDLET_TEST_KERNEL_SMP` name kernels that need no modules,
+ * `CLOUDLET_TEST_INITRAMFS` an initramfs with builder/initramfs/init.sh as its /init.
  *
  * @module
  */
 import { join } from "node:path";
 import { silentProgress } from "../../base/progress.ts";
 import { cpioArchive, type CpioEntry } from "../../builder/initramfs/mod.ts";
-import { Workshop } from "../../builder/workshop.ts";
+import { type BootFiles, Workshop } from "../../builder/workshop.ts";
+import { defaultKernel } from "../../vmm/host_traits.ts";
 import { MarkScanner } from "../../vmm/marks.ts";
 import { Vm, type VmConfig, type VmOutcome } from "../../vmm/vm.ts";
 
 const workshop = new Workshop({ progress: silentProgress });
 
-/** A kernel for one vCPU, or for several. */
-export async function testKernel(variant: "up" | "smp" = "up"): Promise<string> {
-  const given = Deno.env.get(
-    variant === "up" ? "CLOUDLET_TEST_KERNEL" : "CLOUDLET_TEST_KERNEL_SMP",
-  );
-  return given ?? (await workshop.kernel(variant)).vmlinux;
+/** The kernel that tests ask for: its path, or its name. */
+export function testKernel(vcpus = 1): string {
+  const given = Deno.env.get(vcpus > 1 ? "CLOUDLET_TEST_KERNEL_SMP" : "CLOUDLET_TEST_KERNEL");
+  return given ?? defaultKernel();
 }
 
-/** The initramfs. */
-export async function testInitramfs(): Promise<string> {
-  return Deno.env.get("CLOUDLET_TEST_INITRAMFS") ?? await workshop.initramfs();
+/** Kernel and initramfs. */
+export async function testBoot(vcpus = 1): Promise<BootFiles> {
+  const { kernel, initramfs } = await workshop.bootFiles(testKernel(vcpus), vcpus);
+  const given = Deno.env.get("CLOUDLET_TEST_INITRAMFS");
+  return { kernel, initramfs: given === undefined ? initramfs : [given] };
+}
+
+/** A kernel that has everything built in, for guests without cloudlet's /init. */
+export async function testBuiltKernel(): Promise<string> {
+  return Deno.env.get("CLOUDLET_TEST_KERNEL") ?? (await workshop.kernel()).vmlinux;
 }
 
 /** Whether there is a KVM to test with; tests that need it are ignored where there is none. */
@@ -66,6 +72,8 @@ export interface ScriptResult {
   readonly console: string;
   /** What the guest's out-of-memory killer said. */
   readonly outOfMemory: readonly string[];
+  /** Instructions that cloudlet did because KVM could not. */
+  readonly assists: number;
 }
 
 /** How {@linkcode runScript} runs. */
@@ -104,9 +112,10 @@ export async function runScript(
   let code: number | undefined;
   let within = false;
   const made: { vm?: Vm } = {};
+  const { kernel, initramfs } = await testBoot(config.vcpus);
   await using vm = await Vm.create({
-    kernel: await testKernel((config.vcpus ?? 1) > 1 ? "smp" : "up"),
-    initramfs: [await testInitramfs(), await cpioArchive(entries)],
+    kernel,
+    initramfs: [...initramfs, await cpioArchive(entries)],
     ...config,
     serialOutput(chunk) {
       for (const event of scanner.push(chunk)) {
@@ -128,5 +137,12 @@ export async function runScript(
   await Promise.race([vm.outcome, ...(untilEnd ? [] : [exited.promise])]);
   if (!untilEnd) await vm.stop();
   const outcome = await vm.outcome;
-  return { outcome, output, code, console: vm.consoleText, outOfMemory: vm.outOfMemory };
+  return {
+    outcome,
+    output,
+    code,
+    console: vm.consoleText,
+    outOfMemory: vm.outOfMemory,
+    assists: vm.exits.reduce((sum, { assists }) => sum + assists, 0),
+  };
 }

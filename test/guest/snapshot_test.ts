@@ -3,7 +3,7 @@ import { join } from "node:path";
 import { CloudletError } from "../../base/errors.ts";
 import { saveSnapshot, Snapshot } from "../../vmm/snapshot/snapshot.ts";
 import { type ShellConfig, Vm } from "../../vmm/vm.ts";
-import { hasKvm, testInitramfs, testKernel } from "./fixtures.ts";
+import { hasKvm, testBoot } from "./fixtures.ts";
 
 const MIB = 1024 * 1024;
 const REQUIRES = { guest: "a shell on the console" };
@@ -72,8 +72,7 @@ Deno.test({
       {
         await using vm = await Vm.create({
           ...config(first),
-          kernel: await testKernel(),
-          initramfs: await testInitramfs(),
+          ...await testBoot(),
         });
         vm.resume();
         await first.until("/root # ");
