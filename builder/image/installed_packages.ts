@@ -18,9 +18,9 @@ function installedPackages(tree: Tree): Map<string, string> | undefined {
   if (status?.type !== "file") return undefined;
   const installed = new Map<string, string>();
   for (const fields of parseParagraphs(new TextDecoder().decode(contentBytes(status.content)))) {
-    const [name, version] = [fields.get("Package"), fields.get("Version")];
+    const [name, version] = [fields.get("package"), fields.get("version")];
     if (name === undefined || version === undefined) continue;
-    if (fields.get("Status")?.endsWith(" installed")) installed.set(name, version);
+    if (fields.get("status")?.endsWith(" installed")) installed.set(name, version);
   }
   return installed;
 }
