@@ -16,7 +16,7 @@ import { RunStore } from "../vmm/service/store.ts";
 export interface EmbeddedOptions {
   /** Hears of what is fetched, built and booted. */
   readonly progress?: Progress;
-  /** A vmlinux file in place of the kernel that cloudlet builds. */
+  /** `debian`, `built`, or the path of a vmlinux; what suits the host when absent. */
   readonly kernel?: string;
   /** False boots each machine instead of restoring it from a snapshot. */
   readonly snapshot?: boolean;

@@ -65,7 +65,7 @@ export interface RunOptions {
   readonly packages?: readonly string[];
   /** The root file system: an OCI image as docker users write it, or more. The language's own when absent. */
   readonly image?: string | ImageOptions;
-  /** A vmlinux file in place of the kernel that cloudlet builds; in this process only. */
+  /** `debian`, `built`, or a vmlinux; what suits the host when absent. In this process only. */
   readonly kernel?: string;
   /** False boots a microVM instead of restoring one from a snapshot; in this process only. */
   readonly snapshot?: boolean;
