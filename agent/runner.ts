@@ -304,6 +304,9 @@ export class Runner {
     const { workspace, project, warm } = prepared;
     const directory = directoryOf(job, workspace);
     const account = job.user === "" ? undefined : findAccount(job.user);
+    if (account !== undefined && job.language.name !== COMMAND) {
+      Deno.chownSync(workspace.project, account.uid, account.gid); // programs write where they are
+    }
     const environment = account?.home === undefined
       ? this.#environment(job)
       : { ...this.#environment(job), HOME: job.environment["HOME"] ?? account.home };

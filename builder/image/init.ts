@@ -18,6 +18,8 @@ export interface InitOptions {
   readonly deno: readonly string[];
   /** Where programs are looked up. */
   readonly path: string;
+  /** Whether `localhost` has to be a known name, as with container runtimes. */
+  readonly hosts: boolean;
 }
 
 /** One word of a shell command. */
@@ -34,11 +36,14 @@ export function initScript(options: Partial<InitOptions> = {}): string {
   const path = options.path === undefined ? DEFAULT_PATH : quote(options.path);
   const [program, ...rest] = agentCommand(deno.at(-1)!, `/${HOME}/agent.js`);
   const command = [...deno.slice(0, -1), program!, ...rest].map(quote).join(" ");
+  const hosts = options.hosts
+    ? `[ -s /etc/hosts ] || { ${busybox} mkdir -p /etc; echo 127.0.0.1 localhost >/etc/hosts; }\n`
+    : "";
   return `#!${busybox} sh
 export PATH=${path}
 export HOME=/root LANG=C.UTF-8
 ${busybox} ip link set lo up
-${command} </dev/null &
+${hosts}${command} </dev/null &
 wait $!
 echo "cloudlet: the agent ended with exit code $?" >/dev/kmsg
 ${busybox} poweroff -f

@@ -63,6 +63,7 @@ export function ownInitScript(path: string | undefined): string {
       `/${HOME}/deno`,
     ],
     ...(path !== undefined && { path }),
+    hosts: true,
   });
 }
 
