@@ -8,9 +8,10 @@ import {
   ArgumentScannerError,
   buildApplication,
   buildRouteMap,
+  type Command,
   type CommandContext,
   formatMessageForArgumentScannerError,
-  type RoutingTarget,
+  type RouteMap,
   run,
   text_en,
 } from "@stricli/core";
@@ -20,8 +21,10 @@ import { exitOnSignals } from "../base/signals.ts";
 import config from "../deno.json" with { type: "json" };
 import { describeError, EXIT, type WithCommandLine } from "./context.ts";
 
+type Target = Command<CommandContext> | RouteMap<CommandContext>;
+
 /** Each command by its name; loading one takes a while, so none is loaded before it is called for. */
-const commands: Readonly<Record<string, () => Promise<RoutingTarget<CommandContext>>>> = {
+const commands: Readonly<Record<string, () => Promise<Target>>> = {
   run: async () => (await import("./run.ts")).runCommand,
   serve: async () => (await import("./serve.ts")).serveCommand,
   ps: async () => (await import("./ps.ts")).psCommand,
