@@ -62,7 +62,7 @@ Deno.test({
     stack.defer(() => service.close(0));
     const load = { url: `http://localhost:${service.api.port}`, concurrency: CONCURRENCY };
     const idle = () => service.orchestrator.active.length === 0;
-    await manyRuns({ ...load, prefix: "before", runs: CONCURRENCY }); // makes the snapshot
+    await manyRuns({ ...load, prefix: "before", runs: CONCURRENCY / 2 }); // makes the snapshot
     await settle(idle);
     const before = holdings();
     assert.deepEqual([before.guests, before.sockets], [0, 0]);
