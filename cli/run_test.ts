@@ -113,6 +113,26 @@ Deno.test("a config file tells what to run, and flags go before it", () =>
     equal(flags.stdout, "['x'] flag\n", flags.stderr);
   }));
 
+Deno.test("with an image, what follows -- is its command, and what stands before is a source", () =>
+  withServer({
+    "a.sh": 'echo "source $1"',
+    "config.toml": '[image]\nfrom = "x:1"\n[run]\nargs = ["sh", "-c", "pwd"]\n',
+  }, async (cloudlet, path) => {
+    const image = ["run", "-q", "--image", "x:1"];
+    const command = await cloudlet([...image, "--", "sh", "-c", 'echo "$0"; exit 4', "a"]).ended();
+    deepEqual(command, { code: 4, stdout: "a\n", stderr: "" });
+    const source = await cloudlet([...image, path("a.sh"), "--", "b"]).ended();
+    deepEqual(source, { code: 0, stdout: "source b\n", stderr: "" });
+    const config = await cloudlet(["run", "-q", path("config.toml")]).ended();
+    deepEqual(config, { code: 0, stdout: "/\n", stderr: "" });
+    const nothing = await cloudlet(["run", "-q"]).ended();
+    equal(nothing.code, 2);
+    match(nothing.stderr, /neither a program nor an image/);
+    const local = await cloudlet(["run", "-q", "--image", "oci:/x", "--", "true"]).ended();
+    equal(local.code, 2, local.stderr);
+    match(local.stderr, /server's own disk/);
+  }));
+
 Deno.test("bytes pass unchanged from standard input to standard output", () =>
   withServer({ "cat.sh": "cat" }, async (cloudlet, path) => {
     const bytes = crypto.getRandomValues(new Uint8Array(65536));
