@@ -67,9 +67,25 @@ export class ApiClient {
     const response = await this.#ask("GET", `logs/${encodeURIComponent(id)}${query}`, {
       accept: "text/event-stream",
     });
-    for await (const data of eventData(response.body ?? ReadableStream.from([]))) {
-      yield this.#understood(z.union([logEntry, logEnd]), JSON.parse(data));
+    try {
+      for await (const data of eventData(response.body ?? ReadableStream.from([]))) {
+        const event = this.#understood(z.union([logEntry, logEnd]), parsed(data));
+        yield event;
+        if ("run" in event) return;
+      }
+    } catch (cause) {
+      if (cause instanceof CloudletError) throw cause;
+      throw this.#left(cause);
     }
+    throw this.#left();
+  }
+
+  #left(cause?: unknown): CloudletError {
+    return new CloudletError(`Cannot go on: the server ${this.#server.url} has left`, {
+      code: "unavailable",
+      remedy: "ask again when it is back",
+      cause,
+    });
   }
 
   /** Ends a run, and tells how it ended. */
@@ -130,5 +146,14 @@ export class ApiClient {
       code: CODES.has(code) ? code as ErrorCode : "unavailable",
       ...(told.data.remedy !== undefined && { remedy: told.data.remedy }),
     });
+  }
+}
+
+/** A value out of JSON; undefined when it is none. */
+function parsed(text: string): unknown {
+  try {
+    return JSON.parse(text);
+  } catch {
+    return undefined;
   }
 }
