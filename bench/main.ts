@@ -9,6 +9,9 @@ const BENCHMARKS: Readonly<Record<string, () => Promise<void>>> = {
   async image() {
     await (await import("./image.ts")).benchImage();
   },
+  async oci() {
+    await (await import("./oci.ts")).benchOci();
+  },
   async erofs() {
     await (await import("./erofs.ts")).benchErofs();
   },
