@@ -22,6 +22,11 @@ export function testKernel(vcpus = 1): string {
   return given ?? defaultKernel();
 }
 
+/** Bytes of memory in which a guest that does little is at home: Debian's kernel alone takes 60 MiB. */
+export function littleMemory(): number {
+  return (testKernel() === "debian" ? 128 : 48) << 20;
+}
+
 /** Kernel and initramfs. */
 export async function testBoot(vcpus = 1): Promise<BootFiles> {
   const { kernel, initramfs } = await workshop.bootFiles(testKernel(vcpus), vcpus);

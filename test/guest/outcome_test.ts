@@ -1,5 +1,5 @@
 import assert from "node:assert/strict";
-import { compile, hasKvm, runScript } from "./fixtures.ts";
+import { compile, hasKvm, littleMemory, runScript } from "./fixtures.ts";
 
 const ignore = !hasKvm();
 
@@ -92,7 +92,7 @@ Deno.test({
     const hog = await compile("memory_hog.c");
     const result = await runScript("/cloudlet/hog", {
       programs: { hog },
-      memory: 48 << 20,
+      memory: littleMemory(),
       untilEnd: true,
     });
     assert.equal(result.code, 137, result.console);

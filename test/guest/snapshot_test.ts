@@ -3,7 +3,7 @@ import { join } from "node:path";
 import { CloudletError } from "../../base/errors.ts";
 import { saveSnapshot, Snapshot } from "../../vmm/snapshot/snapshot.ts";
 import { type ShellConfig, Vm } from "../../vmm/vm.ts";
-import { hasKvm, testBoot } from "./fixtures.ts";
+import { hasKvm, testBoot, testKernel } from "./fixtures.ts";
 
 const MIB = 1024 * 1024;
 const REQUIRES = { guest: "a shell on the console" };
@@ -85,7 +85,8 @@ Deno.test({
       await t.step("its memory file holds the pages that are in use and no others", async () => {
         const { size, blocks } = await Deno.stat(join(saved, "memory"));
         assert.equal(size, 128 * MIB);
-        assert.ok(blocks! * 512 < 64 * MIB, `${blocks! * 512} bytes on the disk`);
+        const most = (testKernel() === "debian" ? 80 : 64) * MIB; // a larger kernel uses more
+        assert.ok(blocks! * 512 < most, `${blocks! * 512} bytes on the disk`);
         assert.equal(await reason(saved, true), "");
       });
 

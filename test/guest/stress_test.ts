@@ -1,8 +1,9 @@
 import assert from "node:assert/strict";
 import { join } from "node:path";
-import { compile, hasKvm, runScript, type ScriptResult } from "./fixtures.ts";
+import { compile, hasKvm, littleMemory, runScript, type ScriptResult } from "./fixtures.ts";
 
 const ignore = !hasKvm();
+const withoutAvx = !/^flags\s*:.*\bavx2\b/m.test(Deno.readTextFileSync("/proc/cpuinfo"));
 
 /** Forks, pipes, signals and /proc; prints what it found. */
 const SHELL_STRESS = String.raw`
@@ -52,7 +53,7 @@ Deno.test({
 
 Deno.test({
   name: "vector registers survive context switches, system calls and signals",
-  ignore,
+  ignore: ignore || withoutAvx,
   async fn() {
     const checksum = await compile("vector_checksum.c");
     const native = await runNatively(checksum, ["4", "60"]);
@@ -64,7 +65,7 @@ Deno.test({
 
 Deno.test({
   name: "two vCPUs run programs at once, and their vector registers stay their own",
-  ignore,
+  ignore: ignore || withoutAvx,
   async fn() {
     const checksum = await compile("vector_checksum.c");
     const native = await runNatively(checksum, ["4", "60"]);
@@ -138,7 +139,9 @@ Deno.test({
     const numbers = Array.from({ length: 8 }, (_, i) => i);
     const results = await Promise.all(
       numbers.map((i) =>
-        runScript(`seq 1 ${100 + i} | awk '{ s += $1 } END { print s }'`, { memory: 64 << 20 })
+        runScript(`seq 1 ${100 + i} | awk '{ s += $1 } END { print s }'`, {
+          memory: Math.max(littleMemory(), 64 << 20),
+        })
       ),
     );
     assert.deepEqual(

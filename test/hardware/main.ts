@@ -49,6 +49,7 @@ ${env} deno test -A --quiet --no-check ${files.join(" ")} </dev/null || code=1
 });
 const script = `exec /bin/bash <<'SCRIPT' 2>&1
 set -e
+busybox ip link set lo up
 export HOME=/root NO_COLOR=1 DENO_NO_UPDATE_CHECK=1 DENO_DIR=/${HOST.denoDir}
 export XDG_CACHE_HOME=/work XDG_RUNTIME_DIR=/work/runtime TMPDIR=/work/tmp
 ${only === undefined ? "" : `export CLOUDLET_TEST_EXAMPLES=${only}`}
