@@ -10,6 +10,7 @@ import { LineProgress } from "../../cli/progress.ts";
 import { cacheDir } from "../../base/dirs.ts";
 import { removeAtEnd, writeAllSync } from "../../base/files.ts";
 import { exitOnSignals } from "../../base/signals.ts";
+import { examples } from "../examples.ts";
 import { HOST, makeHost } from "./image.ts";
 import { runInHost } from "./machine.ts";
 
@@ -66,10 +67,13 @@ ${steps.join("")}exit $code
 SCRIPT
 `;
 
-const images = ["tiny", "python", "bash", "node", "deno", "rust"].filter((image) =>
-  image === "tiny" || only === undefined || only.split(",").includes(image) ||
-  (chosen.some((name) => name !== "examples") && ["python", "bash"].includes(image))
-);
+const images = new Set(["tiny"]);
+if (chosen.includes("examples")) {
+  for (const { name, language } of examples()) {
+    if (only === undefined || only.split(",").includes(name)) images.add(language);
+  }
+}
+if (chosen.some((name) => name !== "examples")) images.add("python").add("bash"); // the guest tests'
 exitOnSignals();
 const directory = await Deno.makeTempDir({ prefix: "cloudlet-hardware-" });
 const logPath = join(cacheDir(), "hardware-test.log");
@@ -79,7 +83,7 @@ let code: number | undefined;
 {
   using _ = removeAtEnd(directory);
   const kernels = chosen.includes("built") ? ["up", "smp"] as const : [];
-  const host = await makeHost(directory, images, kernels, new LineProgress());
+  const host = await makeHost(directory, [...images], kernels, new LineProgress());
   using log = await Deno.open(logPath, { create: true, write: true, truncate: true });
   code = await runInHost(host, {
     directory,
