@@ -12,7 +12,7 @@ import { loadSettings } from "../base/settings.ts";
 import { cacheKey, Store } from "../base/store.ts";
 import { contentBytes } from "./content.ts";
 import type { Debian } from "./debian/debian.ts";
-import type { AddedFile, Additions } from "./image/additions.ts";
+import { type AddedFile, type Additions, additionsKey } from "./image/additions.ts";
 import { imageDeclaration } from "./image/declarations.ts";
 import { buildImage, findImage, type Image } from "./image/image.ts";
 import { buildInitramfs, INIT_SCRIPT } from "./initramfs/mod.ts";
@@ -154,7 +154,14 @@ export class Workshop {
     const base = await this.#withFiles(request, undefined);
     if (run.length === 0) return base;
     const store = new Store(join(cacheDir(), "layers"));
-    const key = cacheKey({ format: 1, image: base.key, run });
+    // Not the image's own key: what commands change does not depend on the agent beside them.
+    const key = cacheKey({
+      format: 1,
+      from: base.manifest.from?.digest ?? null,
+      packages: base.manifest.packages.map(({ sha256 }) => sha256),
+      ...additionsKey({ files: request.files }),
+      run,
+    });
     const path = await store.getOrMake(
       key,
       (directory) => changes(base, run, join(directory, "layer.tar")),
