@@ -8,6 +8,7 @@ import { CloudletError } from "../../base/errors.ts";
 import type { OwnedFd } from "../../ffi/fd.ts";
 import type { KeyPart } from "../../base/store.ts";
 import { hostKind } from "../host_probe.ts";
+import { HOST_TRAITS } from "../host_traits.ts";
 import { Kvm } from "../kvm.ts";
 import type { Vm } from "../vm.ts";
 import {
@@ -128,8 +129,8 @@ export class Snapshot implements Disposable {
     const now = await vm.restore(this.#pieces, this.#memory.fd);
     const saved = clockPair(this.#pieces);
     using kvm = Kvm.open();
-    // Where kernels are emulated, the guest reads the host's TSC, whatever the MSR was set to.
-    const went = hostKind(kvm) === "software"
+    // Where the guest reads the host's TSC, it does so whatever the MSR was set to.
+    const went = HOST_TRAITS[hostKind(kvm)].hostTsc
       ? now.running - saved.running
       : now.clock - saved.clock;
     return now.wall - saved.wall - went;
