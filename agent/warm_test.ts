@@ -129,8 +129,7 @@ for (
       args: ["x"],
     });
     // the workload's directory has a number, and that of the hook is one level up
-    const plain = (text: string) =>
-      text.replaceAll(/\/\d+(\/workload)?\/project\b/g, "/N/project");
+    const plain = (text: string) => text.replaceAll(/\/\d+(\/workload)?\/project\b/g, "/N/project");
     assert.equal(plain(warm.out), plain(cold.out));
     assert.equal(plain(warm.err), plain(cold.err));
     assert.equal(warm.last.exitCode, cold.last.exitCode);
