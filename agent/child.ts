@@ -85,6 +85,10 @@ const SIZEOF_SIGSET = 128;
 const SIGPIPE = 13;
 
 const PIPE_CAPACITY = 65536; // pipe(7): the default
+/** What programs write at once when they have much to say: the buffer of stdio, or a page. */
+const BULK = 4096;
+/** How long more is waited for behind such a piece, in milliseconds. */
+const GATHERING = 5;
 const SIZEOF_POLLFD = 8;
 const SIZEOF_RUSAGE = 144;
 
@@ -145,6 +149,7 @@ export class Child implements Disposable {
   #status: ChildStatus | undefined;
   readonly #inputs: PendingInput[] = [];
   #endInput = false;
+  #gather = false;
 
   private constructor(pid: number, stdin: number, stdout: number, stderr: number) {
     this.pid = pid;
@@ -266,6 +271,11 @@ export class Child implements Disposable {
       const seen = this.#seen.shift();
       if (seen !== undefined) return seen;
       if (this.outputEnded && this.#exited) return { kind: "ended" };
+      // A piece costs the same whatever its size, which is 20 ms where kernels are emulated. So a
+      // program that writes in bulk gets the time to fill its pipe; one that does so by itself, or
+      // writes a line now and then, is not waited for.
+      if (this.#gather) await new Promise((resolve) => setTimeout(resolve, GATHERING));
+      this.#gather = false;
       this.#feed();
       watch(0, this.#stdout, POLLIN);
       watch(1, this.#stderr, POLLIN);
@@ -290,6 +300,7 @@ export class Child implements Disposable {
     readBuffer ??= memory(PIPE_CAPACITY);
     const length = Number(c.read(fd, readBuffer, BigInt(PIPE_CAPACITY)));
     if (length > 0) {
+      this.#gather ||= length >= BULK && length < PIPE_CAPACITY / 2;
       this.#seen.push({ kind, bytes: readBuffer.slice(0, length) });
       return fd;
     }

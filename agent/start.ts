@@ -30,3 +30,15 @@ export function agentCommand(deno: string, agent: string): string[] {
     agent,
   ];
 }
+
+/**
+ * Variables of the agent alone (mallopt(3)). V8 collects the buffers of passing output when there are
+ * 64 MB of them, and each is faulted in when it is new; a heap that grows by 8 MiB is faulted in by
+ * huge pages. What was freed stays.
+ */
+export const agentEnvironment: Readonly<Record<string, string>> = {
+  MALLOC_ARENA_MAX: "1",
+  MALLOC_MMAP_THRESHOLD_: String(4 * 1024 * 1024),
+  MALLOC_TRIM_THRESHOLD_: String(32 * 1024 * 1024),
+  MALLOC_TOP_PAD_: String(8 * 1024 * 1024),
+};

@@ -3,7 +3,7 @@
  *
  * @module
  */
-import { agentCommand } from "../../agent/start.ts";
+import { agentCommand, agentEnvironment } from "../../agent/start.ts";
 
 /** Where in an image cloudlet's own things are. */
 export const HOME = "usr/lib/cloudlet";
@@ -36,6 +36,8 @@ export function initScript(options: Partial<InitOptions> = {}): string {
   const path = options.path === undefined ? DEFAULT_PATH : quote(options.path);
   const [program, ...rest] = agentCommand(deno.at(-1)!, `/${HOME}/agent.js`);
   const command = [...deno.slice(0, -1), program!, ...rest].map(quote).join(" ");
+  const variables = Object.entries(agentEnvironment)
+    .map(([name, value]) => `${name}=${quote(value)} `).join("");
   const hosts = options.hosts
     ? `[ -s /etc/hosts ] || { ${busybox} mkdir -p /etc; echo 127.0.0.1 localhost >/etc/hosts; }\n`
     : "";
@@ -43,7 +45,7 @@ export function initScript(options: Partial<InitOptions> = {}): string {
 export PATH=${path}
 export HOME=/root LANG=C.UTF-8
 ${busybox} ip link set lo up
-${hosts}${command} </dev/null &
+${hosts}${variables}${command} </dev/null &
 wait $!
 echo "cloudlet: the agent ended with exit code $?" >/dev/kmsg
 ${busybox} poweroff -f

@@ -44,6 +44,12 @@ for word in $line; do
     cloudlet.init=*) init=${word#*=} ;;
     cloudlet.overlay=*) size=${word#*=} ;;
     cloudlet.tty=*) tty=${word#*=} ;;
+    transparent_hugepage=always)
+      # Below 512 MiB Linux leaves it off, whatever the parameter says (mm/huge_memory.c,
+      # hugepage_init). Nothing is to be made huge later on: that would cost idle guests memory.
+      echo 4294967295 >/sys/kernel/mm/transparent_hugepage/khugepaged/scan_sleep_millisecs
+      echo always >/sys/kernel/mm/transparent_hugepage/enabled
+      ;;
   esac
 done
 set +f

@@ -43,6 +43,7 @@ function hostRequirements(): KeyPart {
   const kind = hostKind(kvm);
   return host = {
     kvm: kind,
+    "kernel parameters": HOST_TRAITS[kind].kernelParameters,
     "host kernel": Deno.osRelease(),
     processor: cpu,
     ...(HOST_TRAITS[kind].hostTsc && {
