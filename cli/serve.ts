@@ -6,6 +6,7 @@
 import { buildCommand } from "@stricli/core";
 import { Keys, newKey } from "../api/keys.ts";
 import type { Address, Service } from "../api/serve.ts";
+import { languageNamed } from "../agent/languages.ts";
 import { cacheDir, stateDir } from "../base/dirs.ts";
 import { CloudletError } from "../base/errors.ts";
 import { sweepTemporaryBelow } from "../base/files.ts";
@@ -32,6 +33,25 @@ interface ServeFlags {
   readonly maxBody: number;
   readonly memory?: number;
   readonly grace: number;
+  readonly warm?: readonly Warm[];
+}
+
+/** Machines of a language that wait for runs. */
+interface Warm {
+  readonly language: string;
+  readonly count: number;
+}
+
+/** Reads `LANGUAGE=COUNT`. */
+export function parseWarm(text: string): Warm {
+  const match = /^([a-z]+)=(\d{1,3})$/.exec(text);
+  if (match === null) {
+    throw new CloudletError(`Cannot read ${JSON.stringify(text)} as microVMs that wait`, {
+      code: "invalid-input",
+      remedy: "write LANGUAGE=COUNT, such as python=2",
+    });
+  }
+  return { language: languageNamed(match[1]!).name, count: Number(match[2]) };
 }
 
 /** Reads `HOST:PORT`, `[IPv6]:PORT`, `:PORT` or `PORT`. */
@@ -59,13 +79,18 @@ async function serve(flags: ServeFlags): Promise<void> {
   // Not loaded before they are needed: every other command starts without them.
   const { startService } = await import("../api/serve.ts");
   const { microVms } = await import("../vmm/service/microvm.ts");
+  const { MachinePool } = await import("../vmm/service/pool.ts");
   const { PreparedWorkloads } = await import("../vmm/service/prepared.ts");
   using end = new End();
   sweepTemporaryBelow(cacheDir(), 2); // <cache>/<kind>/.tmp-… and <cache>/debian/<kind>/.tmp-…
   sweepScratch();
   const host = hostLimits();
+  const defaultMemory = flags.memory ?? host.limits.defaultMemory;
+  const progress = new LineProgress();
+  const kinds = (flags.warm ?? []).map((warm) => ({ ...warm, memory: defaultMemory }));
+  await using pool = new MachinePool(microVms(), kinds, progress);
   const service = await startService({
-    machines: microVms(),
+    machines: pool.factory,
     api: flags.api,
     vmm: flags.vmm,
     stateDirectory: flags.state ?? stateDir(),
@@ -80,11 +105,11 @@ async function serve(flags: ServeFlags): Promise<void> {
     limits: {
       ...host.limits,
       maxTime: flags.maxTime ?? host.limits.maxTime,
-      defaultMemory: flags.memory ?? host.limits.defaultMemory,
+      defaultMemory,
     },
     maxBody: flags.maxBody * 2 ** 20,
     version: deno.version,
-    progress: new LineProgress(),
+    progress,
   });
   const url = ({ hostname, port }: Address) =>
     `http://${hostname.includes(":") ? `[${hostname}]` : hostname}:${port}`;
@@ -177,6 +202,13 @@ export const serveCommand = buildCommand({
         parse: parseDuration,
         default: "10s",
         brief: "time that programs have to end when the service does",
+      },
+      warm: {
+        kind: "parsed",
+        parse: parseWarm,
+        optional: true,
+        variadic: true,
+        brief: "microVMs that wait for runs: python=2",
       },
     },
   },
