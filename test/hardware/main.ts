@@ -15,7 +15,7 @@ import { HOST, makeHost } from "./image.ts";
 import { runInHost } from "./machine.ts";
 
 const LIMIT_MS = Number(Deno.env.get("CLOUDLET_TEST_MINUTES") ?? 14) * 60_000;
-const GUEST = ["boot", "outcome", "stress", "snapshot", "agent", "many_runs"];
+const GUEST = ["boot", "outcome", "stress", "snapshot", "agent"];
 
 /** Files of tests, and the variables that they get. */
 const PARTS: Readonly<Record<string, { env: string; files: readonly string[] }>> = {
@@ -23,7 +23,7 @@ const PARTS: Readonly<Record<string, { env: string; files: readonly string[] }>>
   examples: { env: "CLOUDLET_TEST_HARDWARE=1", files: ["test/hardware/inside_test.ts"] },
   /** The guest tests with Debian's kernel. */
   guest: {
-    env: "CLOUDLET_TEST_RUNS=8",
+    env: "",
     files: GUEST.map((name) => `test/guest/${name}_test.ts`),
   },
   /** And with the kernel that cloudlet compiles, which has been brought along. */
