@@ -4,6 +4,14 @@
  * @module
  */
 import { join } from "node:path";
+import { agentBehind, connectAgent } from "../agent/client.ts";
+import { silentProgress } from "../base/progress.ts";
+import { Workshop } from "../builder/workshop.ts";
+import { ExecuteRequest_Action as Action } from "../proto/gen/cloudlet/agent/agent_pb.ts";
+import { microVms } from "../vmm/service/microvm.ts";
+import { listSnapshots, snapshotStore } from "../vmm/snapshot/cache.ts";
+import { Snapshot } from "../vmm/snapshot/snapshot.ts";
+import { Vm } from "../vmm/vm.ts";
 import { inTurns, report } from "./report.ts";
 
 const MAIN = new URL("../mod.ts", import.meta.url).pathname;
@@ -19,12 +27,105 @@ async function succeed(program: string, args: readonly string[]): Promise<void> 
   }
 }
 
+const STAGES = 30;
+const MEMORY = 512; // MiB
+const HELLO = 'print("hello")\n';
+
+/** Python on the host: milliseconds from its start to its first byte. */
+async function hostFirstByte(): Promise<number> {
+  const start = performance.now();
+  const child = new Deno.Command("python3", { args: ["-c", HELLO], stdout: "piped" }).spawn();
+  const reader = child.stdout.getReader();
+  await reader.read();
+  const took = performance.now() - start;
+  while (!(await reader.read()).done) { /* to its end */ }
+  await child.status;
+  return took;
+}
+
+/** How far a restored microVM is, and when: "restored" is not "serving". */
+async function benchStages(): Promise<void> {
+  const request = {
+    id: "bench",
+    language: "python",
+    memory: MEMORY,
+    vcpus: 1,
+    packages: [],
+    signal: new AbortController().signal,
+    progress: silentProgress,
+  };
+  await (await microVms()(request))[Symbol.asyncDispose](); // makes the snapshot; uses it last of all
+  const image = await new Workshop().image("python");
+  const [last] = await listSnapshots();
+  const times = {
+    shell: [] as number[],
+    entered: [] as number[],
+    both: [] as number[],
+    answer: [] as number[],
+    byte: [] as number[],
+    host: [] as number[],
+  };
+  let failures = 0;
+  for (let i = 0; i < STAGES; i++) {
+    const directory = await Deno.makeTempDir();
+    try {
+      const socket = join(directory, "vsock");
+      const start = performance.now();
+      await using vm = await Vm.shell({
+        memory: MEMORY << 20,
+        vcpus: 1,
+        devices: { pmem: [{ path: image.path }], vsock: { cid: 3 + i, path: socket }, rng: true },
+      });
+      using snapshot = Snapshot.open(join(snapshotStore().root, last!.key));
+      const ready = performance.now();
+      const clockStepNs = await snapshot.restore(vm) - 86_400_000_000_000n; // as microvm.ts does
+      vm.resume();
+      while (!vm.running) { /* less than a turn of the event loop */ }
+      const entered = performance.now();
+      const agent = connectAgent(agentBehind(socket));
+      const entropy = crypto.getRandomValues(new Uint8Array(64));
+      await agent.resume({ entropy, clockNs: BigInt(Date.now()) * 1_000_000n, clockStepNs });
+      const answer = performance.now();
+      const files = [{ path: "hello.py", content: new TextEncoder().encode(HELLO) }];
+      const run = agent.execute({
+        language: "python",
+        action: Action.PREPARE_AND_RUN,
+        options: { rawOutput: true, files },
+      });
+      for await (const { stdoutBytes } of run) {
+        if (stdoutBytes === undefined) continue;
+        times.byte.push(performance.now() - ready);
+        break;
+      }
+      times.shell.push(ready - start);
+      times.entered.push(entered - ready);
+      times.both.push(entered - start);
+      times.answer.push(answer - ready);
+    } catch (error) {
+      failures++;
+      console.error(error);
+    } finally {
+      await Deno.remove(directory, { recursive: true });
+    }
+    times.host.push(await hostFirstByte());
+  }
+  const stage = (what: string, ours: number[], peer = "", theirs: number[] = []) =>
+    report({ what, unit: "ms", peer, ours, theirs });
+  stage("making a shell", times.shell);
+  stage("ready shell to the guest's first instruction", times.entered);
+  stage("nothing to the guest's first instruction", times.both);
+  stage("ready shell to the agent's first answer", times.answer);
+  stage("ready shell to the first byte", times.byte, "python3 on the host", times.host);
+  console.log(`  ${STAGES - failures} of ${STAGES} restores succeeded`);
+}
+
 /** `cloudlet run hello.py` from a snapshot, beside a fresh boot and beside Python on the host. */
 export async function benchSnapshot(): Promise<void> {
+  await benchStages();
   const directory = await Deno.makeTempDir();
   try {
     const hello = join(directory, "hello.py");
-    await Deno.writeTextFile(hello, 'print("hello")\n');
+    await Deno.writeTextFile(hello, HELLO);
     const cloudlet = (...flags: string[]) =>
       succeed(Deno.execPath(), ["run", "-A", "--quiet", MAIN, "run", "--quiet", ...flags, hello]);
     await cloudlet(); // makes the snapshot

@@ -60,6 +60,11 @@ export class VcpuThread implements AsyncDisposable {
     return this.#control.counts;
   }
 
+  /** Whether the vCPU is in the guest, or on its way there. */
+  get running(): boolean {
+    return this.#control.state === State.Running;
+  }
+
   /** The words for the description. */
   get shared(): SharedArrayBuffer {
     return this.#control.shared;

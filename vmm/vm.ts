@@ -385,6 +385,11 @@ export class Vm implements AsyncDisposable {
     return this.#threads.map((thread) => thread.counts);
   }
 
+  /** Whether every vCPU is in the guest by now, a moment after {@linkcode resume}. */
+  get running(): boolean {
+    return this.#running && this.#threads.every((thread) => thread.running);
+  }
+
   /** Lets the guest run. Does nothing when it does. */
   resume(): void {
     if (this.#ended || this.#running) return;
