@@ -9,6 +9,7 @@
  */
 import { CloudletError } from "../base/errors.ts";
 import { type Account, inAccount } from "./account.ts";
+import { passing } from "./collect.ts";
 import {
   checked,
   cString,
@@ -300,6 +301,7 @@ export class Child implements Disposable {
     readBuffer ??= memory(PIPE_CAPACITY);
     const length = Number(c.read(fd, readBuffer, BigInt(PIPE_CAPACITY)));
     if (length > 0) {
+      passing(length);
       this.#gather ||= length >= BULK && length < PIPE_CAPACITY / 2;
       this.#seen.push({ kind, bytes: readBuffer.slice(0, length) });
       return fd;

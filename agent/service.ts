@@ -9,6 +9,7 @@ import {
   SignalRequest_Signal as Signal,
   type WorkloadRunner,
 } from "../proto/gen/cloudlet/agent/agent_pb.ts";
+import { passing } from "./collect.ts";
 import { languageOrCommand, languages } from "./languages.ts";
 import { SIGNAL_NUMBERS } from "./libc.ts";
 import { checkRequest } from "./request.ts";
@@ -82,6 +83,7 @@ export function workloadRunner(
           if (child === undefined) break;
           // SAFETY of types only: what protobuf decodes is never in shared memory.
           const data = request.data as Uint8Array<ArrayBuffer>;
+          passing(data.length);
           const taken = await child.write(data);
           accepted += BigInt(taken);
           if (request.end || taken < data.length) break;

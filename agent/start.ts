@@ -26,15 +26,14 @@ export function agentCommand(deno: string, agent: string): string[] {
     "--no-remote",
     "--no-npm",
     "--no-code-cache",
-    "--v8-flags=--single-threaded,--max-heap-size=96",
+    "--v8-flags=--single-threaded,--max-heap-size=96,--expose-gc",
     agent,
   ];
 }
 
 /**
- * Variables of the agent alone (mallopt(3)). V8 collects the buffers of passing output when there are
- * 64 MB of them, and each is faulted in when it is new; a heap that grows by 8 MiB is faulted in by
- * huge pages. What was freed stays.
+ * Variables of the agent alone (mallopt(3)): a heap that grows by 8 MiB is faulted in by huge pages,
+ * and what was freed is used again.
  */
 export const agentEnvironment: Readonly<Record<string, string>> = {
   MALLOC_ARENA_MAX: "1",
