@@ -31,6 +31,9 @@ const BENCHMARKS: Readonly<Record<string, () => Promise<void>>> = {
   async snapshot() {
     await (await import("./snapshot.ts")).benchSnapshot();
   },
+  async density() {
+    await (await import("./density.ts")).benchDensity();
+  },
 };
 
 const names = Deno.args.length > 0 ? Deno.args : Object.keys(BENCHMARKS);

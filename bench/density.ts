@@ -1,0 +1,122 @@
+/**
+ * Many restored microVMs: how much memory each takes beyond what they share, and whether they answer
+ * rightly; then one after the other, which must leave nothing.
+ *
+ * `CLOUDLET_BENCH_VMS` (100) are alive at once, `CLOUDLET_BENCH_CYCLES` (1000) come and go.
+ *
+ * @module
+ */
+import { silentProgress } from "../base/progress.ts";
+import { ExecuteRequest_Action as Action } from "../proto/gen/cloudlet/agent/agent_pb.ts";
+import { microVms } from "../vmm/service/microvm.ts";
+import type { Machine } from "../vmm/service/machine.ts";
+import { percentile, report } from "./report.ts";
+
+const VMS = Number(Deno.env.get("CLOUDLET_BENCH_VMS") ?? 100);
+const CYCLES = Number(Deno.env.get("CLOUDLET_BENCH_CYCLES") ?? 1000);
+const ASKED = 20;
+const MEMORY = 512; // MiB
+const MIB = 1 << 20;
+
+function restored(id: string): Promise<Machine> {
+  return microVms()({
+    id,
+    language: "python",
+    memory: MEMORY,
+    vcpus: 1,
+    packages: [],
+    signal: new AbortController().signal,
+    progress: silentProgress,
+  });
+}
+
+/** proc(5): what programs could take without swapping, in bytes. */
+function memoryAvailable(): number {
+  return Number(/MemAvailable:\s+(\d+)/.exec(Deno.readTextFileSync("/proc/meminfo"))![1]) * 1024;
+}
+
+const openFiles = () => [...Deno.readDirSync("/proc/self/fd")].length;
+const threads = () => [...Deno.readDirSync("/proc/self/task")].length;
+
+/** Runs a program as `hello.py` and gives its standard output. */
+async function output(machine: Machine, program: string): Promise<string> {
+  let text = "";
+  const run = machine.agent.execute({
+    language: "python",
+    action: Action.PREPARE_AND_RUN,
+    options: { files: [{ path: "hello.py", content: new TextEncoder().encode(program) }] },
+  });
+  for await (const { stdout } of run) text += stdout ?? "";
+  return text;
+}
+
+/** Whether a machine computes what it is asked for. */
+async function answers(machine: Machine): Promise<boolean> {
+  const number = crypto.getRandomValues(new Uint32Array(1))[0]!;
+  return await output(machine, `print(${number} ** 3)`) === `${BigInt(number) ** 3n}\n`;
+}
+
+/** Many at once. */
+async function alive(): Promise<void> {
+  await (await restored("first"))[Symbol.asyncDispose](); // makes the snapshot, reads it into memory
+  await using stack = new AsyncDisposableStack();
+  const machines: Machine[] = [];
+  const times: number[] = [];
+  const before = memoryAvailable();
+  for (let i = 0; i < VMS; i++) {
+    const start = performance.now();
+    machines.push(stack.use(await restored(`vm-${i}`)));
+    times.push(performance.now() - start);
+  }
+  const each = (before - memoryAvailable()) / VMS / MIB;
+  report({
+    what: `restored, ${VMS} alive in the end`,
+    unit: "ms",
+    peer: "",
+    ours: times,
+    theirs: [],
+  });
+  console.log(`  memory of each, from MemAvailable: ${each.toFixed(1)} MiB`);
+  let right = 0;
+  const asked = Math.min(ASKED, VMS);
+  const chosen = machines.map((machine) => ({ machine, at: Math.random() }))
+    .sort((a, b) => a.at - b.at).slice(0, asked);
+  for (const { machine } of chosen) if (await answers(machine)) right++;
+  console.log(`  ${right} of ${asked} chosen at random answered rightly`);
+}
+
+/** One after the other. */
+async function cycles(): Promise<void> {
+  const times: number[] = [];
+  let right = 0;
+  let early: { memory: number; files: number; threads: number } | undefined;
+  const now = () => ({
+    memory: Deno.memoryUsage().rss / MIB,
+    files: openFiles(),
+    threads: threads(),
+  });
+  for (let i = 0; i < CYCLES; i++) {
+    const start = performance.now();
+    try {
+      await using machine = await restored(`cycle-${i}`);
+      if (await answers(machine)) right++;
+    } catch (error) {
+      console.error(error);
+    }
+    times.push(performance.now() - start);
+    if (i === Math.min(20, CYCLES - 1)) early = now();
+  }
+  const what = "restore, run, destroy";
+  report({ what, unit: "ms", peer: "", ours: times, theirs: [] });
+  const late = now();
+  const say = ({ memory, files, threads }: typeof late) =>
+    `${memory.toFixed(0)} MiB, ${files} files, ${threads} threads`;
+  console.log(`  ${right} of ${CYCLES} right; longest ${percentile(times, 1).toFixed(0)} ms`);
+  console.log(`  this process early on: ${say(early!)}; in the end: ${say(late)}`);
+}
+
+/** Both. */
+export async function benchDensity(): Promise<void> {
+  await alive();
+  await cycles();
+}
