@@ -57,9 +57,11 @@ export function examples(): readonly Example[] {
 
 /** Whether this host has what the example's language needs. */
 export async function runsHere({ language }: Example): Promise<boolean> {
+  // Run, not looked for: a version manager's stand-in may be there without what it stands for.
   const { success } = await new Deno.Command("sh", {
-    args: ["-c", 'command -v "$1"', "sh", PROGRAM[language]!],
+    args: ["-c", '"$1" --version', "sh", PROGRAM[language]!],
     stdout: "null",
+    stderr: "null",
   }).output();
   return success;
 }

@@ -65,10 +65,11 @@ export function moduleInfo(bytes: Uint8Array, name: string): Map<string, string[
   const count = view.getUint16(E_SHNUM, true);
   if (table + count * SHDR_SIZE > bytes.length) throw refuse(name, "its sections are cut off");
   const section = (index: number) => {
+    if (index >= count) throw refuse(name, "it names a section that it does not have");
     const at = table + index * SHDR_SIZE;
     const start = number(at + SH_OFFSET);
     const end = start + number(at + SH_SIZE);
-    if (index >= count || end > bytes.length) throw refuse(name, "a section is cut off");
+    if (end > bytes.length) throw refuse(name, "a section is cut off");
     return { nameOffset: view.getUint32(at, true), start, end };
   };
   const names = section(view.getUint16(E_SHSTRNDX, true));
