@@ -6,29 +6,14 @@
  *
  * @module
  */
-import { silentProgress } from "../base/progress.ts";
-import { ExecuteRequest_Action as Action } from "../proto/gen/cloudlet/agent/agent_pb.ts";
-import { microVms } from "../vmm/service/microvm.ts";
 import type { Machine } from "../vmm/service/machine.ts";
+import { pythonMachine, runHello } from "./python_machine.ts";
 import { percentile, report } from "./report.ts";
 
 const VMS = Number(Deno.env.get("CLOUDLET_BENCH_VMS") ?? 100);
 const CYCLES = Number(Deno.env.get("CLOUDLET_BENCH_CYCLES") ?? 1000);
 const ASKED = 20;
-const MEMORY = 512; // MiB
 const MIB = 1 << 20;
-
-function restored(id: string): Promise<Machine> {
-  return microVms()({
-    id,
-    language: "python",
-    memory: MEMORY,
-    vcpus: 1,
-    packages: [],
-    signal: new AbortController().signal,
-    progress: silentProgress,
-  });
-}
 
 /** proc(5): what programs could take without swapping, in bytes. */
 function memoryAvailable(): number {
@@ -38,34 +23,27 @@ function memoryAvailable(): number {
 const openFiles = () => [...Deno.readDirSync("/proc/self/fd")].length;
 const threads = () => [...Deno.readDirSync("/proc/self/task")].length;
 
-/** Runs a program as `hello.py` and gives its standard output. */
-async function output(machine: Machine, program: string): Promise<string> {
-  let text = "";
-  const run = machine.agent.execute({
-    language: "python",
-    action: Action.PREPARE_AND_RUN,
-    options: { files: [{ path: "hello.py", content: new TextEncoder().encode(program) }] },
-  });
-  for await (const { stdout } of run) text += stdout ?? "";
-  return text;
-}
-
 /** Whether a machine computes what it is asked for. */
 async function answers(machine: Machine): Promise<boolean> {
   const number = crypto.getRandomValues(new Uint32Array(1))[0]!;
-  return await output(machine, `print(${number} ** 3)`) === `${BigInt(number) ** 3n}\n`;
+  const decoder = new TextDecoder();
+  let text = "";
+  for await (const { stdoutBytes } of runHello(machine.agent, `print(${number} ** 3)`)) {
+    text += decoder.decode(stdoutBytes, { stream: true });
+  }
+  return text === `${BigInt(number) ** 3n}\n`;
 }
 
 /** Many at once. */
 async function alive(): Promise<void> {
-  await (await restored("first"))[Symbol.asyncDispose](); // makes the snapshot, reads it into memory
+  await (await pythonMachine("first"))[Symbol.asyncDispose](); // makes the snapshot, reads it into memory
   await using stack = new AsyncDisposableStack();
   const machines: Machine[] = [];
   const times: number[] = [];
   const before = memoryAvailable();
   for (let i = 0; i < VMS; i++) {
     const start = performance.now();
-    machines.push(stack.use(await restored(`vm-${i}`)));
+    machines.push(stack.use(await pythonMachine(`vm-${i}`)));
     times.push(performance.now() - start);
   }
   const each = (before - memoryAvailable()) / VMS / MIB;
@@ -98,7 +76,7 @@ async function cycles(): Promise<void> {
   for (let i = 0; i < CYCLES; i++) {
     const start = performance.now();
     try {
-      await using machine = await restored(`cycle-${i}`);
+      await using machine = await pythonMachine(`cycle-${i}`);
       if (await answers(machine)) right++;
     } catch (error) {
       console.error(error);

@@ -5,13 +5,12 @@
  */
 import { join } from "node:path";
 import { agentBehind, connectAgent } from "../agent/client.ts";
-import { silentProgress } from "../base/progress.ts";
 import { Workshop } from "../builder/workshop.ts";
-import { ExecuteRequest_Action as Action } from "../proto/gen/cloudlet/agent/agent_pb.ts";
-import { microVms } from "../vmm/service/microvm.ts";
+import { AHEAD } from "../vmm/service/microvm.ts";
 import { listSnapshots, snapshotStore } from "../vmm/snapshot/cache.ts";
 import { Snapshot } from "../vmm/snapshot/snapshot.ts";
 import { Vm } from "../vmm/vm.ts";
+import { MEMORY, pythonMachine, runHello } from "./python_machine.ts";
 import { inTurns, report } from "./report.ts";
 
 const MAIN = new URL("../mod.ts", import.meta.url).pathname;
@@ -28,7 +27,6 @@ async function succeed(program: string, args: readonly string[]): Promise<void> 
 }
 
 const STAGES = 30;
-const MEMORY = 512; // MiB
 const HELLO = 'print("hello")\n';
 
 /** Python on the host: milliseconds from its start to its first byte. */
@@ -45,16 +43,7 @@ async function hostFirstByte(): Promise<number> {
 
 /** How far a restored microVM is, and when: "restored" is not "serving". */
 async function benchStages(): Promise<void> {
-  const request = {
-    id: "bench",
-    language: "python",
-    memory: MEMORY,
-    vcpus: 1,
-    packages: [],
-    signal: new AbortController().signal,
-    progress: silentProgress,
-  };
-  await (await microVms()(request))[Symbol.asyncDispose](); // makes the snapshot; uses it last of all
+  await (await pythonMachine("bench"))[Symbol.asyncDispose](); // makes the snapshot; uses it last of all
   const image = await new Workshop().image("python");
   const [last] = await listSnapshots();
   const times = {
@@ -78,7 +67,7 @@ async function benchStages(): Promise<void> {
       });
       using snapshot = Snapshot.open(join(snapshotStore().root, last!.key));
       const ready = performance.now();
-      const clockStepNs = await snapshot.restore(vm) - 86_400_000_000_000n; // as microvm.ts does
+      const clockStepNs = await snapshot.restore(vm) - AHEAD;
       vm.resume();
       while (!vm.running) { /* less than a turn of the event loop */ }
       const entered = performance.now();
@@ -86,13 +75,7 @@ async function benchStages(): Promise<void> {
       const entropy = crypto.getRandomValues(new Uint8Array(64));
       await agent.resume({ entropy, clockNs: BigInt(Date.now()) * 1_000_000n, clockStepNs });
       const answer = performance.now();
-      const files = [{ path: "hello.py", content: new TextEncoder().encode(HELLO) }];
-      const run = agent.execute({
-        language: "python",
-        action: Action.PREPARE_AND_RUN,
-        options: { rawOutput: true, files },
-      });
-      for await (const { stdoutBytes } of run) {
+      for await (const { stdoutBytes } of runHello(agent, HELLO)) {
         if (stdoutBytes === undefined) continue;
         times.byte.push(performance.now() - ready);
         break;

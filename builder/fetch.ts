@@ -9,6 +9,7 @@
  *
  * @module
  */
+import { setTimeout as delay } from "node:timers/promises";
 import { createHash, type Hash } from "node:crypto";
 import { dirname } from "node:path";
 import { CloudletError, messageOf } from "../base/errors.ts";
@@ -258,22 +259,10 @@ async function persistently<T>(
       }
       if (!mayPass || tried >= attempts) throw error;
     }
-    await pause(url, Math.max(wait, backoff * 2 ** tried * (0.5 + Math.random() / 2)), signal);
+    const milliseconds = Math.max(wait, backoff * 2 ** tried * (0.5 + Math.random() / 2));
+    await delay(milliseconds, undefined, signal && { signal })
+      .catch(() => Promise.reject(cancelled(url, signal?.reason)));
   }
-}
-
-function pause(url: string, milliseconds: number, signal: AbortSignal | undefined): Promise<void> {
-  return new Promise((resolve, reject) => {
-    const stop = () => {
-      clearTimeout(timer);
-      reject(cancelled(url, signal?.reason));
-    };
-    const timer = setTimeout(() => {
-      signal?.removeEventListener("abort", stop);
-      resolve();
-    }, milliseconds);
-    signal?.addEventListener("abort", stop, { once: true });
-  });
 }
 
 /**

@@ -37,7 +37,7 @@ const BOOT_TIMEOUT = 300_000;
 /** How long a restored machine may take to answer. */
 const RESTORE_TIMEOUT = 60_000;
 /** How far the clock of a guest to be saved is ahead, in nanoseconds: a day. */
-const AHEAD = 86_400_000_000_000n;
+export const AHEAD: bigint = 86_400_000_000_000n;
 const ENTROPY = 64; // bytes
 /** How often a guest that is to be saved is asked what time it is. */
 const CLOCK_LOOKS = 5;

@@ -3,6 +3,7 @@
  *
  * @module
  */
+import { setTimeout as delay } from "node:timers/promises";
 import { CloudletError, messageOf } from "../../base/errors.ts";
 import type { Progress } from "../../base/progress.ts";
 import type { Machine, MachineFactory, MachineRequest } from "./machine.ts";
@@ -100,7 +101,7 @@ export class MachinePool implements AsyncDisposable {
       } catch (error) {
         if (signal.aborted) return;
         this.#progress.info(`No ${shelf.language} microVM can wait: ${messageOf(error)}`);
-        await pause(RETRY, signal);
+        await delay(RETRY, undefined, { signal }).catch(() => {}); // or closed meanwhile: the loop ends
       }
     }
   }
@@ -125,17 +126,4 @@ export class MachinePool implements AsyncDisposable {
 function fits(kind: PoolKind, request: MachineRequest): boolean {
   return request.language === kind.language && request.memory === kind.memory &&
     request.vcpus === VCPUS && request.packages.length === 0 && request.image === undefined;
-}
-
-function pause(milliseconds: number, signal: AbortSignal): Promise<void> {
-  return new Promise((resolve) => {
-    if (signal.aborted) return resolve();
-    const end = () => {
-      clearTimeout(timer);
-      signal.removeEventListener("abort", end);
-      resolve();
-    };
-    const timer = setTimeout(end, milliseconds);
-    signal.addEventListener("abort", end);
-  });
 }

@@ -4,7 +4,7 @@
  * @module
  */
 import type { AgentClient } from "../../agent/client.ts";
-import { type LanguageName, languages } from "../../agent/languages.ts";
+import { languageOrCommand } from "../../agent/languages.ts";
 import { ExecuteRequest_Action as Action } from "../../proto/gen/cloudlet/agent/agent_pb.ts";
 
 /** After the second time the agent has its code compiled and its memory at hand. */
@@ -24,10 +24,8 @@ export async function rehearse(
   language: string,
   signal: AbortSignal,
 ): Promise<void> {
-  const { warm, sourceFile } = Object.hasOwn(languages, language)
-    ? languages[language as LanguageName]
-    : {};
-  if (warm === undefined || sourceFile === undefined) return;
+  const { warm, sourceFile } = languageOrCommand(language);
+  if (warm === undefined) return;
   const content = new TextEncoder().encode(warm.rehearsal);
   for (let i = 0; i < TIMES; i++) {
     await agent.warm({ language }, { signal });
