@@ -4,7 +4,7 @@
  *
  * @module
  */
-import { CloudletError } from "../base/errors.ts";
+import { CloudletError, messageOf } from "../base/errors.ts";
 import { KVM_CAP_TSC_DEADLINE_TIMER, KVM_MP_STATE_HALTED } from "../ffi/uapi/kvm.ts";
 import { KVM_CAP_MAX_VCPUS, KVM_MP_STATE_RUNNABLE } from "../ffi/uapi/kvm.ts";
 import { xsaveComponents } from "./assist/assist.ts";
@@ -34,7 +34,8 @@ import {
 } from "./layout.ts";
 import { Serial } from "./legacy/serial.ts";
 import { GuestMemory } from "./memory.ts";
-import { jsonPiece, piece, type Pieces } from "./snapshot/format.ts";
+import { addDevices } from "./snapshot/device_pieces.ts";
+import { piece, type Pieces } from "./snapshot/format.ts";
 import { type ClockPair, restoreMachine, saveMachine } from "./snapshot/state.ts";
 import type { VcpuExit } from "./messages.ts";
 import type { ExitCounts } from "./vcpu_control.ts";
@@ -101,6 +102,8 @@ export interface VmTimeline {
   readonly setup: number;
   /** `performance.now()` of the first {@linkcode Vm.resume}. */
   readonly resumedAt: number | undefined;
+  /** When the first vCPU went into the guest, on the clock of `hostMillis`; 0 before that. */
+  readonly enteredAt: number;
 }
 
 const DEFAULT_MEMORY = 256 * MIB;
@@ -171,6 +174,7 @@ export class Vm implements AsyncDisposable {
   readonly #setup: number;
   readonly #drained: Promise<void>;
   #resumedAt: number | undefined;
+  #followRestore: (() => void) | undefined;
   #running = false;
   #ended = false;
   #busy: Promise<unknown> = Promise.resolve();
@@ -184,6 +188,8 @@ export class Vm implements AsyncDisposable {
   readonly devices: Devices;
   /** The kernel's command line. */
   readonly commandLine: string;
+  /** What differs between the kinds of KVM. */
+  readonly host: HostTraits;
 
   private constructor(
     parts: {
@@ -196,6 +202,7 @@ export class Vm implements AsyncDisposable {
       readonly memory: GuestMemory;
       readonly devices: Devices;
       readonly commandLine: string;
+      readonly host: HostTraits;
       readonly setup: number;
     },
     output: VmConfig["serialOutput"],
@@ -208,6 +215,7 @@ export class Vm implements AsyncDisposable {
     this.memory = parts.memory;
     this.devices = parts.devices;
     this.commandLine = parts.commandLine;
+    this.host = parts.host;
     this.#setup = parts.setup;
     this.#serialState = parts.serialState;
     this.#serial = new Serial(parts.serialState, {
@@ -354,6 +362,7 @@ export class Vm implements AsyncDisposable {
       memory,
       devices,
       commandLine: cmdline,
+      host,
       setup: performance.now() - begin,
     }, config.serialOutput);
     made.vm = vm;
@@ -367,7 +376,11 @@ export class Vm implements AsyncDisposable {
 
   /** When what happened. */
   get timeline(): VmTimeline {
-    return { setup: this.#setup, resumedAt: this.#resumedAt };
+    return {
+      setup: this.#setup,
+      resumedAt: this.#resumedAt,
+      enteredAt: this.#threads[0]!.enteredAt,
+    };
   }
 
   /** The end of what the guest wrote to the serial console. */
@@ -385,17 +398,15 @@ export class Vm implements AsyncDisposable {
     return this.#threads.map((thread) => thread.counts);
   }
 
-  /** Whether every vCPU is in the guest by now, a moment after {@linkcode resume}. */
-  get running(): boolean {
-    return this.#running && this.#threads.every((thread) => thread.running);
-  }
-
   /** Lets the guest run. Does nothing when it does. */
   resume(): void {
     if (this.#ended || this.#running) return;
     this.#running = true;
     this.#resumedAt ??= performance.now();
     for (const thread of this.#threads) thread.resume();
+    // After the vCPUs, which would have to share a processor with the device worker.
+    this.#followRestore?.();
+    this.#followRestore = undefined;
     this.#checkTimer ??= setInterval(() => this.#checkHalted(), HALT_CHECK_MS);
   }
 
@@ -419,10 +430,7 @@ export class Vm implements AsyncDisposable {
       using kvm = Kvm.open();
       const pieces = saveMachine(kvm, this.#vm, this.#vcpus);
       pieces.set("serial", new Uint8Array(this.#serialState).slice());
-      devices.forEach(({ transport, ...rest }, index) => {
-        pieces.set(`device${index}`, new TextEncoder().encode(JSON.stringify(rest)));
-        pieces.set(`device${index}.registers`, transport.bytes as Uint8Array<ArrayBuffer>);
-      });
+      addDevices(pieces, devices);
       return pieces;
     });
   }
@@ -432,23 +440,26 @@ export class Vm implements AsyncDisposable {
    * where it was saved.
    *
    * @param pieces what {@linkcode save} gave
+   * @param devices the devices among them
    * @param memory descriptor of a file of RAM's size, which is mapped and stays as it is
    * @returns kvm-clock as it was set, and when
    * @throws {CloudletError} `untrusted` or `conflict` when the state does not fit this VM
    */
-  async restore(pieces: Pieces, memory: number): Promise<ClockPair> {
-    return await this.#exclusive(async () => {
-      if (this.#resumedAt !== undefined || this.#ended) {
-        throw new CloudletError("Cannot restore the VM: it has run", { code: "conflict" });
-      }
-      this.memory.mapOverRam(memory);
-      const serial = piece(pieces, "serial", this.#serialState.byteLength);
-      new Uint8Array(this.#serialState).set(serial);
-      // The devices come last: they may raise interrupts at once.
-      const clock = restoreMachine(this.#vm, this.#vcpus, pieces);
-      await this.devices.restore(savedDevices(pieces, this.devices.regions.length));
-      return clock;
-    });
+  restore(pieces: Pieces, devices: readonly SlotSnapshot[], memory: number): ClockPair {
+    if (this.#resumedAt !== undefined || this.#ended) {
+      throw new CloudletError("Cannot restore the VM: it has run", { code: "conflict" });
+    }
+    this.memory.mapOverRam(memory);
+    const serial = piece(pieces, "serial", this.#serialState.byteLength);
+    new Uint8Array(this.#serialState).set(serial);
+    const clock = restoreMachine(this.#vm, this.#vcpus, pieces);
+    const follow = this.devices.restore(devices);
+    this.#followRestore = () => {
+      follow().catch((error) =>
+        this.#end({ kind: "internal-error", message: messageOf(error) }).catch(() => {})
+      );
+    };
+    return clock;
   }
 
   /** Ends the VM at once, whatever the guest does; nothing that belongs to it is left. */
@@ -590,13 +601,6 @@ export class Vm implements AsyncDisposable {
       }
     })();
   }
-}
-
-function savedDevices(pieces: Pieces, count: number): SlotSnapshot[] {
-  return Array.from({ length: count }, (_, index) => {
-    const rest = jsonPiece(pieces, `device${index}`) as Omit<SlotSnapshot, "transport">;
-    return { ...rest, transport: { bytes: piece(pieces, `device${index}.registers`).slice() } };
-  });
 }
 
 function haltedForGood(vcpu: KvmVcpu): boolean {

@@ -151,7 +151,7 @@ async function restore(
   const socket = join(stack.use(makeScratch()).path, "vsock");
   const vm = stack.use(await Vm.shell(machineOf(parts, request, socket)));
   signal.throwIfAborted();
-  const step = await snapshot.restore(vm) - AHEAD;
+  const step = snapshot.restore(vm) - AHEAD;
   vm.resume();
   const agent = connectAgent(agentBehind(socket));
   const resumed = agent.resume({ ...newIdentity(request.id), clockStepNs: step }, { signal });
