@@ -5,8 +5,7 @@
  * @module
  */
 import { CloudletError, messageOf } from "../base/errors.ts";
-import { KVM_CAP_TSC_DEADLINE_TIMER, KVM_MP_STATE_HALTED } from "../ffi/uapi/kvm.ts";
-import { KVM_CAP_MAX_VCPUS, KVM_MP_STATE_RUNNABLE } from "../ffi/uapi/kvm.ts";
+import { KVM_CAP_TSC_DEADLINE_TIMER } from "../ffi/uapi/kvm.ts";
 import { xsaveComponents } from "./assist/assist.ts";
 import { acpiTables } from "./boot/acpi.ts";
 import { writeBootParams, writeCommandLine } from "./boot/boot_params.ts";
@@ -17,7 +16,7 @@ import { setBootRegisters, writeBootTables } from "./boot/paging.ts";
 import { ByteRing } from "./byte_ring.ts";
 import { commandLine } from "./command_line.ts";
 import { ConsoleLog } from "./console_log.ts";
-import { Devices, type DevicesConfig } from "./devices/devices.ts";
+import { Devices } from "./devices/devices.ts";
 import { hostKind } from "./host_probe.ts";
 import { HOST_TRAITS, type HostTraits } from "./host_traits.ts";
 import { type CpuidEntry, Kvm, type KvmVcpu, type KvmVm } from "./kvm.ts";
@@ -26,11 +25,7 @@ import {
   EBDA_ADDRESS,
   KVM_IDENTITY_MAP_ADDRESS,
   KVM_TSS_ADDRESS,
-  MAX_MEMORY,
-  MAX_VCPUS,
   MIB,
-  MIN_MEMORY,
-  PAGE_SIZE,
 } from "./layout.ts";
 import { Serial } from "./legacy/serial.ts";
 import { GuestMemory } from "./memory.ts";
@@ -42,31 +37,8 @@ import type { ExitCounts } from "./vcpu_control.ts";
 import { serialInterrupt } from "./vcpu_loop.ts";
 import { VcpuThread } from "./vcpu_thread.ts";
 import type { SlotSnapshot } from "./virtio/slot.ts";
-
-/** What a VM is made of. */
-export interface VmConfig {
-  /** Path of a vmlinux or bzImage. */
-  readonly kernel: string;
-  /** A cpio archive, or several that the kernel unpacks one after the other: bytes or paths. */
-  readonly initramfs?: string | Uint8Array | readonly (string | Uint8Array)[];
-  /** Kernel parameters added to the default ones. */
-  readonly cmdline?: string;
-  /** Number of vCPUs; 1 when left out. */
-  readonly vcpus?: number;
-  /** Bytes of memory, a multiple of 4096; 256 MiB when left out. */
-  readonly memory?: number;
-  /** Virtio devices. */
-  readonly devices?: DevicesConfig;
-  /** Called with what the guest writes to the serial console. */
-  readonly serialOutput?: (chunk: Uint8Array<ArrayBuffer>) => void;
-  /** Called with what the guest writes to the virtio console. */
-  readonly consoleOutput?: (chunk: Uint8Array<ArrayBuffer>) => void;
-  /** Called with remarks of the devices. */
-  readonly warning?: (message: string) => void;
-}
-
-/** What a VM is made of that gets its guest from a snapshot. */
-export type ShellConfig = Omit<VmConfig, "kernel" | "initramfs" | "cmdline">;
+import { checkConfig, readInitramfs, type ShellConfig, type VmConfig } from "./vm_config.ts";
+import { haltedForGood, type VmOutcome } from "./vm_outcome.ts";
 
 /** What the guest is put into. */
 interface Machine {
@@ -76,25 +48,6 @@ interface Machine {
   readonly supported: readonly CpuidEntry[];
   readonly vcpus: readonly KvmVcpu[];
 }
-
-/** How a VM ended. */
-export type VmOutcome =
-  /** The guest switched itself off, or halted for good. */
-  | { readonly kind: "poweroff" }
-  /** The guest reset itself. */
-  | { readonly kind: "reset" }
-  /** The guest's kernel panicked. */
-  | { readonly kind: "panic"; readonly message: string }
-  /** The guest's kernel panicked because its memory was used up. */
-  | { readonly kind: "out-of-memory"; readonly message: string }
-  /** The guest's processor faulted while it handled a fault in handling a fault. */
-  | { readonly kind: "triple-fault"; readonly message: string }
-  /** Every vCPU halted with interrupts off, and the kernel did not say why. */
-  | { readonly kind: "halted" }
-  /** KVM or cloudlet could not go on. */
-  | { readonly kind: "internal-error"; readonly message: string }
-  /** {@linkcode Vm.stop} was called. */
-  | { readonly kind: "stopped" };
 
 /** When what happened, in milliseconds. */
 export interface VmTimeline {
@@ -110,55 +63,6 @@ const DEFAULT_MEMORY = 256 * MIB;
 const CONSOLE_RING = 64 * 1024;
 /** How often a VM is looked at for having halted for good without a word. */
 const HALT_CHECK_MS = 1000;
-const RFLAGS_IF = 1n << 9n;
-
-function invalid(what: string, remedy: string): CloudletError {
-  return new CloudletError(`Cannot make the VM: ${what}`, { code: "invalid-input", remedy });
-}
-
-function checkConfig(kvm: Kvm, vcpus: number, memory: number): void {
-  const most = Math.min(MAX_VCPUS, kvm.capability(KVM_CAP_MAX_VCPUS) || MAX_VCPUS);
-  if (!Number.isInteger(vcpus) || vcpus < 1 || vcpus > most) {
-    throw invalid(`${vcpus} vCPUs are not possible here`, `ask for 1 to ${most} vCPUs`);
-  }
-  if (!Number.isInteger(memory) || memory % PAGE_SIZE !== 0) {
-    throw invalid(`${memory} bytes of memory are no whole pages`, "ask for a multiple of 4096");
-  }
-  if (memory < MIN_MEMORY || memory > MAX_MEMORY) {
-    throw invalid(
-      `${Math.floor(memory / MIB)} MiB of memory are ${
-        memory < MIN_MEMORY ? "too little" : "too much"
-      }`,
-      `ask for ${MIN_MEMORY / MIB} to ${MAX_MEMORY / MIB} MiB`,
-    );
-  }
-}
-
-async function readInitramfs(initramfs: VmConfig["initramfs"]): Promise<Uint8Array[]> {
-  const parts = initramfs === undefined
-    ? []
-    : typeof initramfs === "string" || initramfs instanceof Uint8Array
-    ? [initramfs]
-    : initramfs;
-  return await Promise.all(parts.map(async (part) => {
-    if (typeof part !== "string") return part;
-    try {
-      return await Deno.readFile(part);
-    } catch (cause) {
-      const missing = cause instanceof Deno.errors.NotFound;
-      throw new CloudletError(
-        `Cannot read the initramfs ${part}: ${
-          missing ? "there is no such file" : (cause as Error).message
-        }`,
-        {
-          code: missing ? "not-found" : "invalid-input",
-          remedy: "give the path of a cpio archive (newc) that you can read",
-          cause,
-        },
-      );
-    }
-  }));
-}
 
 /** A microVM. */
 export class Vm implements AsyncDisposable {
@@ -601,11 +505,4 @@ export class Vm implements AsyncDisposable {
       }
     })();
   }
-}
-
-function haltedForGood(vcpu: KvmVcpu): boolean {
-  const state = vcpu.getMpState();
-  if (state === KVM_MP_STATE_RUNNABLE) return false;
-  if (state !== KVM_MP_STATE_HALTED) return true; // a processor that was never started
-  return (vcpu.getRegs().rflags & RFLAGS_IF) === 0n;
 }

@@ -2,7 +2,8 @@ import assert from "node:assert/strict";
 import { join } from "node:path";
 import { CloudletError } from "../../base/errors.ts";
 import { saveSnapshot, Snapshot } from "../../vmm/snapshot/snapshot.ts";
-import { type ShellConfig, Vm } from "../../vmm/vm.ts";
+import { Vm } from "../../vmm/vm.ts";
+import type { ShellConfig } from "../../vmm/vm_config.ts";
 import { hasKvm, testBoot, testKernel } from "./fixtures.ts";
 
 const MIB = 1024 * 1024;
