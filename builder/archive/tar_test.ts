@@ -128,6 +128,8 @@ Deno.test("malformed archives are refused", () => {
     [[{ name: "f", flag: "M" }], /has type "M", which is not supported/],
     [[paxHeader([["GNU.sparse.major", "1"]]), { name: "f" }], /is a sparse file/],
     [[paxHeader([["mtime", "now"]]), { name: "f" }], /malformed pax number "now"/],
+    [[paxHeader([["size", "-1024"]]), { name: "f" }], /negative size/],
+    [[paxHeader([["uid", "9".repeat(30)]]), { name: "f" }], /number out of range/],
     [[{ name: "x", flag: "x", content: "99 path=a\n" }, { name: "f" }], /malformed pax record/],
     [[{ name: "x", flag: "x", content: "8 path=a\n" }, { name: "f" }], /malformed pax record/],
     [[{ name: "x", flag: "x", content: "nonsense" }, { name: "f" }], /malformed pax record/],
