@@ -109,6 +109,19 @@ Deno.test("a missing module, a circle and what is no module are errors", async (
   }
 });
 
+Deno.test("names that do not end, in as many sections as there can be, take no time", () => {
+  const count = 0xffff;
+  const names = 64 + 64 * count;
+  const bytes = new Uint8Array(names + 8_000_000).fill(0x61, names);
+  const view = new DataView(bytes.buffer);
+  bytes.set(moduleOf([]).subarray(0, 64));
+  view.setBigUint64(40, 64n, true);
+  view.setUint16(60, count, true);
+  view.setBigUint64(64 + 2 * 64 + 24, BigInt(names), true);
+  view.setBigUint64(64 + 2 * 64 + 32, 8_000_000n, true);
+  assert.equal(moduleInfo(bytes, "long").size, 0); // took hours when each name was read
+});
+
 Deno.test("modinfo reads the same from a module", async () => {
   if (!await oracle("modinfo")) return;
   using directory = testDirectory();
