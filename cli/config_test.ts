@@ -196,6 +196,11 @@ Deno.test("everything that is wrong is told at once, in the order of the lines",
   deepEqual(message.match(/:(\d+):/g), [":1:", ":4:", ":6:"]);
 });
 
+Deno.test("a key of very many parts is refused by its first, in no time", async () => {
+  const message = await messageFor(`${"a.".repeat(50_000)}b = 1\n${BUILD}`);
+  match(message, /:1:1: a: unknown key/); // took more memory than there is
+});
+
 Deno.test("a config file that is missing or not UTF-8 is refused", () =>
   inDirectory(async (directory) => {
     await rejects(loadConfig(join(directory, "config.toml")), { code: "not-found" });
@@ -242,7 +247,7 @@ Deno.test("durations and memory sizes are read with their units", () => {
   equal(parseMemory("512m"), 512);
   equal(parseMemory("2 GiB"), 2048);
   equal(parseMemory("1.5G"), 1536);
-  for (const bad of ["", "0", "-1", "1.3", "1T", "G"]) {
+  for (const bad of ["", "0", "-1", "1.3", "1T", "G", "9999999999999"]) {
     match(messageOfThrown(() => parseMemory(bad)), /memory size/);
   }
 });
