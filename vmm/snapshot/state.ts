@@ -8,6 +8,7 @@
  *
  * @module
  */
+import { SyscallError } from "../../ffi/errno.ts";
 import { check, libc } from "../../ffi/libc.ts";
 import { KVM_CAP_XCRS, kvm_clock_data } from "../../ffi/uapi/kvm.ts";
 import {
@@ -130,6 +131,16 @@ export function restoreMachine(
   vcpus: readonly KvmVcpu[],
   pieces: Pieces,
 ): ClockPair {
+  try {
+    return setMachine(vm, vcpus, pieces);
+  } catch (cause) {
+    // What KVM says to a value that there is not, and to more of them than it takes.
+    if (!(cause instanceof SyscallError) || !["EINVAL", "E2BIG"].includes(cause.code)) throw cause;
+    throw refuse(`this KVM does not take a part of it (${cause.op})`, cause);
+  }
+}
+
+function setMachine(vm: KvmVm, vcpus: readonly KvmVcpu[], pieces: Pieces): ClockPair {
   for (const vcpu of vcpus) {
     const get = (what: string, length?: number) => piece(pieces, `vcpu${vcpu.id}.${what}`, length);
     const khz = fromU32(get("tsc", 4));
