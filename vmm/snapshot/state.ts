@@ -28,6 +28,7 @@ import { piece, type Pieces, refuse } from "./format.ts";
 
 const MSR_IA32_TSC = 0x10;
 const MSR_IA32_TSC_DEADLINE = 0x6e0;
+const MAX_TSC_KHZ = 2 ** 31 - 1;
 
 const CHIPS = [
   ["vm.pic0", KVM_IRQCHIP_PIC_MASTER],
@@ -144,6 +145,8 @@ function setMachine(vm: KvmVm, vcpus: readonly KvmVcpu[], pieces: Pieces): Clock
   for (const vcpu of vcpus) {
     const get = (what: string, length?: number) => piece(pieces, `vcpu${vcpu.id}.${what}`, length);
     const khz = fromU32(get("tsc", 4));
+    // KVM takes any, and tells it as an int: what is above would be an error.
+    if (khz > MAX_TSC_KHZ) throw refuse(`its TSC has ${khz} kHz`);
     if (khz !== vcpu.getTscKhz()) vcpu.setTscKhz(khz);
     vcpu.setMpState(fromU32(get("mp", 4)));
     vcpu.setRegs(kvm_regs.decode(get("regs", kvm_regs.size)));
