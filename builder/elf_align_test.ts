@@ -161,13 +161,4 @@ Deno.test("what is no executable, or is damaged, comes back as it is or still fi
   assert.notEqual(alignElf(greedy), greedy);
   new DataView(greedy.buffer).setBigUint64(64 + 56 + 48, 1n << 60n, true); // p_align
   assert.equal(alignElf(greedy), greedy);
-  fc.assert(
-    fc.property(fc.nat(64 + 2 * 56 - 1), fc.nat(255), (at, byte) => {
-      const damaged = good.slice();
-      damaged[at] = byte;
-      const result = alignElf(damaged);
-      if (result !== damaged) assert.ok(result.length < damaged.length + 100 * HUGE);
-    }),
-    { numRuns: 300 },
-  );
 });

@@ -1,6 +1,5 @@
 import { deepEqual, equal, match, ok, rejects } from "node:assert/strict";
 import { join } from "node:path";
-import fc from "fast-check";
 import { CloudletError } from "../base/errors.ts";
 import { formatReference, parseReference } from "../builder/oci/reference.ts";
 import { loadConfig, parseConfig } from "./config.ts";
@@ -207,33 +206,6 @@ Deno.test("a config file that is missing or not UTF-8 is refused", () =>
     await Deno.writeFile(join(directory, "config.toml"), new Uint8Array([0x61, 0xff]));
     await rejects(loadConfig(join(directory, "config.toml")), /not UTF-8/);
   }));
-
-Deno.test("any text gives a config or a CloudletError", async () => {
-  const word = fc.constantFrom(
-    "[build]",
-    "[run]",
-    "language",
-    "=",
-    '"a"',
-    "1",
-    "\n",
-    "[",
-    "]",
-    "{",
-  );
-  await fc.assert(
-    fc.asyncProperty(
-      fc.oneof(fc.string(), fc.array(word).map((w) => w.join(" "))),
-      async (text) => {
-        await parseConfig(text, "/nowhere/config.toml").then(
-          () => {},
-          (error) => ok(error instanceof CloudletError, String(error)),
-        );
-      },
-    ),
-    { numRuns: 300 },
-  );
-});
 
 Deno.test("durations and memory sizes are read with their units", () => {
   equal(parseDuration(2), 2000);

@@ -92,18 +92,6 @@ Deno.test("a missing module, a circle and what is no module are errors", async (
     /no module gone, which a needs/,
   );
   const good = moduleOf(["depends="]);
-  fc.assert(
-    fc.property(fc.nat({ max: good.length - 1 }), fc.nat({ max: 255 }), (at, to) => {
-      const changed = good.slice();
-      changed[at] = to;
-      try {
-        moduleInfo(changed, "changed");
-      } catch (error) {
-        assert.ok(error instanceof CloudletError, String(error));
-      }
-    }),
-    { numRuns: 2000 },
-  );
   for (const length of [0, 10, 63, 64, 100]) {
     assert.throws(() => moduleInfo(good.subarray(0, length), "cut"), CloudletError);
   }
