@@ -160,7 +160,9 @@ export async function runProgram(
         verbose: flags.verbose && options.server !== undefined, // here, the progress says it
       });
     }
-    if (result === undefined) throw new CloudletError("no result", { code: "internal" });
+    if (result === undefined) {
+      throw new CloudletError("Cannot tell how it ended", { code: "internal" });
+    }
     return result.exitCode;
   } catch (error) {
     if (error instanceof BrokenPipe) return BROKEN_PIPE;
