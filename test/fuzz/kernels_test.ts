@@ -216,6 +216,9 @@ fuzz("modules-large", () => {
   [64, 0, 0, 64, count, 2].forEach((value, i) => view.setUint16(52 + 2 * i, value, true));
   view.setBigUint64(table + 2 * 64 + 24, BigInt(64 + 64 * count), true);
   view.setBigUint64(table + 2 * 64 + 32, 4_000_000n, true);
+  for (let section = 3; section < count; section++) {
+    view.setBigUint64(table + 64 * section + 32, BigInt(bytes.length), true); // each is the whole file
+  }
   return (random) => {
     const start = 64 + 64 * count + random.below(1000);
     bytes.set(utf8.encode(".modinfo\0"), start);
