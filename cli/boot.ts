@@ -7,7 +7,8 @@ import { CloudletError } from "../base/errors.ts";
 import { writeAllSync } from "../base/files.ts";
 import { cpioArchive, type CpioEntry } from "../builder/initramfs/mod.ts";
 import { MarkScanner } from "../vmm/marks.ts";
-import { Vm, type VmOutcome } from "../vmm/vm.ts";
+import { Vm } from "../vmm/vm.ts";
+import type { VmOutcome } from "../vmm/vm_outcome.ts";
 
 /** What to boot. */
 export interface BootOptions {

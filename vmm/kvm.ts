@@ -21,13 +21,10 @@ import {
   KVM_CREATE_VM,
   KVM_GET_API_VERSION,
   KVM_GET_CLOCK,
-  KVM_GET_DEBUGREGS,
   KVM_GET_IRQCHIP,
-  KVM_GET_LAPIC,
   KVM_GET_MP_STATE,
   KVM_GET_MSR_INDEX_LIST,
   KVM_GET_MSRS,
-  KVM_GET_PIT2,
   KVM_GET_REGS,
   KVM_GET_SREGS,
   KVM_GET_SUPPORTED_CPUID,
@@ -48,30 +45,23 @@ import {
   KVM_PIT_SPEAKER_DUMMY,
   KVM_SET_CLOCK,
   KVM_SET_CPUID2,
-  KVM_SET_DEBUGREGS,
   KVM_SET_IDENTITY_MAP_ADDR,
   KVM_SET_IRQCHIP,
-  KVM_SET_LAPIC,
-  KVM_SET_MP_STATE,
   KVM_SET_MSRS,
-  KVM_SET_PIT2,
   KVM_SET_REGS,
   KVM_SET_SREGS,
   KVM_SET_TSC_KHZ,
   KVM_SET_TSS_ADDR,
   KVM_SET_USER_MEMORY_REGION,
   KVM_SET_VCPU_EVENTS,
-  KVM_SET_XCRS,
   KVM_SET_XSAVE,
 } from "../ffi/uapi/kvm.ts";
 import {
   kvm_cpuid2,
   kvm_cpuid_entry2,
-  type kvm_debugregs,
   kvm_msr_entry,
   kvm_msr_list,
   kvm_msrs,
-  type kvm_pit_state2,
   type kvm_regs,
   type kvm_sregs,
   type kvm_vcpu_events,
@@ -345,16 +335,6 @@ export class KvmVm implements Disposable {
     ioctlBytes(this.fd, KVM_SET_IRQCHIP, state);
   }
 
-  /** 4.72: the interval timer. */
-  getPit(): ValueOf<typeof kvm_pit_state2> {
-    return ioctlGet(this.fd, KVM_GET_PIT2);
-  }
-
-  /** 4.73: the interval timer. */
-  setPit(state: ValueOf<typeof kvm_pit_state2>): void {
-    ioctlSet(this.fd, KVM_SET_PIT2, state);
-  }
-
   /** Closes the descriptor. The VM ends when its vCPUs are closed, too. */
   [Symbol.dispose](): void {
     this.#fd[Symbol.dispose]();
@@ -440,23 +420,6 @@ export class VcpuState {
     return ioctlGet(this.fd, KVM_GET_MP_STATE).mp_state;
   }
 
-  /** Whether it runs, is halted or waits to be started (4.39). */
-  setMpState(mp_state: number): void {
-    ioctlSet(this.fd, KVM_SET_MP_STATE, { mp_state });
-  }
-
-  /** Local APIC registers (4.57). */
-  getLapic(): Uint8Array<ArrayBuffer> {
-    const argument = new Uint8Array(KVM_GET_LAPIC.type!.size);
-    ioctlBytes(this.fd, KVM_GET_LAPIC, argument);
-    return argument;
-  }
-
-  /** Local APIC registers (4.58). */
-  setLapic(state: Uint8Array<ArrayBuffer>): void {
-    ioctlBytes(this.fd, KVM_SET_LAPIC, state);
-  }
-
   /** Exceptions and interrupts under way (4.31). */
   getEvents(): VcpuEvents {
     return ioctlGet(this.fd, KVM_GET_VCPU_EVENTS);
@@ -467,14 +430,9 @@ export class VcpuState {
     ioctlSet(this.fd, KVM_SET_VCPU_EVENTS, events);
   }
 
-  /** Debug registers (4.33). */
-  getDebugregs(): ValueOf<typeof kvm_debugregs> {
-    return ioctlGet(this.fd, KVM_GET_DEBUGREGS);
-  }
-
-  /** Debug registers (4.34). */
-  setDebugregs(state: ValueOf<typeof kvm_debugregs>): void {
-    ioctlSet(this.fd, KVM_SET_DEBUGREGS, state);
+  /** Bytes of {@linkcode getXsave}. */
+  get xsaveBytes(): number {
+    return this.#xsaveSize;
   }
 
   /** Extended processor state (4.42, 4.134) in the XSAVE area's standard format. */
@@ -494,11 +452,6 @@ export class VcpuState {
   /** Extended control registers (4.44); needs KVM_CAP_XCRS. */
   getXcrs(): ValueOf<typeof kvm_xcrs> {
     return ioctlGet(this.fd, KVM_GET_XCRS);
-  }
-
-  /** Extended control registers (4.45); needs KVM_CAP_XCRS. */
-  setXcrs(state: ValueOf<typeof kvm_xcrs>): void {
-    ioctlSet(this.fd, KVM_SET_XCRS, state);
   }
 
   /** Frequency of the time-stamp counter in kHz (4.56). */

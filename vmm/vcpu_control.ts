@@ -3,6 +3,17 @@
  *
  * @module
  */
+import { check, libc } from "../ffi/libc.ts";
+
+/** Milliseconds of a clock that is the same in all threads (`performance.now()` is not). */
+export function hostMillis(): number {
+  check("clock_gettime", libc().clock_gettime(CLOCK_MONOTONIC, timespecBytes));
+  return Number(timespec[0]!) * 1e3 + Number(timespec[1]!) / 1e6;
+}
+
+const CLOCK_MONOTONIC = 1;
+const timespec = new BigInt64Array(2);
+const timespecBytes = new Uint8Array(timespec.buffer);
 
 const enum Word {
   Command,
@@ -12,7 +23,9 @@ const enum Word {
   MmioExits,
   Assists,
   Kicks,
-  End,
+  /** A double in two words, at a multiple of 8 bytes: see {@linkcode VcpuControl.enteredAt}. */
+  EnteredAt = 8,
+  End = EnteredAt + 2,
 }
 
 /** What the thread shall do. */
@@ -42,11 +55,13 @@ export class VcpuControl {
   /** What is shared. */
   readonly shared: SharedArrayBuffer;
   readonly #words: Int32Array<SharedArrayBuffer>;
+  readonly #entered: Float64Array<SharedArrayBuffer>;
 
   /** @param shared of another thread's control; a new one when left out */
   constructor(shared: SharedArrayBuffer = new SharedArrayBuffer(Word.End * 4)) {
     this.shared = shared;
     this.#words = new Int32Array(shared);
+    this.#entered = new Float64Array(shared, Word.EnteredAt * 4, 1);
   }
 
   /** What the thread shall do. */
@@ -95,6 +110,16 @@ export class VcpuControl {
   /** vCPU thread: tells its id. */
   set tid(tid: number) {
     Atomics.store(this.#words, Word.Tid, tid);
+  }
+
+  /** When the vCPU first went into the guest, on the clock of {@linkcode hostMillis}; 0 before. */
+  get enteredAt(): number {
+    return this.#entered[0]!;
+  }
+
+  /** vCPU thread: is about to go into the guest. */
+  noteEntry(): void {
+    if (this.#entered[0] === 0) this.#entered[0] = hostMillis();
   }
 
   /** Counts an exit; only the vCPU thread writes, so no atomic operation is needed. */

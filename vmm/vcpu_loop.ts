@@ -117,6 +117,7 @@ export class VcpuLoop implements Disposable {
           control.waitForOtherCommand(Command.Pause);
           continue;
         }
+        control.noteEntry();
         control.state = State.Running;
         const exit = this.#runUntilKicked();
         if (exit !== undefined) return exit;

@@ -60,9 +60,9 @@ export class VcpuThread implements AsyncDisposable {
     return this.#control.counts;
   }
 
-  /** Whether the vCPU is in the guest, or on its way there. */
-  get running(): boolean {
-    return this.#control.state === State.Running;
+  /** See {@linkcode VcpuControl.enteredAt}. */
+  get enteredAt(): number {
+    return this.#control.enteredAt;
   }
 
   /** The words for the description. */

@@ -4,9 +4,8 @@
  *
  * @module
  */
-import { CloudletError } from "../base/errors.ts";
-import { KVM_CAP_TSC_DEADLINE_TIMER, KVM_MP_STATE_HALTED } from "../ffi/uapi/kvm.ts";
-import { KVM_CAP_MAX_VCPUS, KVM_MP_STATE_RUNNABLE } from "../ffi/uapi/kvm.ts";
+import { CloudletError, messageOf } from "../base/errors.ts";
+import { KVM_CAP_TSC_DEADLINE_TIMER } from "../ffi/uapi/kvm.ts";
 import { xsaveComponents } from "./assist/assist.ts";
 import { acpiTables } from "./boot/acpi.ts";
 import { writeBootParams, writeCommandLine } from "./boot/boot_params.ts";
@@ -17,7 +16,7 @@ import { setBootRegisters, writeBootTables } from "./boot/paging.ts";
 import { ByteRing } from "./byte_ring.ts";
 import { commandLine } from "./command_line.ts";
 import { ConsoleLog } from "./console_log.ts";
-import { Devices, type DevicesConfig } from "./devices/devices.ts";
+import { Devices } from "./devices/devices.ts";
 import { hostKind } from "./host_probe.ts";
 import { HOST_TRAITS, type HostTraits } from "./host_traits.ts";
 import { type CpuidEntry, Kvm, type KvmVcpu, type KvmVm } from "./kvm.ts";
@@ -26,46 +25,20 @@ import {
   EBDA_ADDRESS,
   KVM_IDENTITY_MAP_ADDRESS,
   KVM_TSS_ADDRESS,
-  MAX_MEMORY,
-  MAX_VCPUS,
   MIB,
-  MIN_MEMORY,
-  PAGE_SIZE,
 } from "./layout.ts";
 import { Serial } from "./legacy/serial.ts";
 import { GuestMemory } from "./memory.ts";
-import { jsonPiece, piece, type Pieces } from "./snapshot/format.ts";
+import { addDevices } from "./snapshot/device_pieces.ts";
+import { piece, type Pieces } from "./snapshot/format.ts";
 import { type ClockPair, restoreMachine, saveMachine } from "./snapshot/state.ts";
 import type { VcpuExit } from "./messages.ts";
 import type { ExitCounts } from "./vcpu_control.ts";
 import { serialInterrupt } from "./vcpu_loop.ts";
 import { VcpuThread } from "./vcpu_thread.ts";
 import type { SlotSnapshot } from "./virtio/slot.ts";
-
-/** What a VM is made of. */
-export interface VmConfig {
-  /** Path of a vmlinux or bzImage. */
-  readonly kernel: string;
-  /** A cpio archive, or several that the kernel unpacks one after the other: bytes or paths. */
-  readonly initramfs?: string | Uint8Array | readonly (string | Uint8Array)[];
-  /** Kernel parameters added to the default ones. */
-  readonly cmdline?: string;
-  /** Number of vCPUs; 1 when left out. */
-  readonly vcpus?: number;
-  /** Bytes of memory, a multiple of 4096; 256 MiB when left out. */
-  readonly memory?: number;
-  /** Virtio devices. */
-  readonly devices?: DevicesConfig;
-  /** Called with what the guest writes to the serial console. */
-  readonly serialOutput?: (chunk: Uint8Array<ArrayBuffer>) => void;
-  /** Called with what the guest writes to the virtio console. */
-  readonly consoleOutput?: (chunk: Uint8Array<ArrayBuffer>) => void;
-  /** Called with remarks of the devices. */
-  readonly warning?: (message: string) => void;
-}
-
-/** What a VM is made of that gets its guest from a snapshot. */
-export type ShellConfig = Omit<VmConfig, "kernel" | "initramfs" | "cmdline">;
+import { checkConfig, readInitramfs, type ShellConfig, type VmConfig } from "./vm_config.ts";
+import { haltedForGood, type VmOutcome } from "./vm_outcome.ts";
 
 /** What the guest is put into. */
 interface Machine {
@@ -76,86 +49,20 @@ interface Machine {
   readonly vcpus: readonly KvmVcpu[];
 }
 
-/** How a VM ended. */
-export type VmOutcome =
-  /** The guest switched itself off, or halted for good. */
-  | { readonly kind: "poweroff" }
-  /** The guest reset itself. */
-  | { readonly kind: "reset" }
-  /** The guest's kernel panicked. */
-  | { readonly kind: "panic"; readonly message: string }
-  /** The guest's kernel panicked because its memory was used up. */
-  | { readonly kind: "out-of-memory"; readonly message: string }
-  /** The guest's processor faulted while it handled a fault in handling a fault. */
-  | { readonly kind: "triple-fault"; readonly message: string }
-  /** Every vCPU halted with interrupts off, and the kernel did not say why. */
-  | { readonly kind: "halted" }
-  /** KVM or cloudlet could not go on. */
-  | { readonly kind: "internal-error"; readonly message: string }
-  /** {@linkcode Vm.stop} was called. */
-  | { readonly kind: "stopped" };
-
 /** When what happened, in milliseconds. */
 export interface VmTimeline {
   /** From the call of {@linkcode Vm.create} to the VM being ready to run. */
   readonly setup: number;
   /** `performance.now()` of the first {@linkcode Vm.resume}. */
   readonly resumedAt: number | undefined;
+  /** When the first vCPU went into the guest, on the clock of `hostMillis`; 0 before that. */
+  readonly enteredAt: number;
 }
 
 const DEFAULT_MEMORY = 256 * MIB;
 const CONSOLE_RING = 64 * 1024;
 /** How often a VM is looked at for having halted for good without a word. */
 const HALT_CHECK_MS = 1000;
-const RFLAGS_IF = 1n << 9n;
-
-function invalid(what: string, remedy: string): CloudletError {
-  return new CloudletError(`Cannot make the VM: ${what}`, { code: "invalid-input", remedy });
-}
-
-function checkConfig(kvm: Kvm, vcpus: number, memory: number): void {
-  const most = Math.min(MAX_VCPUS, kvm.capability(KVM_CAP_MAX_VCPUS) || MAX_VCPUS);
-  if (!Number.isInteger(vcpus) || vcpus < 1 || vcpus > most) {
-    throw invalid(`${vcpus} vCPUs are not possible here`, `ask for 1 to ${most} vCPUs`);
-  }
-  if (!Number.isInteger(memory) || memory % PAGE_SIZE !== 0) {
-    throw invalid(`${memory} bytes of memory are no whole pages`, "ask for a multiple of 4096");
-  }
-  if (memory < MIN_MEMORY || memory > MAX_MEMORY) {
-    throw invalid(
-      `${Math.floor(memory / MIB)} MiB of memory are ${
-        memory < MIN_MEMORY ? "too little" : "too much"
-      }`,
-      `ask for ${MIN_MEMORY / MIB} to ${MAX_MEMORY / MIB} MiB`,
-    );
-  }
-}
-
-async function readInitramfs(initramfs: VmConfig["initramfs"]): Promise<Uint8Array[]> {
-  const parts = initramfs === undefined
-    ? []
-    : typeof initramfs === "string" || initramfs instanceof Uint8Array
-    ? [initramfs]
-    : initramfs;
-  return await Promise.all(parts.map(async (part) => {
-    if (typeof part !== "string") return part;
-    try {
-      return await Deno.readFile(part);
-    } catch (cause) {
-      const missing = cause instanceof Deno.errors.NotFound;
-      throw new CloudletError(
-        `Cannot read the initramfs ${part}: ${
-          missing ? "there is no such file" : (cause as Error).message
-        }`,
-        {
-          code: missing ? "not-found" : "invalid-input",
-          remedy: "give the path of a cpio archive (newc) that you can read",
-          cause,
-        },
-      );
-    }
-  }));
-}
 
 /** A microVM. */
 export class Vm implements AsyncDisposable {
@@ -171,6 +78,7 @@ export class Vm implements AsyncDisposable {
   readonly #setup: number;
   readonly #drained: Promise<void>;
   #resumedAt: number | undefined;
+  #followRestore: (() => void) | undefined;
   #running = false;
   #ended = false;
   #busy: Promise<unknown> = Promise.resolve();
@@ -184,6 +92,8 @@ export class Vm implements AsyncDisposable {
   readonly devices: Devices;
   /** The kernel's command line. */
   readonly commandLine: string;
+  /** What differs between the kinds of KVM. */
+  readonly host: HostTraits;
 
   private constructor(
     parts: {
@@ -196,6 +106,7 @@ export class Vm implements AsyncDisposable {
       readonly memory: GuestMemory;
       readonly devices: Devices;
       readonly commandLine: string;
+      readonly host: HostTraits;
       readonly setup: number;
     },
     output: VmConfig["serialOutput"],
@@ -208,6 +119,7 @@ export class Vm implements AsyncDisposable {
     this.memory = parts.memory;
     this.devices = parts.devices;
     this.commandLine = parts.commandLine;
+    this.host = parts.host;
     this.#setup = parts.setup;
     this.#serialState = parts.serialState;
     this.#serial = new Serial(parts.serialState, {
@@ -354,6 +266,7 @@ export class Vm implements AsyncDisposable {
       memory,
       devices,
       commandLine: cmdline,
+      host,
       setup: performance.now() - begin,
     }, config.serialOutput);
     made.vm = vm;
@@ -367,7 +280,11 @@ export class Vm implements AsyncDisposable {
 
   /** When what happened. */
   get timeline(): VmTimeline {
-    return { setup: this.#setup, resumedAt: this.#resumedAt };
+    return {
+      setup: this.#setup,
+      resumedAt: this.#resumedAt,
+      enteredAt: this.#threads[0]!.enteredAt,
+    };
   }
 
   /** The end of what the guest wrote to the serial console. */
@@ -385,17 +302,15 @@ export class Vm implements AsyncDisposable {
     return this.#threads.map((thread) => thread.counts);
   }
 
-  /** Whether every vCPU is in the guest by now, a moment after {@linkcode resume}. */
-  get running(): boolean {
-    return this.#running && this.#threads.every((thread) => thread.running);
-  }
-
   /** Lets the guest run. Does nothing when it does. */
   resume(): void {
     if (this.#ended || this.#running) return;
     this.#running = true;
     this.#resumedAt ??= performance.now();
     for (const thread of this.#threads) thread.resume();
+    // After the vCPUs, which would have to share a processor with the device worker.
+    this.#followRestore?.();
+    this.#followRestore = undefined;
     this.#checkTimer ??= setInterval(() => this.#checkHalted(), HALT_CHECK_MS);
   }
 
@@ -419,10 +334,7 @@ export class Vm implements AsyncDisposable {
       using kvm = Kvm.open();
       const pieces = saveMachine(kvm, this.#vm, this.#vcpus);
       pieces.set("serial", new Uint8Array(this.#serialState).slice());
-      devices.forEach(({ transport, ...rest }, index) => {
-        pieces.set(`device${index}`, new TextEncoder().encode(JSON.stringify(rest)));
-        pieces.set(`device${index}.registers`, transport.bytes as Uint8Array<ArrayBuffer>);
-      });
+      addDevices(pieces, devices);
       return pieces;
     });
   }
@@ -432,23 +344,26 @@ export class Vm implements AsyncDisposable {
    * where it was saved.
    *
    * @param pieces what {@linkcode save} gave
+   * @param devices the devices among them
    * @param memory descriptor of a file of RAM's size, which is mapped and stays as it is
    * @returns kvm-clock as it was set, and when
    * @throws {CloudletError} `untrusted` or `conflict` when the state does not fit this VM
    */
-  async restore(pieces: Pieces, memory: number): Promise<ClockPair> {
-    return await this.#exclusive(async () => {
-      if (this.#resumedAt !== undefined || this.#ended) {
-        throw new CloudletError("Cannot restore the VM: it has run", { code: "conflict" });
-      }
-      this.memory.mapOverRam(memory);
-      const serial = piece(pieces, "serial", this.#serialState.byteLength);
-      new Uint8Array(this.#serialState).set(serial);
-      // The devices come last: they may raise interrupts at once.
-      const clock = restoreMachine(this.#vm, this.#vcpus, pieces);
-      await this.devices.restore(savedDevices(pieces, this.devices.regions.length));
-      return clock;
-    });
+  restore(pieces: Pieces, devices: readonly SlotSnapshot[], memory: number): ClockPair {
+    if (this.#resumedAt !== undefined || this.#ended) {
+      throw new CloudletError("Cannot restore the VM: it has run", { code: "conflict" });
+    }
+    this.memory.mapOverRam(memory);
+    const serial = piece(pieces, "serial", this.#serialState.byteLength);
+    new Uint8Array(this.#serialState).set(serial);
+    const clock = restoreMachine(this.#vm, this.#vcpus, pieces);
+    const follow = this.devices.restore(devices);
+    this.#followRestore = () => {
+      follow().catch((error) =>
+        this.#end({ kind: "internal-error", message: messageOf(error) }).catch(() => {})
+      );
+    };
+    return clock;
   }
 
   /** Ends the VM at once, whatever the guest does; nothing that belongs to it is left. */
@@ -590,18 +505,4 @@ export class Vm implements AsyncDisposable {
       }
     })();
   }
-}
-
-function savedDevices(pieces: Pieces, count: number): SlotSnapshot[] {
-  return Array.from({ length: count }, (_, index) => {
-    const rest = jsonPiece(pieces, `device${index}`) as Omit<SlotSnapshot, "transport">;
-    return { ...rest, transport: { bytes: piece(pieces, `device${index}.registers`).slice() } };
-  });
-}
-
-function haltedForGood(vcpu: KvmVcpu): boolean {
-  const state = vcpu.getMpState();
-  if (state === KVM_MP_STATE_RUNNABLE) return false;
-  if (state !== KVM_MP_STATE_HALTED) return true; // a processor that was never started
-  return (vcpu.getRegs().rflags & RFLAGS_IF) === 0n;
 }

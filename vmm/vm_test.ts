@@ -3,7 +3,8 @@ import { join } from "node:path";
 import { CloudletError, type ErrorCode } from "../base/errors.ts";
 import { Kvm } from "./kvm.ts";
 import { MAX_MEMORY, MIB } from "./layout.ts";
-import { Vm, type VmConfig } from "./vm.ts";
+import { Vm } from "./vm.ts";
+import type { VmConfig } from "./vm_config.ts";
 
 function hasKvm(): boolean {
   try {

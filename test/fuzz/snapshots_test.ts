@@ -121,7 +121,8 @@ for (
       const hostile = random.damageJson(rest) as typeof rest;
       const bytes = random.chance(2) ? random.damage(transport.bytes, 3) : transport.bytes;
       try {
-        bench.slot.restore({ ...hostile, transport: { bytes } });
+        bench.slot.state.restore({ bytes });
+        bench.slot.restore({ ...hostile }); // as device_pieces.ts reads it
       } catch (error) {
         // What the worker answers: "the snapshot is of ..." (devices.ts); TypeErrors are none.
         assert(error instanceof RangeError, `${error}`);

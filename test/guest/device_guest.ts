@@ -7,7 +7,9 @@
 import { join } from "node:path";
 import { cpioArchive } from "../../builder/initramfs/mod.ts";
 import type { DevicesConfig } from "../../vmm/devices/devices.ts";
-import { Vm, type VmConfig, type VmOutcome } from "../../vmm/vm.ts";
+import { Vm } from "../../vmm/vm.ts";
+import type { VmConfig } from "../../vmm/vm_config.ts";
+import type { VmOutcome } from "../../vmm/vm_outcome.ts";
 import { compile } from "./fixtures.ts";
 
 /** Port that the guest's program listens on. */

@@ -12,7 +12,9 @@ import { cpioArchive, type CpioEntry } from "../../builder/initramfs/mod.ts";
 import { type BootFiles, Workshop } from "../../builder/workshop.ts";
 import { defaultKernel } from "../../vmm/host_traits.ts";
 import { MarkScanner } from "../../vmm/marks.ts";
-import { Vm, type VmConfig, type VmOutcome } from "../../vmm/vm.ts";
+import { Vm } from "../../vmm/vm.ts";
+import type { VmConfig } from "../../vmm/vm_config.ts";
+import type { VmOutcome } from "../../vmm/vm_outcome.ts";
 
 const workshop = new Workshop({ progress: silentProgress });
 

@@ -4,7 +4,7 @@
  *
  * @module
  */
-import { CloudletError } from "../../base/errors.ts";
+import { CloudletError, messageOf } from "../../base/errors.ts";
 import { OwnedFd } from "../../ffi/fd.ts";
 import { O_CLOEXEC, O_RDONLY } from "../../ffi/uapi/mman.ts";
 import type { MmioRegion } from "../bus.ts";
@@ -19,6 +19,7 @@ import type { GuestMemory } from "../memory.ts";
 import { VIRTIO_MMIO_KIND } from "../virtio/front.ts";
 import { VIRTIO_MMIO } from "../virtio/mmio.ts";
 import type { SlotSnapshot } from "../virtio/slot.ts";
+import { TransportState } from "../virtio/state.ts";
 import type { BlkOptions } from "./blk.ts";
 import type { ConsoleSize } from "./console.ts";
 import { eventFd, signalEvent } from "./eventfd.ts";
@@ -264,17 +265,27 @@ export class Devices implements AsyncDisposable {
   }
 
   /**
-   * Goes on from a snapshot: memory must be in place, and the vCPUs must not run yet.
+   * Goes on from a snapshot: memory must be in place, and the vCPUs must not run yet. When this
+   * returns they may: the registers that they read are as they were.
    *
+   * @returns has the devices follow, who look at each queue then, so that no notification is lost;
+   *   rejects with `conflict` when they cannot
    * @throws {CloudletError} `conflict` when the snapshot is of other devices
    */
-  async restore(slots: readonly SlotSnapshot[]): Promise<void> {
-    const answer = await this.#ask((id) => ({ kind: "restore", id, slots }));
-    if (answer.kind === "refused") {
-      throw new CloudletError(`Cannot restore the devices: ${answer.message}`, {
-        code: "conflict",
-      });
-    }
+  restore(slots: readonly SlotSnapshot[]): () => Promise<void> {
+    if (slots.length !== this.#specs.length) throw refuse("the snapshot has other devices");
+    slots.forEach(({ transport }, index) => {
+      try {
+        new TransportState(this.#made[index]!.registers).restore(transport);
+      } catch (cause) { // a RangeError
+        throw refuse(messageOf(cause), cause);
+      }
+    });
+    return async () => {
+      const rest = slots.map(({ transport: _, ...rest }) => rest);
+      const answer = await this.#ask((id) => ({ kind: "restore", id, slots: rest }));
+      if (answer.kind === "refused") throw refuse(answer.message);
+    };
   }
 
   /** Ends the worker and everything that the devices hold. The vCPUs must have ended. */
@@ -286,6 +297,10 @@ export class Devices implements AsyncDisposable {
     this.#port.close();
     this.#wake[Symbol.dispose]();
   }
+}
+
+function refuse(why: string, cause?: unknown): CloudletError {
+  return new CloudletError(`Cannot restore the devices: ${why}`, { code: "conflict", cause });
 }
 
 /** The other end of a VM without devices. */

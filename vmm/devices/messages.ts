@@ -30,6 +30,9 @@ export interface StartMessage {
   readonly wake: number;
 }
 
+/** A device as it was saved, without its registers: those the main thread puts back. */
+export type SavedSlot = Omit<SlotSnapshot, "transport">;
+
 /** Main thread to worker. Those with an `id` are answered. */
 export type DeviceRequest =
   | { readonly kind: "input"; readonly device: number; readonly bytes: Uint8Array }
@@ -37,7 +40,7 @@ export type DeviceRequest =
   | { readonly kind: "balloon"; readonly device: number; readonly pages: number }
   | { readonly kind: "statistics"; readonly id: number }
   | { readonly kind: "save"; readonly id: number }
-  | { readonly kind: "restore"; readonly id: number; readonly slots: readonly SlotSnapshot[] }
+  | { readonly kind: "restore"; readonly id: number; readonly slots: readonly SavedSlot[] }
   | { readonly kind: "stop" };
 
 /** What the main thread needs to know of a device that was made. */

@@ -342,6 +342,7 @@ Deno.test("vsock: a restored guest hears of the reset first, and has its new con
   const saved = structuredClone(vsock.bench.slot.save());
   using restored = new VsockBench(4096, false);
   restored.bench.memory.bytes.set(vsock.bench.memory.bytes);
+  restored.bench.slot.state.restore(saved.transport);
   restored.bench.slot.restore(saved);
   const event = vsock.driver.queues[2]!;
   // The driver of the first guest lives on in the second one's memory.

@@ -11,7 +11,7 @@ import { libc } from "../../ffi/libc.ts";
 import { EPOLLIN, MADV_DONTNEED } from "../../ffi/uapi/mman.ts";
 import type { Device, DeviceHost } from "../virtio/device.ts";
 import { RamView } from "../virtio/memory.ts";
-import { DeviceSlot, type SlotSnapshot } from "../virtio/slot.ts";
+import { DeviceSlot } from "../virtio/slot.ts";
 import { BalloonDevice } from "./balloon.ts";
 import { BlkDevice } from "./blk.ts";
 import { ConsoleDevice } from "./console.ts";
@@ -22,6 +22,7 @@ import type {
   DeviceSpec,
   DeviceStatistics,
   MadeDevice,
+  SavedSlot,
   StartMessage,
 } from "./messages.ts";
 import { PmemDevice } from "./pmem.ts";
@@ -165,7 +166,7 @@ class DeviceSet implements Disposable {
     }
   }
 
-  #restore(saved: readonly SlotSnapshot[]): void {
+  #restore(saved: readonly SavedSlot[]): void {
     if (saved.length !== this.#slots.length) throw new RangeError("the snapshot has other devices");
     saved.forEach((snapshot, index) => this.#slots[index]!.restore(snapshot));
   }

@@ -35,7 +35,7 @@ import { createHash } from "node:crypto";
 import { CloudletError } from "../../base/errors.ts";
 
 /** Raise it when the file, or the meaning of a piece, changes: older snapshots are then made anew. */
-export const FORMAT_VERSION = 3;
+export const FORMAT_VERSION = 4;
 
 const MAGIC = new TextEncoder().encode("CLOUDLET SNAPSHOT".slice(0, 16));
 const HEADER_BYTES = 64;

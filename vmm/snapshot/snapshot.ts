@@ -7,10 +7,9 @@ import { join } from "node:path";
 import { CloudletError } from "../../base/errors.ts";
 import type { OwnedFd } from "../../ffi/fd.ts";
 import type { KeyPart } from "../../base/store.ts";
-import { hostKind } from "../host_probe.ts";
-import { HOST_TRAITS } from "../host_traits.ts";
-import { Kvm } from "../kvm.ts";
+import type { SlotSnapshot } from "../virtio/slot.ts";
 import type { Vm } from "../vm.ts";
+import { devicesOf } from "./device_pieces.ts";
 import {
   decodeState,
   encodeState,
@@ -75,11 +74,13 @@ export class Snapshot implements Disposable {
   /** What it says of itself. */
   readonly facts: SnapshotFacts;
   readonly #pieces: Pieces;
+  readonly #devices: readonly SlotSnapshot[];
   readonly #memory: OwnedFd;
 
   private constructor(facts: SnapshotFacts, pieces: Pieces, memory: OwnedFd) {
     this.facts = facts;
     this.#pieces = pieces;
+    this.#devices = devicesOf(pieces);
     this.#memory = memory;
   }
 
@@ -120,19 +121,16 @@ export class Snapshot implements Disposable {
    * @returns by how many nanoseconds the guest's wall clock has to be put forward, whenever it is
    *   told
    */
-  async restore(vm: Vm): Promise<bigint> {
+  restore(vm: Vm): bigint {
     if (vm.memory.ram.size !== this.facts.memory.size) {
       throw refuse(
         `it has ${this.facts.memory.size} bytes of memory, the VM ${vm.memory.ram.size}`,
       );
     }
-    const now = await vm.restore(this.#pieces, this.#memory.fd);
+    const now = vm.restore(this.#pieces, this.#devices, this.#memory.fd);
     const saved = clockPair(this.#pieces);
-    using kvm = Kvm.open();
     // Where the guest reads the host's TSC, it does so whatever the MSR was set to.
-    const went = HOST_TRAITS[hostKind(kvm)].hostTsc
-      ? now.running - saved.running
-      : now.clock - saved.clock;
+    const went = vm.host.hostTsc ? now.running - saved.running : now.clock - saved.clock;
     return now.wall - saved.wall - went;
   }
 

@@ -219,17 +219,17 @@ export class DeviceSlot implements DeviceHost, Disposable {
   }
 
   /**
-   * Goes on where a snapshot was made. The vCPUs have not started yet, guest memory is in place.
+   * Goes on where a snapshot was made. Guest memory is in place, and so are the registers
+   * ({@linkcode TransportState.restore}); the vCPUs may run already.
    *
    * @throws {RangeError} when the snapshot is of another kind of device
    */
-  restore(snapshot: SlotSnapshot): void {
+  restore(snapshot: Omit<SlotSnapshot, "transport">): void {
     const { state } = this;
     if (snapshot.name !== this.device.name) {
       throw new RangeError(`a snapshot of ${snapshot.name} is not for ${this.device.name}`);
     }
     this.#deactivate();
-    state.restore(snapshot.transport);
     this.device.restore(snapshot.device);
     if (state.get(Word.active) !== 0) this.#activate(snapshot.queues);
     // An edge that was on its way is lost with the old interrupt controller's line; a spare one
