@@ -150,6 +150,7 @@ export function alignElf(file: Uint8Array): Uint8Array {
   const first = loads[0];
   // The ELF header and the program headers lie in the first segment and must stay where they are.
   const usual = first !== undefined && first.offset === 0 &&
+    loads.every(({ alignment }) => alignment <= HUGE_SIZE) && // the file grows by what it asks for
     modulo(first.address, HUGE_SIZE) === 0 && Number(view.getBigUint64(32, true)) === EHDR_SIZE;
   if (segments === undefined || !ascending || !usual || !loads.some(isLarge)) return file;
 

@@ -1,6 +1,5 @@
 import { deepEqual, equal, match, ok, rejects } from "node:assert/strict";
 import { join } from "node:path";
-import fc from "fast-check";
 import { CloudletError } from "../base/errors.ts";
 import { formatReference, parseReference } from "../builder/oci/reference.ts";
 import { loadConfig, parseConfig } from "./config.ts";
@@ -196,39 +195,17 @@ Deno.test("everything that is wrong is told at once, in the order of the lines",
   deepEqual(message.match(/:(\d+):/g), [":1:", ":4:", ":6:"]);
 });
 
+Deno.test("a key of very many parts is refused by its first, in no time", async () => {
+  const message = await messageFor(`${"a.".repeat(50_000)}b = 1\n${BUILD}`);
+  match(message, /:1:1: a: unknown key/); // took more memory than there is
+});
+
 Deno.test("a config file that is missing or not UTF-8 is refused", () =>
   inDirectory(async (directory) => {
     await rejects(loadConfig(join(directory, "config.toml")), { code: "not-found" });
     await Deno.writeFile(join(directory, "config.toml"), new Uint8Array([0x61, 0xff]));
     await rejects(loadConfig(join(directory, "config.toml")), /not UTF-8/);
   }));
-
-Deno.test("any text gives a config or a CloudletError", async () => {
-  const word = fc.constantFrom(
-    "[build]",
-    "[run]",
-    "language",
-    "=",
-    '"a"',
-    "1",
-    "\n",
-    "[",
-    "]",
-    "{",
-  );
-  await fc.assert(
-    fc.asyncProperty(
-      fc.oneof(fc.string(), fc.array(word).map((w) => w.join(" "))),
-      async (text) => {
-        await parseConfig(text, "/nowhere/config.toml").then(
-          () => {},
-          (error) => ok(error instanceof CloudletError, String(error)),
-        );
-      },
-    ),
-    { numRuns: 300 },
-  );
-});
 
 Deno.test("durations and memory sizes are read with their units", () => {
   equal(parseDuration(2), 2000);
@@ -242,7 +219,7 @@ Deno.test("durations and memory sizes are read with their units", () => {
   equal(parseMemory("512m"), 512);
   equal(parseMemory("2 GiB"), 2048);
   equal(parseMemory("1.5G"), 1536);
-  for (const bad of ["", "0", "-1", "1.3", "1T", "G"]) {
+  for (const bad of ["", "0", "-1", "1.3", "1T", "G", "9999999999999"]) {
     match(messageOfThrown(() => parseMemory(bad)), /memory size/);
   }
 });

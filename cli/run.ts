@@ -175,7 +175,9 @@ export async function follow(program: Run, flags: ShowFlags): Promise<number> {
       // Whoever pressed Ctrl-C knows why the program ended.
       await show(event, { ...flags, quiet: flags.quiet || state.exitCode !== 0 });
     }
-    if (result === undefined) throw new CloudletError("no result", { code: "internal" });
+    if (result === undefined) {
+      throw new CloudletError("Cannot tell how it ended", { code: "internal" });
+    }
     return result.exitCode;
   } catch (error) {
     if (error instanceof BrokenPipe) return BROKEN_PIPE;

@@ -20,32 +20,36 @@ interface Located {
   readonly position: Position;
 }
 
-function* located(node: AST.TOMLNode, path: Path): Generator<Located> {
+/** Keys and elements with paths of at most `depth` parts; each longer one would be as long again. */
+function* located(node: AST.TOMLNode, path: Path, depth: number): Generator<Located> {
   const at = (n: AST.TOMLNode): Position => ({
     line: n.loc.start.line,
     column: n.loc.start.column + 1, // the parser counts columns from 0
   });
   switch (node.type) {
     case "TOMLTable":
+      if (node.resolvedKey.length > depth) return;
       yield { path: node.resolvedKey, position: at(node.key) };
-      for (const child of node.body) yield* located(child, node.resolvedKey);
+      for (const child of node.body) yield* located(child, node.resolvedKey, depth);
       break;
     case "TOMLKeyValue": {
       let here = path;
       for (const key of node.key.keys) {
+        if (here.length === depth) return;
         here = [...here, key.type === "TOMLBare" ? key.name : key.value];
         yield { path: here, position: at(key) };
       }
-      yield* located(node.value, here);
+      yield* located(node.value, here, depth);
       break;
     }
     case "TOMLInlineTable":
-      for (const child of node.body) yield* located(child, path);
+      for (const child of node.body) yield* located(child, path, depth);
       break;
     case "TOMLArray":
+      if (path.length === depth) return;
       for (const [i, element] of node.elements.entries()) {
         yield { path: [...path, i], position: at(element) };
-        yield* located(element, [...path, i]);
+        yield* located(element, [...path, i], depth);
       }
       break;
   }
@@ -60,7 +64,7 @@ function* located(node: AST.TOMLNode, path: Path): Generator<Located> {
  */
 export function positionOf(text: string, path: Path): Position | undefined {
   const all: Located[] = [];
-  for (const node of parseTOML(text).body[0].body) all.push(...located(node, []));
+  for (const node of parseTOML(text).body[0].body) all.push(...located(node, [], path.length));
   for (let length = path.length; length > 0; length--) {
     const found = all.find((entry) =>
       entry.path.length === length && entry.path.every((part, i) => part === path[i])

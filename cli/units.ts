@@ -10,6 +10,8 @@ const MEBIBYTES: Record<string, number> = { m: 1, g: 1024 };
 
 /** Longest duration: what a 32-bit timer holds, some 24 days. */
 export const MAX_DURATION = 2 ** 31 - 1;
+/** Most memory in MiB: more than any machine has, and what the requests' 32 bits hold. */
+export const MAX_MEMORY = 2 ** 31;
 
 /**
  * Milliseconds of a duration: a number of seconds, or text such as `90`, `500ms`, `30s`, `1m30s`.
@@ -47,7 +49,7 @@ export function parseMemory(value: string | number): number {
   const size = match === null
     ? NaN
     : Number(match[1]) * MEBIBYTES[(match[2] ?? "m").toLowerCase()]!;
-  if (!Number.isInteger(size) || size <= 0) {
+  if (!Number.isInteger(size) || size <= 0 || size > MAX_MEMORY) {
     throw new CloudletError(`Cannot read ${JSON.stringify(String(value))} as a memory size`, {
       code: "invalid-input",
       remedy: "write a number of MiB, or a text such as 512M or 2G",

@@ -35,6 +35,7 @@ export function mmap(options: MapOptions): bigint {
     options.fd ?? -1,
     BigInt(options.offset ?? 0),
   );
+  // SAFETY: only the number is used.
   const address = BigInt.asUintN(64, BigInt(Deno.UnsafePointer.value(pointer)));
   if (address === MAP_FAILED) throw new SyscallError("mmap", errno());
   return address;

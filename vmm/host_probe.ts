@@ -9,7 +9,8 @@
  */
 import { libc } from "../ffi/libc.ts";
 import { KVM_EXIT_IO, KVM_RUN, kvm_run } from "../ffi/uapi/kvm.ts";
-import type { Kvm, SystemRegisters } from "./kvm.ts";
+import type { Kvm } from "./kvm.ts";
+import type { SystemRegisters } from "./kvm_vcpu.ts";
 import { PAGE_SIZE } from "./layout.ts";
 import { GuestMemory } from "./memory.ts";
 

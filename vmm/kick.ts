@@ -30,6 +30,7 @@ export function installKick(): void {
   if (installed) return;
   const handler = libc().dlsym(null, cString("abs")); // null is RTLD_DEFAULT
   if (handler === null) throw new TypeError("Cannot find abs in libc");
+  // SAFETY: libc stays loaded, so that its function stays where it is.
   const action = sigaction.encode({ sa_handler: BigInt(Deno.UnsafePointer.value(handler)) });
   check("sigaction", libc().sigaction(SIGNAL, action, null));
   installed = true;

@@ -25,7 +25,7 @@ import { ioctlBytes } from "../ffi/libc.ts";
 import { assistInstruction } from "./assist/assist.ts";
 import { MmioBus } from "./bus.ts";
 import { ByteRing } from "./byte_ring.ts";
-import { VcpuState } from "./kvm.ts";
+import { VcpuState } from "./kvm_vcpu.ts";
 import { SERIAL_IRQ } from "./layout.ts";
 import { type PortEvent, Ports } from "./legacy/ports.ts";
 import { Serial } from "./legacy/serial.ts";

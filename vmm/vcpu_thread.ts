@@ -6,7 +6,7 @@
 import { CloudletError } from "../base/errors.ts";
 import { kvm_run } from "../ffi/uapi/kvm.ts";
 import { installKick, kickThread } from "./kick.ts";
-import type { KvmVcpu } from "./kvm.ts";
+import type { KvmVcpu } from "./kvm_vcpu.ts";
 import type { FromVcpu, ToVcpu, VcpuDescription, VcpuExit } from "./messages.ts";
 import { Command, type ExitCounts, State, VcpuControl } from "./vcpu_control.ts";
 

@@ -19,7 +19,8 @@ import { ConsoleLog } from "./console_log.ts";
 import { Devices } from "./devices/devices.ts";
 import { hostKind } from "./host_probe.ts";
 import { HOST_TRAITS, type HostTraits } from "./host_traits.ts";
-import { type CpuidEntry, Kvm, type KvmVcpu, type KvmVm } from "./kvm.ts";
+import { Kvm, type KvmVm } from "./kvm.ts";
+import type { CpuidEntry, KvmVcpu } from "./kvm_vcpu.ts";
 import {
   ACPI_ADDRESS,
   EBDA_ADDRESS,

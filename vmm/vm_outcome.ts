@@ -4,7 +4,7 @@
  * @module
  */
 import { KVM_MP_STATE_HALTED, KVM_MP_STATE_RUNNABLE } from "../ffi/uapi/kvm.ts";
-import type { KvmVcpu } from "./kvm.ts";
+import type { KvmVcpu } from "./kvm_vcpu.ts";
 
 const RFLAGS_IF = 1n << 9n;
 

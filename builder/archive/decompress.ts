@@ -57,6 +57,7 @@ function resume(
   reader: ReadableStreamDefaultReader<Uint8Array<ArrayBuffer>>,
   onError: (error: unknown) => void,
 ): ReadableStream<Uint8Array<ArrayBuffer>> {
+  let cancelled = false;
   return new ReadableStream({
     start(controller) {
       if (head.length > 0) controller.enqueue(head);
@@ -64,6 +65,7 @@ function resume(
     async pull(controller) {
       try {
         const { done, value } = await reader.read();
+        if (cancelled) return; // the decoder gave up meanwhile, and nothing can be put in any more
         if (done) controller.close();
         else controller.enqueue(value);
       } catch (error) {
@@ -71,7 +73,10 @@ function resume(
         throw error;
       }
     },
-    cancel: (reason) => reader.cancel(reason),
+    cancel(reason) {
+      cancelled = true;
+      return reader.cancel(reason);
+    },
   });
 }
 

@@ -200,3 +200,23 @@ Deno.test("the pool stops in the middle when told to, and leaves nothing behind"
   }
   assert.deepEqual([...Deno.readDirSync(goals)], []);
 });
+
+Deno.test("damage is told as such, though the source still has something when the decoder gives up", async () => {
+  const damaged = new Uint8Array(gzipSync("some text"));
+  damaged[2] = 99; // no such method
+  for (const later of [undefined, Uint8Array.of(1, 2, 3)]) {
+    const stream = new ReadableStream<Uint8Array<ArrayBuffer>>({
+      start: (controller) => controller.enqueue(damaged),
+      async pull(controller) {
+        await new Promise((resolve) => setTimeout(resolve, 20));
+        if (later === undefined) controller.close();
+        else controller.enqueue(later);
+      },
+    });
+    await assert.rejects(
+      Array.fromAsync(decompress(stream, { name: "data" })),
+      (error) => error instanceof CloudletError && error.code === "untrusted",
+    );
+    await new Promise((resolve) => setTimeout(resolve, 40));
+  }
+});

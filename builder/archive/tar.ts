@@ -182,16 +182,16 @@ export function* readTar(
       throw reader.damaged(offset, "has a wrong checksum");
     }
     const flag = String.fromCharCode(header[156]!);
-    let size = reader.number(header, 124, 12, offset);
-    if (size < 0) throw reader.damaged(offset, "has a negative size");
+    const headerSize = reader.number(header, 124, 12, offset);
+    if (headerSize < 0) throw reader.damaged(offset, "has a negative size");
 
     if (flag === "x" || flag === "g" || flag === "L" || flag === "K") {
-      const bytes = reader.extension(offset, size);
+      const bytes = reader.extension(offset, headerSize);
       if (flag === "x") reader.pax(bytes, offset, local);
       else if (flag === "g") reader.pax(bytes, offset, global);
       else if (flag === "L") longName = cstring(bytes);
       else longLink = cstring(bytes);
-      offset += BLOCK + Math.ceil(size / BLOCK) * BLOCK;
+      offset += BLOCK + Math.ceil(headerSize / BLOCK) * BLOCK;
       continue;
     }
     const type = TYPES[flag];
@@ -208,7 +208,9 @@ export function* readTar(
       if (!/^-?\d+(\.\d*)?$/.test(value)) {
         throw reader.damaged(offset, `has the malformed pax number ${JSON.stringify(value)}`);
       }
-      return Math.floor(Number(value));
+      const number = Math.floor(Number(value));
+      if (!Number.isSafeInteger(number)) throw reader.damaged(offset, "has a number out of range");
+      return number;
     };
     const isPosix = latin1.decode(header.subarray(257, 263)) === "ustar\0";
     const field = (from: number, length: number) => cstring(header.subarray(from, from + length));
@@ -226,7 +228,9 @@ export function* readTar(
       if (prefix !== "") name = `${prefix}/${name}`;
     }
     const linkName = reader.text(record("linkpath") ?? longLink ?? field(157, 100), offset);
-    size = decimal("size", () => size);
+    const size = decimal("size", () => headerSize);
+    // It would lead back to what was read before, for ever.
+    if (size < 0) throw reader.damaged(offset, "has a negative size");
     let xattrs: Map<string, Uint8Array> | undefined;
     for (const records of [global, local]) {
       for (const [key, value] of records) {

@@ -81,7 +81,7 @@ export class PackageIndex {
       const { buffer, byteOffset, byteLength } = file.bytes;
       // One byte a character: searching such a string is as fast as memchr(3).
       const text = Buffer.from(buffer as ArrayBuffer, byteOffset, byteLength).toString("latin1");
-      return { ...file, text };
+      return { ...file, text: text.endsWith("\n") ? text : `${text}\n` }; // each line has an end
     });
     for (let i = 0; i < this.#files.length; i++) this.#scan(i);
   }
@@ -187,6 +187,8 @@ function parseRecord(text: string, base: string, index: string, order: number): 
       { code: "untrusted", remedy: "use another mirror" },
     );
   if (!NAME.test(name)) throw malformed("has a malformed name");
+  // It is found under the name in its first line.
+  if (!text.startsWith(`Package: ${name}\n`)) throw malformed("has another name first");
   const version = get("version");
   if (!/^[0-9A-Za-z.+:~-]+$/.test(version)) throw malformed("has a malformed Version");
   const sha256 = get("sha256");

@@ -190,6 +190,21 @@ function consistent(chosen: ReturnType<typeof resolve>): boolean {
   );
 }
 
+Deno.test("an index without a line break at its end, and one with two names in a paragraph", () => {
+  const text = makeIndex([{ name: "a", fields: { Essential: "yes" } }]).packages;
+  const read = (text: string) =>
+    new PackageIndex([
+      { bytes: new TextEncoder().encode(text), base: "http://mirror.test/", name: "Packages" },
+    ]);
+  assert.deepEqual(read(text.trimEnd()).essential(), ["a"]);
+  const essentialLast = text.replace("Essential: yes\n", "") + "Essential: yes";
+  assert.deepEqual(read(essentialLast).essential(), ["a"]);
+  const two = read(`${text}Package: b\n`);
+  for (const ask of [() => two.essential(), () => two.versions("a")]) {
+    assert.throws(ask, /the paragraph of "b" has another name first/);
+  }
+});
+
 Deno.test("a solution is found exactly when there is one, and it is always the same", () => {
   const names = ["a", "b", "c", "d", "e", "f"];
   const name = fc.constantFrom(...names);

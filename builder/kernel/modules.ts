@@ -34,6 +34,7 @@ const E_SHNUM = 60;
 const E_SHSTRNDX = 62;
 const SH_OFFSET = 24;
 const SH_SIZE = 32;
+const MODINFO = new TextEncoder().encode(".modinfo\0");
 
 /** The name under which the kernel knows a module of that file name. */
 export function moduleName(file: string): string {
@@ -73,15 +74,13 @@ export function moduleInfo(bytes: Uint8Array, name: string): Map<string, string[
     return { nameOffset: view.getUint32(at, true), start, end };
   };
   const names = section(view.getUint16(E_SHSTRNDX, true));
-  const text = (start: number, end: number) => {
-    const stop = bytes.indexOf(0, start);
-    return new TextDecoder().decode(bytes.subarray(start, stop < 0 || stop > end ? end : stop));
-  };
   const info = new Map<string, string[]>();
   for (let index = 1; index < count; index++) {
     // A section without bytes in the file (.bss) may point anywhere.
     const nameAt = names.start + view.getUint32(table + index * SHDR_SIZE, true);
-    if (text(nameAt, names.end) !== ".modinfo") continue;
+    // Only as far as the name that is looked for: others may be as long as the file, and all the same.
+    if (nameAt + MODINFO.length > names.end) continue;
+    if (!MODINFO.every((byte, i) => bytes[nameAt + i] === byte)) continue;
     const { start, end } = section(index);
     for (const entry of new TextDecoder().decode(bytes.subarray(start, end)).split("\0")) {
       const equals = entry.indexOf("=");
@@ -91,6 +90,7 @@ export function moduleInfo(bytes: Uint8Array, name: string): Map<string, string[
       values.push(entry.slice(equals + 1));
       info.set(key, values);
     }
+    break; // as Linux does, kernel/module/main.c, find_sec(): the first of that name
   }
   return info;
 }

@@ -14,7 +14,7 @@ export interface Challenge {
 
 // token, or token "=" ( token / quoted-string ); RFC 9110 5.6.2 and 5.6.4
 const PART =
-  /\s*,*\s*([!#$%&'*+.^_`|~0-9A-Za-z-]+)(?:\s*=\s*(?:"((?:[^"\\]|\\.)*)"|([^\s",]+))|(?=[\s,]|$))/gy;
+  /[\s,]*([!#$%&'*+.^_`|~0-9A-Za-z-]+)(?:\s*=\s*(?:"((?:[^"\\]|\\.)*)"|([^\s",]+))|(?=[\s,]|$))/gy;
 
 /** Reads the field's challenges; what is malformed ends the list. */
 export function parseChallenges(field: string): Challenge[] {

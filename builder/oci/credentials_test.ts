@@ -114,3 +114,9 @@ Deno.test("challenges are read as servers write them", () => {
   assert.deepEqual(read(""), []);
   assert.deepEqual(read('"'), []);
 });
+
+Deno.test("a challenge may have empty elements, and a long run of spaces takes no time", () => {
+  const [challenge] = parseChallenges("Bearer , ,, realm=x , ,service=y,");
+  assert.deepEqual([...challenge!.parameters], [["realm", "x"], ["service", "y"]]);
+  assert.deepEqual(parseChallenges(`${" ".repeat(500_000)}(`), []); // took a minute
+});

@@ -4,7 +4,7 @@
  * @module
  */
 import { BP_VECTOR, PF_VECTOR } from "../../ffi/uapi/kvm_x86.ts";
-import type { CpuidEntry, Registers, VcpuState } from "../kvm.ts";
+import type { CpuidEntry, Registers, VcpuState } from "../kvm_vcpu.ts";
 import type { GuestMemory } from "../memory.ts";
 import { decode } from "./decode.ts";
 import { Exception, findAssist, type Machine } from "./instructions.ts";

@@ -13,7 +13,7 @@ import {
   PAGE_SIZE,
   PAGE_TABLES_ADDRESS,
 } from "../layout.ts";
-import type { KvmVcpu, SystemRegisters } from "../kvm.ts";
+import type { KvmVcpu, SystemRegisters } from "../kvm_vcpu.ts";
 import type { GuestMemory } from "../memory.ts";
 
 const PRESENT = 1n << 0n;

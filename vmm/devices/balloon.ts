@@ -13,6 +13,7 @@ import {
 } from "../virtio/device.ts";
 import { Feature } from "../virtio/mmio.ts";
 import type { VirtQueue } from "../virtio/queue.ts";
+import { savedNumber } from "../virtio/saved.ts";
 
 const VIRTIO_ID_BALLOON = 5;
 const VIRTIO_BALLOON_F_DEFLATE_ON_OOM = 2n;
@@ -129,7 +130,7 @@ export class BalloonDevice implements Device {
   }
 
   restore(state: DeviceState): void {
-    this.actual = (state as { actual: number }).actual;
+    this.actual = savedNumber(state, "actual", 2 ** 32);
   }
 
   [Symbol.dispose](): void {}

@@ -221,8 +221,8 @@ export class BlkDevice extends RequestQueueDevice implements Device {
   }
 
   restore(state: DeviceState): void {
-    const saved = state as { sectors: number; readOnly: boolean };
-    if (saved.sectors !== this.#sectors || saved.readOnly !== this.#readOnly) {
+    const saved = state as { sectors: number; readOnly: boolean } | null | undefined;
+    if (saved?.sectors !== this.#sectors || saved.readOnly !== this.#readOnly) {
       throw new RangeError("the disk of the snapshot had another size or mode");
     }
   }

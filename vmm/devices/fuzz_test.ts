@@ -3,8 +3,6 @@
  * devices' own code and real sockets and files behind it. Nothing may fail, hang, or touch a byte
  * outside of guest memory.
  *
- * CLOUDLET_FUZZ_SECONDS says how long (2 when not set); CLOUDLET_FUZZ_SEED repeats a run.
- *
  * @module
  */
 import assert from "node:assert/strict";
@@ -21,37 +19,10 @@ import { VsockDevice } from "./vsock.ts";
 import { connectUnix } from "./unix_socket.ts";
 import { libc } from "../../ffi/libc.ts";
 import type { OwnedFd } from "../../ffi/fd.ts";
+import { fuzz, type Random } from "../../test/fuzz/harness.ts";
 
-const SECONDS = Number(Deno.env.get("CLOUDLET_FUZZ_SECONDS") ?? 2);
-const SEED = Number(Deno.env.get("CLOUDLET_FUZZ_SEED") ?? Date.now() % 2 ** 31);
 const START = 0x20_0000;
 const CID = 9;
-
-/** mulberry32: small, seeded, good enough to choose inputs. */
-class Random {
-  #state: number;
-  constructor(seed: number) {
-    this.#state = seed;
-  }
-  u32(): number {
-    this.#state = (this.#state + 0x6d2b79f5) | 0;
-    let t = Math.imul(this.#state ^ (this.#state >>> 15), 1 | this.#state);
-    t = (t + Math.imul(t ^ (t >>> 7), 61 | t)) ^ t;
-    return (t ^ (t >>> 14)) >>> 0;
-  }
-  below(limit: number): number {
-    return this.u32() % limit;
-  }
-  chance(oneIn: number): boolean {
-    return this.below(oneIn) === 0;
-  }
-  pick<T>(values: readonly T[]): T {
-    return values[this.below(values.length)]!;
-  }
-  bytes(count: number): Uint8Array<ArrayBuffer> {
-    return new Uint8Array(count).map(() => this.u32());
-  }
-}
 
 const REGISTERS = Object.values(VIRTIO_MMIO);
 const ODD = [0, 1, 2, 3, 7, 8, 15, 16, 64, 127, 128, 255, 0x7fff_ffff, 0x8000_0000, 0xffff_ffff];
@@ -220,52 +191,36 @@ interface Target {
   readonly host?: (random: Random, bench: Bench) => void;
 }
 
-/** Runs guests against a device until the time is over. */
-function fuzz(name: string, share: number, target: (stack: DisposableStack) => Target): void {
-  Deno.test(`fuzz: ${name} survives a hostile guest`, () => {
-    const end = performance.now() + Math.max(200, SECONDS * 1000 * share);
-    let inputs = 0;
-    let round = 0;
-    for (; performance.now() < end; round++) {
-      const seed = (SEED + round * 7919) | 0;
-      const random = new Random(seed);
-      using stack = new DisposableStack();
-      const { make, request, host } = target(stack);
-      const memory = new FakeMemory(1 << 20, START);
-      using bench = new Bench(memory, make);
-      const guest = new HostileGuest(
-        random,
-        bench,
-        (queue) => request(random, bench, queue),
-      );
-      for (let turn = 0; turn < 20; turn++) {
-        guest.run(20);
-        host?.(random, bench);
-      }
-      inputs += guest.inputs;
-      try {
-        memory.checkGuards();
-        // "failed": an exception came out of the device.
-        assert.deepEqual(bench.warnings.filter((text) => text.includes("failed")), []);
-      } catch (error) {
-        throw new Error(`with CLOUDLET_FUZZ_SEED=${seed} in the first round`, { cause: error });
-      }
+/** Runs guests against a device; an input is a guest with all that it does. */
+function fuzzDevice(name: string, target: (stack: DisposableStack) => Target): void {
+  fuzz(`device-${name}`, () => (random) => {
+    using stack = new DisposableStack();
+    const { make, request, host } = target(stack);
+    const memory = new FakeMemory(1 << 20, START);
+    using bench = new Bench(memory, make);
+    const guest = new HostileGuest(random, bench, (queue) => request(random, bench, queue));
+    for (let turn = 0; turn < 20; turn++) {
+      guest.run(20);
+      host?.(random, bench);
     }
-    console.log(`fuzz ${name}: ${inputs} inputs in ${round} guests, seed ${SEED}`);
+    memory.checkGuards();
+    // "failed": an exception came out of the device.
+    assert.deepEqual(bench.warnings.filter((text) => text.includes("failed")), []);
+    return guest.inputs;
   });
 }
 
-fuzz("rng", 0.1, () => ({
+fuzzDevice("rng", () => ({
   make: (host) => new RngDevice(host),
   request: () => new Uint8Array(0),
 }));
 
-fuzz("pmem", 0.1, () => ({
+fuzzDevice("pmem", () => ({
   make: (host) => new PmemDevice(host, 2 ** 38, 2 ** 21),
   request: (random) => header(random, [[4, 0]]),
 }));
 
-fuzz("console", 0.1, () => ({
+fuzzDevice("console", () => ({
   make: (host) => new ConsoleDevice(host, () => {}),
   request: (random) => random.bytes(random.below(200)),
   host: (random, bench) => {
@@ -277,7 +232,7 @@ fuzz("console", 0.1, () => ({
   },
 }));
 
-fuzz("balloon", 0.1, () => ({
+fuzzDevice("balloon", () => ({
   make: (host) => new BalloonDevice(host),
   request: (random) =>
     new Uint8Array(
@@ -294,7 +249,7 @@ fuzz("balloon", 0.1, () => ({
   },
 }));
 
-fuzz("blk", 0.2, (stack) => {
+fuzzDevice("blk", (stack) => {
   const path = Deno.makeTempFileSync();
   stack.defer(() => {
     assert.equal(Deno.statSync(path).size, 1 << 20, "the disk changed its size");
@@ -318,7 +273,7 @@ fuzz("blk", 0.2, (stack) => {
   };
 });
 
-fuzz("vsock", 0.4, (stack) => {
+fuzzDevice("vsock", (stack) => {
   const directory = Deno.makeTempDirSync();
   stack.defer(() => Deno.removeSync(directory, { recursive: true }));
   const path = join(directory, "v");

@@ -16,6 +16,7 @@ import { errno, libc } from "../../ffi/libc.ts";
 import { EPOLLERR, EPOLLET, EPOLLHUP, EPOLLIN, EPOLLOUT, EPOLLRDHUP } from "../../ffi/uapi/mman.ts";
 import type { Activation, Device, DeviceHost, DeviceState } from "../virtio/device.ts";
 import { Feature } from "../virtio/mmio.ts";
+import { savedNumber } from "../virtio/saved.ts";
 import type { VirtQueue } from "../virtio/queue.ts";
 import { IoVector } from "./iovec.ts";
 import { connectUnix, UnixListener } from "./unix_socket.ts";
@@ -528,9 +529,8 @@ export class VsockDevice implements Device {
   }
 
   restore(state: DeviceState): void {
-    const saved = state as { nextPort: number; cid: number };
-    this.#nextPort = saved.nextPort;
-    this.#previousCid = saved.cid;
+    this.#nextPort = savedNumber(state, "nextPort", 2 ** 32);
+    this.#previousCid = savedNumber(state, "cid", 2 ** 32);
     this.#resetting = "owed";
   }
 

@@ -115,7 +115,7 @@ export class MachinePool implements AsyncDisposable {
 
   /** Ends those that wait and those being made; what was handed out is its run's. */
   async [Symbol.asyncDispose](): Promise<void> {
-    this.#end.abort(new CloudletError("The pool of microVMs was closed", { code: "cancelled" }));
+    this.#end.abort(new CloudletError("Cannot wait: the pool was closed", { code: "cancelled" }));
     await this.#filling;
     const all = this.#shelves.flatMap(({ waiting }) => [...waiting]);
     for (const { waiting } of this.#shelves) waiting.clear();

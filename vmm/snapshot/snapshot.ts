@@ -115,7 +115,7 @@ export class Snapshot implements Disposable {
       throw refuse("its state file cannot be read", cause);
     }
     const pieces = decodeState(file);
-    const facts = jsonPiece(pieces, "facts") as SnapshotFacts;
+    const facts = factsOf(pieces);
     if (requires !== undefined) checkRequirements(facts.requires, requires);
     const digests = piece(pieces, "memory.digests");
     const memory = openMemory(join(directory, MEMORY), facts.memory, digests, whole);
@@ -150,6 +150,14 @@ export class Snapshot implements Disposable {
   [Symbol.dispose](): void {
     this.#memory[Symbol.dispose]();
   }
+}
+
+function factsOf(pieces: Pieces): SnapshotFacts {
+  const facts = jsonPiece(pieces, "facts") as Partial<SnapshotFacts> | null;
+  const isTable = (value: unknown) => typeof value === "object" && value !== null;
+  // The rest is compared with what is there, so that anything else is refused by that.
+  if (isTable(facts?.requires) && isTable(facts?.memory)) return facts as SnapshotFacts;
+  throw refuse("its facts are malformed");
 }
 
 function checkRequirements(has: KeyPart, wanted: KeyPart): void {

@@ -8,6 +8,7 @@
  *
  * @module
  */
+import { SyscallError } from "../../ffi/errno.ts";
 import { check, ioctlBytes, libc } from "../../ffi/libc.ts";
 import type { Ioctl } from "../../ffi/ioctl.ts";
 import {
@@ -39,11 +40,13 @@ import {
   kvm_msr_entry,
   kvm_msrs,
 } from "../../ffi/uapi/kvm_x86.ts";
-import type { Kvm, KvmVcpu, KvmVm, Msr } from "../kvm.ts";
+import type { Kvm, KvmVm } from "../kvm.ts";
+import type { KvmVcpu, Msr } from "../kvm_vcpu.ts";
 import { piece, type Pieces, refuse } from "./format.ts";
 
 const MSR_IA32_TSC = 0x10;
 const MSR_IA32_TSC_DEADLINE = 0x6e0;
+const MAX_TSC_KHZ = 2 ** 31 - 1;
 
 const CHIPS = [
   ["vm.pic0", KVM_IRQCHIP_PIC_MASTER],
@@ -113,6 +116,7 @@ function encodeMsrs(msrs: readonly Msr[]): Bytes {
 }
 
 function writeMsrs(vcpu: KvmVcpu, bytes: Bytes): void {
+  if (bytes.length < kvm_msrs.size) throw refuse("its MSRs have another size");
   const view = new DataView(bytes.buffer, bytes.byteOffset, bytes.length);
   const room = (bytes.length - kvm_msrs.size) / kvm_msr_entry.size;
   const { nmsrs } = kvm_msrs.get(view, 0);
@@ -181,10 +185,22 @@ export function restoreMachine(
   vcpus: readonly KvmVcpu[],
   pieces: Pieces,
 ): ClockPair {
+  try {
+    return setMachine(vm, vcpus, pieces);
+  } catch (cause) {
+    // What KVM says to a value that there is not, and to more of them than it takes.
+    if (!(cause instanceof SyscallError) || !["EINVAL", "E2BIG"].includes(cause.code)) throw cause;
+    throw refuse(`this KVM does not take a part of it (${cause.op})`, cause);
+  }
+}
+
+function setMachine(vm: KvmVm, vcpus: readonly KvmVcpu[], pieces: Pieces): ClockPair {
   for (const vcpu of vcpus) {
     const prefix = `vcpu${vcpu.id}.`;
     const parts = new Parts(vcpu.fd, prefix);
     const khz = fromU32(piece(pieces, `${prefix}tsc`, 4));
+    // KVM takes any, and tells it as an int: what is above would be an error.
+    if (khz > MAX_TSC_KHZ) throw refuse(`its TSC has ${khz} kHz`);
     if (khz !== vcpu.getTscKhz()) vcpu.setTscKhz(khz);
     for (const part of FIRST) parts.write(part, pieces);
     if (pieces.has(`${prefix}xcrs`)) parts.write(XCRS, pieces);

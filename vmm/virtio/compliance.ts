@@ -6,6 +6,7 @@
 import assert from "node:assert/strict";
 import type { Device, DeviceHost } from "./device.ts";
 import { Feature, Status, VIRTIO_MMIO } from "./mmio.ts";
+import { Word } from "./state.ts";
 import { Bench, Driver, FakeMemory } from "./testing.ts";
 
 const { ACKNOWLEDGE, DRIVER, FEATURES_OK, DRIVER_OK, DEVICE_NEEDS_RESET, FAILED } = Status;
@@ -220,5 +221,8 @@ export function testCompliance({ name, make }: Candidate): void {
     const wrong = saved.transport.bytes.slice();
     wrong[0]! ^= 0xff;
     assert.throws(() => other.slot.state.restore({ bytes: wrong }));
+    const changing = saved.transport.bytes.slice();
+    changing[4 * Word.configGeneration]! |= 1; // a read of it would never end
+    assert.throws(() => other.slot.state.restore({ bytes: changing }));
   });
 }

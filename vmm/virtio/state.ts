@@ -202,6 +202,9 @@ export class TransportState {
     if (fixed.some((word) => saved[word] !== this.words[word])) {
       throw new RangeError("the snapshot is of another kind of device");
     }
+    if (saved[Word.configGeneration]! % 2 !== 0) { // a vCPU that reads it would wait for ever
+      throw new RangeError("the snapshot was made while a device changed");
+    }
     const keep = new Set<number>([
       Word.configLength,
       Word.configWritableStart,

@@ -25,6 +25,7 @@ export class FakeMemory implements DeviceMemory {
     this.#all = new Uint8Array(size + 2 * GUARD).fill(GUARD_BYTE);
     this.bytes = this.#all.subarray(GUARD, GUARD + size).fill(0);
     this.view = new DataView(this.#all.buffer, GUARD, size);
+    // SAFETY: this object keeps the memory; who gets the address uses it no longer than the object.
     this.base = BigInt(Deno.UnsafePointer.value(Deno.UnsafePointer.of(this.bytes)));
   }
 

@@ -1,0 +1,97 @@
+import assert from "node:assert/strict";
+import { fileURLToPath } from "node:url";
+import plugin from "./plugin.ts";
+
+const ROOT = fileURLToPath(new URL("..", import.meta.url));
+
+/** What the rules say of a file: the rule and the line of each finding. */
+function findings(path: string, source: string): string[] {
+  return Deno.lint.runPlugin(plugin, ROOT + path, source).map(({ id, range }) => {
+    const line = source.slice(0, range[0]).split("\n").length;
+    return `${id.replace("cloudlet/", "")} ${line}`;
+  });
+}
+
+Deno.test("imports point downwards, in every form that they have", () => {
+  const forms = (to: string) =>
+    `import { a } from "${to}";\nexport { b } from "${to}";\nexport * from "${to}";\n` +
+    `import type { C } from "${to}";\nawait import("${to}");\n`;
+  const up = ["layers 1", "layers 2", "layers 3", "layers 4", "layers 5"];
+  assert.deepEqual(findings("vmm/kvm.ts", forms("./service/pool.ts")), up);
+  assert.deepEqual(findings("vmm/devices/blk.ts", forms("../../api/run.ts")), up);
+  assert.deepEqual(findings("base/store.ts", forms("../builder/tree.ts")), up);
+  assert.deepEqual(findings("agent/main.ts", forms("../ffi/libc.ts")), up);
+  assert.deepEqual(findings("vmm/service/pool.ts", forms("../../api/run.ts")), up);
+  assert.deepEqual(findings("other/x.ts", forms("../base/store.ts")), up);
+  for (
+    const [from, to] of [
+      ["cli/run.ts", "../api/run.ts"],
+      ["api/run.ts", "../vmm/service/pool.ts"],
+      ["vmm/service/pool.ts", "../vm.ts"],
+      ["vmm/vm.ts", "./kvm.ts"],
+      ["vmm/vm.ts", "../ffi/libc.ts"],
+      ["vmm/vm.ts", "node:path"],
+      ["vmm/vm.ts", "zod"],
+      ["mod.ts", "./cli/app.ts"],
+      ["vmm/vm_test.ts", "../cli/app.ts"],
+      ["test/service.ts", "../api/serve.ts"],
+      ["examples/deno/main.ts", "./lib/collatz.ts"],
+    ]
+  ) assert.deepEqual(findings(from!, forms(to!)), [], `${from} -> ${to}`);
+});
+
+Deno.test("nothing that is published imports what is for tests", () => {
+  const source = (to: string) => `import { a } from "${to}";\n`;
+  assert.deepEqual(findings("vmm/vm.ts", source("./vm_test.ts")), ["layers 1"]);
+  assert.deepEqual(findings("vmm/vm.ts", source("./virtio/testing.ts")), ["layers 1"]);
+  assert.deepEqual(findings("cli/run.ts", source("../test/paths.ts")), ["layers 1"]);
+  assert.deepEqual(findings("cli/run.ts", source("../test_mode.ts")), ["layers 1"]);
+  assert.deepEqual(findings("vmm/virtio/testing.ts", source("./compliance.ts")), []);
+});
+
+Deno.test("a raw pointer has its SAFETY in reach", () => {
+  const use = "const p = Deno.UnsafePointer.create(a);\n";
+  const comment = "// SAFETY: it is mapped.\n";
+  assert.deepEqual(findings("ffi/x.ts", use), ["safety-comment 1"]);
+  assert.deepEqual(findings("ffi/x.ts", comment + use), []);
+  assert.deepEqual(findings("ffi/x.ts", comment + "\n".repeat(4) + use), []);
+  assert.deepEqual(findings("ffi/x.ts", comment + "\n".repeat(5) + use), ["safety-comment 7"]);
+  assert.deepEqual(findings("ffi/x.ts", use + comment), ["safety-comment 1"]);
+  assert.deepEqual(findings("ffi/x.ts", "new Deno.UnsafePointerView(p);\n"), ["safety-comment 1"]);
+  assert.deepEqual(findings("ffi/x.ts", "new Deno.UnsafeCallback(d, f);\n"), ["safety-comment 1"]);
+  assert.deepEqual(findings("ffi/x.ts", "let p: Deno.UnsafePointerView;\n"), []);
+});
+
+Deno.test("no library is opened by an import", () => {
+  assert.deepEqual(findings("ffi/x.ts", 'const c = Deno.dlopen("libc.so.6", {});\n'), [
+    "lazy-dlopen 1",
+  ]);
+  for (const head of ["function f() {", "const f = () => {", "class A { f() {"]) {
+    const tail = head.startsWith("class") ? "} }" : "}";
+    assert.deepEqual(findings("ffi/x.ts", `${head} Deno.dlopen("c", {}); ${tail}\n`), []);
+  }
+});
+
+Deno.test("an error says first what could not be done", () => {
+  const thrown = (message: string) =>
+    findings("base/x.ts", `throw new CloudletError(${message}, { code: "host" });\n`);
+  for (const bad of ['"The disk is full"', "`the ${x}`", '"cannot " + x', "``", '""']) {
+    assert.deepEqual(thrown(bad), ["error-message 1"], bad);
+  }
+  for (
+    const good of ['"Cannot a: b"', "`Cannot ${x}`", '"Cannot a" + x + y', "text", "`${x}: y`"]
+  ) {
+    assert.deepEqual(thrown(good), [], good);
+  }
+  assert.deepEqual(findings("base/x_test.ts", 'new CloudletError("x", { code: "host" });\n'), []);
+  assert.deepEqual(findings("base/x.ts", 'throw new RangeError("the name");\n'), []);
+});
+
+Deno.test("files have names in snake_case", () => {
+  for (const good of ["a.ts", "a_b2_test.ts", "x.d.ts", "main.js"]) {
+    assert.deepEqual(findings(`base/${good}`, "\n"), [], good);
+  }
+  for (const bad of ["aB.ts", "A.ts", "a-b.ts", "a__b.ts", "_a.ts", "a.test.ts"]) {
+    assert.deepEqual(findings(`base/${bad}`, "\n"), ["file-name 1"], bad);
+  }
+});

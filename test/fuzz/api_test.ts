@@ -1,0 +1,207 @@
+/** What clients of the server send, and what a server answers to ours. */
+import assert from "node:assert/strict";
+import { create, fromBinary, toBinary } from "@bufbuild/protobuf";
+import { Keys, newKey } from "../../api/keys.ts";
+import { readJson, readQuery } from "../../api/read.ts";
+import { logsQuery, runRequest, runsQuery } from "../../api/schemas.ts";
+import { eventData, eventStream } from "../../api/sse.ts";
+import { toRunVmmRequest } from "../../api/wire.ts";
+import {
+  LogLevel,
+  type RunVmmRequest,
+  RunVmmRequestSchema,
+} from "../../proto/gen/vmmorchestrator/vmm_pb.ts";
+import { PreparedWorkloads, workloadKey } from "../../vmm/service/prepared.ts";
+import { workloadOf } from "../../vmm/service/workload.ts";
+import {
+  concatenate,
+  expectRefusal,
+  fuzz,
+  type Random,
+  refusedOr,
+  refusedOrAsync,
+} from "./harness.ts";
+import { join } from "node:path";
+
+const utf8 = new TextEncoder();
+const LIMITS = { defaultMemory: 256, minMemory: 64, maxVcpus: 4, maxTime: 60_000 };
+
+const BODY = {
+  workload_name: "hello",
+  language: "python",
+  code: "print(42)",
+  log_level: "info",
+  action: "prepare-and-run",
+  server: { address: "localhost", port: 50051 },
+  build: { source_code_path: "hello.py", release: false },
+  id: "run-1",
+  args: ["a"],
+  env: { A: "b" },
+  stdin: "x",
+  timeout: 5,
+  memory: 256,
+  vcpus: 1,
+  entry_point: "main.py",
+  packages: ["curl"],
+  image: { from: "alpine:3", files: [{ path: "etc/x", content: "y", mode: 420 }], run: ["true"] },
+  output: "base64",
+};
+const FILES = [{ path: "main.py", content_base64: "cHJpbnQoMSk=" }, { path: "a/b", content: "" }];
+
+/** A request that was taken is one that a machine can be made for, or is refused as such. */
+function checkWorkload(request: RunVmmRequest): void {
+  const workload = refusedOr(() => workloadOf(request, LIMITS), "invalid-input");
+  if (workload === undefined) return;
+  assert(workload.memory >= LIMITS.minMemory && workload.vcpus <= LIMITS.maxVcpus);
+  assert(/^[A-Za-z0-9._-]{1,128}$/.test(workload.id));
+  assert(/^[0-9a-f]{32}$/.test(workloadKey(workload)));
+}
+
+fuzz("http-body", () => async (random) => {
+  const base = random.chance(2) ? BODY : { ...BODY, code: undefined, files: FILES };
+  const text = JSON.stringify(random.chance(8) ? base : random.damageJson(base)) ?? "";
+  const body = random.chance(4) ? random.damage(utf8.encode(text), 3) : utf8.encode(text);
+  const type = random.chance(20)
+    ? random.text(20).replaceAll(/[^ -~]/g, "")
+    : "application/json; charset=utf-8";
+  const request = new Request("http://x/run", {
+    method: "POST",
+    headers: { "content-type": type },
+    body,
+  });
+  const read = await refusedOrAsync(() => readJson(request, runRequest), "invalid-input");
+  if (read === undefined) return;
+  const wire = toRunVmmRequest(read);
+  checkWorkload(fromBinary(RunVmmRequestSchema, toBinary(RunVmmRequestSchema, wire)));
+});
+
+fuzz("http-query", () => {
+  const keys = ["state", "limit", "before", "stream", "follow", "x", "__proto__"];
+  const values = [
+    "done",
+    "10",
+    "0",
+    "-1",
+    "1e9",
+    "NaN",
+    "2024-01-01T00:00:00Z",
+    "true",
+    "no",
+    "stdout",
+    "",
+  ];
+  return (random) => {
+    const query = Object.fromEntries(
+      Array.from(
+        { length: random.below(4) },
+        () => [random.pick(keys), random.chance(4) ? random.text(6) : random.pick(values)],
+      ),
+    );
+    const runs = refusedOr(() => readQuery(query, runsQuery), "invalid-input");
+    if (runs !== undefined) {
+      assert(Number.isInteger(runs.limit) && runs.limit >= 1 && runs.limit <= 1000);
+      assert(runs.before === undefined || !Number.isNaN(Date.parse(runs.before)));
+    }
+    refusedOr(() => readQuery(query, logsQuery), "invalid-input");
+  };
+});
+
+fuzz("run-requests", () => {
+  const whole = toBinary(
+    RunVmmRequestSchema,
+    create(RunVmmRequestSchema, {
+      workloadName: "w",
+      language: 1,
+      code: "print()",
+      logLevel: LogLevel.WARN,
+      action: 2,
+      memoryMib: 300,
+      vcpus: 2,
+      packages: ["curl"],
+      image: {
+        from: "alpine:3",
+        files: [{ path: "etc/x", content: utf8.encode("x") }],
+        run: ["true"],
+      },
+      options: { executionId: "id", args: ["a"], env: { A: "b" }, files: [{ path: "a" }] },
+    }),
+  );
+  return (random) => {
+    let request: RunVmmRequest;
+    try {
+      request = fromBinary(RunVmmRequestSchema, random.damage(whole, 4));
+    } catch {
+      return; // Connect answers what cannot be decoded
+    }
+    checkWorkload(request);
+  };
+});
+
+fuzz("prepared-workloads", async (stack) => {
+  const root = Deno.makeTempDirSync();
+  stack.defer(() => Deno.removeSync(root, { recursive: true }));
+  const prepared = new PreparedWorkloads(root);
+  const request = (code: string) =>
+    create(RunVmmRequestSchema, { workloadName: "w", language: 0, code, action: 0 });
+  const workload = workloadOf(request("fn main() {}"), LIMITS);
+  const byName = workloadOf(request(""), LIMITS);
+  await prepared.save(workload, []);
+  const path = join(root, workloadKey(workload), "workload");
+  const whole = Deno.readFileSync(path);
+  return async (random) => {
+    if (!await Deno.stat(path).catch(() => undefined)) await prepared.save(workload, []);
+    Deno.writeFileSync(path, random.damage(whole, 3));
+    const found = await prepared.find(workload);
+    // The program may be another one, but what the client asked for is not.
+    if (found !== undefined) {
+      assert.equal(found.language, "rust");
+      assert.equal(found.options?.executionId, workload.id);
+    }
+    await refusedOrAsync(() => prepared.find(byName), "not-found");
+  };
+});
+
+fuzz("api-keys", () => {
+  const known = newKey("alice");
+  const keys = new Keys([known.line, "# a remark", ""]);
+  assert.equal(keys.check(`bearer  ${known.key}`), "alice");
+  return (random) => {
+    const field = random.pick([
+      undefined,
+      null,
+      "",
+      "Bearer ",
+      `Bearer ${random.text(30)}`,
+      random.text(40),
+      "Bearer " + " ".repeat(9999),
+    ]);
+    try {
+      keys.check(field);
+      assert.fail("an unknown key is taken");
+    } catch (error) {
+      expectRefusal(error, "denied");
+    }
+  };
+});
+
+fuzz("server-sent-events", () => async (random) => {
+  const values = Array.from({ length: random.below(5) }, () => random.damageJson(BODY) ?? null);
+  const stream = eventStream(
+    (async function* () {
+      for (const value of values) yield await Promise.resolve(value);
+    })(),
+    () => {},
+  ).body!;
+  const bytes = concatenate(...await Array.fromAsync(stream));
+  const read = async (bytes: Uint8Array) => await Array.fromAsync(eventData(pieces(random, bytes)));
+  assert.deepEqual(
+    (await read(bytes)).map((text) => JSON.parse(text)),
+    JSON.parse(JSON.stringify(values)),
+  );
+  await read(random.damage(bytes));
+});
+
+function pieces(random: Random, bytes: Uint8Array): ReadableStream<Uint8Array> {
+  const at = random.below(bytes.length + 1);
+  return ReadableStream.from([bytes.slice(0, at), bytes.slice(at)]);
+}
