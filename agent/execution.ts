@@ -27,7 +27,9 @@ export class Execution {
   readonly #onEnd: () => void;
   #responses: AsyncGenerator<Response> | undefined;
   #pending: Promise<IteratorResult<Response>> | undefined;
-  #taken = false;
+  /** The client that it has now. */
+  #taken: { readonly leave: () => void; readonly free: Promise<void> } | undefined;
+  #over = false;
   /** Seconds for which it survives its client. */
   #patience = 0;
   #deadline: ReturnType<typeof setTimeout> | undefined;
@@ -68,18 +70,28 @@ export class Execution {
   }
 
   /**
-   * Yields what happens until the end, or until the client leaves.
+   * Yields what happens until the end, or until the client leaves. A client of a held execution may
+   * have left without a word, so the next one takes its place.
    *
    * @param abort tells that the client has left
-   * @throws {CloudletError} `conflict` when it has a client
+   * @throws {CloudletError} `conflict` when it has a client and is not held, `not-found` when it is over
    */
   async *take(abort: AbortSignal): AsyncGenerator<Response> {
-    if (this.#taken) {
-      throw new CloudletError(`Cannot take over the execution ${this.id}: it has a client`, {
-        code: "conflict",
+    if (this.#taken !== undefined) {
+      if (!this.held) {
+        throw new CloudletError(`Cannot take over the execution ${this.id}: it has a client`, {
+          code: "conflict",
+        });
+      }
+      this.#taken.leave();
+      await this.#taken.free;
+    }
+    if (this.#over) {
+      throw new CloudletError(`Cannot take over the execution ${this.id}: it has ended`, {
+        code: "not-found",
       });
     }
-    this.#taken = true;
+    const { promise: free, resolve: setFree } = Promise.withResolvers<void>();
     clearTimeout(this.#deadline);
     this.#deadline = undefined;
     let left = false;
@@ -89,9 +101,9 @@ export class Execution {
       left = true;
       look();
     };
+    this.#taken = { leave: gone, free };
     abort.addEventListener("abort", gone);
     if (abort.aborted) gone();
-    let over = false;
     try {
       for (;;) {
         if (left) return;
@@ -104,18 +116,19 @@ export class Execution {
         if (step === undefined) return;
         this.#pending = undefined;
         if (step.done === true) {
-          over = true;
+          this.#over = true;
           return;
         }
         yield step.value;
       }
     } catch (error) {
-      over = true;
+      this.#over = true;
       throw error;
     } finally {
       abort.removeEventListener("abort", gone);
-      this.#taken = false;
-      if (over) this.#onEnd();
+      this.#taken = undefined;
+      setFree();
+      if (this.#over) this.#onEnd();
       else if (this.held) this.#wait();
       else await this.#abandon();
     }
@@ -129,6 +142,7 @@ export class Execution {
   /** Ends the work; what it still says is of no interest. */
   async #abandon(): Promise<void> {
     this.#deadline = undefined;
+    this.#over = true;
     this.leave();
     try {
       await this.#pending;

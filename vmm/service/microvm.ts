@@ -185,6 +185,7 @@ async function cloneOf(
     });
   } finally {
     given?.[Symbol.dispose]();
+    given = undefined; // one that is made later opens the snapshot again
   }
 }
 

@@ -6,6 +6,7 @@
  *
  * @module
  */
+import { messageOf } from "../../base/errors.ts";
 import type { Progress } from "../../base/progress.ts";
 import type { Clone } from "./clone.ts";
 
@@ -96,9 +97,9 @@ export class Shells implements AsyncDisposable {
           shelf.waiting.add(clone);
           // One that ends by itself, or while it waits, is of no use.
           void clone.vm.outcome.then(() => shelf.waiting.delete(clone));
-        } catch { // the snapshot was removed, say: the next request makes it anew, and tells why
+        } catch (error) { // the snapshot was removed, say: the next request makes it anew
           this.#shelves.delete(key);
-          this.#progress.info("No microVM could be kept ready");
+          this.#progress.info(`No microVM is kept ready: ${messageOf(error)}`);
           break;
         }
       }
