@@ -50,6 +50,7 @@ async function benchStages(): Promise<void> {
   const times = {
     shell: [] as number[],
     entered: [] as number[],
+    resumed: [] as number[],
     both: [] as number[],
     answer: [] as number[],
     byte: [] as number[],
@@ -69,6 +70,7 @@ async function benchStages(): Promise<void> {
       using snapshot = Snapshot.open(join(snapshotStore().root, last!.key));
       const ready = hostMillis();
       const clockStepNs = snapshot.restore(vm) - AHEAD;
+      const paused = hostMillis();
       vm.resume();
       const agent = connectAgent(agentBehind(socket));
       const entropy = crypto.getRandomValues(new Uint8Array(64));
@@ -82,6 +84,7 @@ async function benchStages(): Promise<void> {
       const { enteredAt: entered } = vm.timeline;
       times.shell.push(ready - start);
       times.entered.push(entered - ready);
+      times.resumed.push(entered - paused);
       times.both.push(entered - start);
       times.answer.push(answer - ready);
     } catch (error) {
@@ -96,6 +99,7 @@ async function benchStages(): Promise<void> {
     report({ what, unit: "ms", peer, ours, theirs });
   stage("making a shell", times.shell);
   stage("ready shell to the guest's first instruction", times.entered);
+  stage("a clone that waits to the guest's first instruction", times.resumed);
   stage("nothing to the guest's first instruction", times.both);
   stage("ready shell to the agent's first answer", times.answer);
   stage("ready shell to the first byte", times.byte, "python3 on the host", times.host);
