@@ -65,7 +65,12 @@ async function benchStages(): Promise<void> {
       await using vm = await Vm.shell({
         memory: MEMORY << 20,
         vcpus: 1,
-        devices: { pmem: [{ path: image.path }], vsock: { cid: 3 + i, path: socket }, rng: true },
+        devices: {
+          pmem: [{ path: image.path }],
+          vsock: { cid: 3 + i, path: socket },
+          rng: true,
+          balloon: true,
+        },
       });
       using snapshot = Snapshot.open(join(snapshotStore().root, last!.key));
       const ready = hostMillis();

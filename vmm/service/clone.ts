@@ -5,6 +5,7 @@
  */
 import { join } from "node:path";
 import type { Progress } from "../../base/progress.ts";
+import type { DevicesConfig } from "../devices/devices.ts";
 import { MIB } from "../layout.ts";
 import type { Snapshot } from "../snapshot/snapshot.ts";
 import { Vm } from "../vm.ts";
@@ -24,7 +25,11 @@ export interface Hardware {
 const FIRST_CID = 3; // the first that is no one else's (vsock(7)); every VM has a socket of its own
 
 /** The devices of such a machine. */
-export function machineOf(hardware: Hardware, socket: string, progress: Progress): ShellConfig {
+export function machineOf(
+  hardware: Hardware,
+  socket: string,
+  progress: Progress,
+): ShellConfig & { readonly devices: DevicesConfig } {
   const [random] = crypto.getRandomValues(new Uint32Array(1));
   return {
     memory: hardware.memory * MIB,
@@ -33,6 +38,7 @@ export function machineOf(hardware: Hardware, socket: string, progress: Progress
       pmem: [{ path: hardware.image }],
       vsock: { cid: FIRST_CID + random! % 0x7fff_0000, path: socket },
       rng: true,
+      balloon: true, // for what the guest reports as free
     },
     warning: (message) => progress.info(message),
   };

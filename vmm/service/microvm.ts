@@ -10,6 +10,7 @@
  */
 import { join } from "node:path";
 import { agentBehind, type AgentClient, connectAgent, listenForReady } from "../../agent/client.ts";
+import { languageOrCommand } from "../../agent/languages.ts";
 import { CloudletError, messageOf } from "../../base/errors.ts";
 import { temporaryIn } from "../../base/files.ts";
 import { silentProgress } from "../../base/progress.ts";
@@ -23,6 +24,7 @@ import { requirements } from "../snapshot/key.ts";
 import { saveSnapshot, Snapshot } from "../snapshot/snapshot.ts";
 import { Vm } from "../vm.ts";
 import { Clone, type Hardware, machineOf } from "./clone.ts";
+import { compact } from "./compact.ts";
 import { AHEAD, clockError, newIdentity } from "./identity.ts";
 import { saveChanges } from "./image_changes.ts";
 import type {
@@ -129,6 +131,8 @@ function requirementsOf(parts: Parts, request: MachineRequest, layer?: string): 
     kernel: fileOf(parts.kernel),
     initramfs: parts.initramfs.map(fileOf).join(" "),
     image: fileOf(parts.image),
+    devices: Object.keys(machineOf(hardwareOf(parts, request), "", request.progress).devices)
+      .join(" "),
     cmdline: KERNEL_ARGUMENTS,
     memory: request.memory * MIB,
     vcpus: request.vcpus,
@@ -154,6 +158,7 @@ async function readySnapshot(
       const clockStepNs = AHEAD - await clockError(agent, signal);
       await agent.resume({ ...newIdentity(), clockStepNs }, { signal });
       await rehearse(agent, language, signal);
+      await compact(vm, signal);
       await vm.pause();
       await saveSnapshot(vm, directory, requires);
       task.done();
@@ -278,6 +283,7 @@ class MicroVm implements Machine {
     const { vm, agent, parts, request, base } = this.#made;
     const { signal, progress } = request;
     using task = progress.task("Save the prepared microVM for the next runs");
+    if (languageOrCommand(request.language).build !== undefined) await compact(vm, signal);
     // As in readySnapshot: the clock is ahead in the snapshot only.
     await agent.resume({ ...newIdentity(), clockStepNs: AHEAD }, { signal });
     await vm.pause();

@@ -20,6 +20,8 @@ export interface GuestParts {
   readonly initramfs: string;
   /** What identifies the root image, with the agent in it. */
   readonly image: string;
+  /** The devices, in the order of their windows. */
+  readonly devices: string;
   /** Kernel parameters. */
   readonly cmdline: string;
   /** Bytes of memory. */
