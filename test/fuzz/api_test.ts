@@ -80,6 +80,7 @@ fuzz("http-query", () => {
   const values = [
     "done",
     "10",
+    "1.5",
     "0",
     "-1",
     "1e9",
