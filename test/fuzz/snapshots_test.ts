@@ -134,9 +134,15 @@ for (
         return;
       }
       for (let step = 0; step < 20; step++) {
-        const register = random.pick(Object.values(VIRTIO_MMIO));
-        if (random.chance(2)) bench.transport.read(register, 4);
-        else bench.transport.write(register, 4, random.below(5));
+        const register = random.chance(4)
+          ? 0x100 + 4 * random.below(0x3c0)
+          : random.pick(Object.values(VIRTIO_MMIO));
+        if (random.chance(2)) {
+          const value = bench.transport.read(register, 4);
+          assert(Number.isInteger(value) && value >= 0 && value <= 0xffff_ffff);
+        } else {
+          bench.transport.write(register, 4, random.pick([0, 1, 2, 3, 4, 8, 100, 0xffff_ffff]));
+        }
         bench.slot.handleQueue(random.below(4));
       }
       bench.turn();
