@@ -133,7 +133,7 @@ for (
         assert(error instanceof RangeError, `${error}`);
         return;
       }
-      for (let step = 0; step < 20; step++) {
+      for (let step = 0; step < 100; step++) {
         const register = random.chance(4)
           ? 0x100 + 4 * random.below(0x3c0)
           : random.pick(Object.values(VIRTIO_MMIO));
