@@ -7,6 +7,7 @@
  */
 export type { LanguageName } from "./agent/languages.ts";
 export {
+  type ForkOptions,
   type ImageOptions,
   type Run,
   run,

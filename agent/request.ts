@@ -60,6 +60,10 @@ export interface Job {
   readonly commandDirectory: string;
   /** What building made before, somewhere else; nothing when it is to be built. */
   readonly built: readonly File[];
+  /** Whether what is built now need not be sent. */
+  readonly builtStays: boolean;
+  /** Whether an interpreter that waits is left alone. */
+  readonly cold: boolean;
 }
 
 function refuse(what: string, why: string): CloudletError {
@@ -215,6 +219,8 @@ export function checkRequest(request: ExecuteRequest): Job {
     outputs,
     rawOutput: options?.rawOutput ?? false,
     built: options?.built ?? [],
+    builtStays: options?.builtStays ?? false,
+    cold: options?.cold ?? false,
     user: checkUser(options?.user ?? ""),
     commandDirectory: checkDirectory(options?.commandDirectory ?? ""),
   };

@@ -3,25 +3,22 @@
  *
  * @module
  */
-import type { MessageInitShape } from "@bufbuild/protobuf";
 import { CloudletError, messageOf } from "../base/errors.ts";
 import {
   ExecuteRequest_Action as Action,
   ExecuteResponse_Stage as Stage,
-  type ExecuteResponseSchema,
   type File,
   Outcome_Kind as Kind,
 } from "../proto/gen/cloudlet/agent/agent_pb.ts";
 import { findAccount } from "./account.ts";
 import type { Child, ChildStatus } from "./child.ts";
 import { adoptOrphans, endDescendants } from "./descendants.ts";
+import { Execution, type Response } from "./execution.ts";
 import { COMMAND, type Language, type Project } from "./languages.ts";
 import { MemoryWatch, outOfMemoryKills, spareAgent } from "./memory_watch.ts";
 import type { Job } from "./request.ts";
-import { coldStart, release, type Start, type WarmChild, WarmPool } from "./warm_pool.ts";
+import { canStart, coldStart, release, type Start, type WarmChild, WarmPool } from "./warm_pool.ts";
 import { Workspace } from "./workspace.ts";
-
-type Response = MessageInitShape<typeof ExecuteResponseSchema>;
 
 /** Executions at the same time; each holds a thread that waits for its program. */
 const MAX_RUNNING = 64;
@@ -38,18 +35,8 @@ interface Prepared {
   readonly project: Project;
   readonly sources: readonly File[];
   readonly job: Job;
-  /** An interpreter that waits for the workload. */
-  readonly warm: WarmChild | undefined;
-}
-
-/** An execution under way. */
-interface Running {
-  child: Child | undefined;
-  /** Why it was ended, if somebody here did that. */
-  ended: "signal" | "timeout" | "gone" | undefined;
-  /** The program, once it runs; undefined when it comes to nothing. */
-  readonly started: PromiseWithResolvers<Child | undefined>;
-  inputTaken: boolean;
+  /** An interpreter that waits for the workload, for the first run of it. */
+  warm: WarmChild | undefined;
 }
 
 /** Where a runner works, and with what environment. */
@@ -65,7 +52,7 @@ export interface RunnerOptions {
 /** Runs workloads; see the module. */
 export class Runner {
   readonly #options: RunnerOptions;
-  readonly #running = new Map<string, Running>();
+  readonly #running = new Map<string, Execution>();
   readonly #prepared = new Map<string, Prepared>();
   readonly #warm = new WarmPool();
   #count = 0;
@@ -112,12 +99,7 @@ export class Runner {
    * @throws {CloudletError} `not-found` or `conflict`
    */
   async takeInput(id: string): Promise<Child | undefined> {
-    const running = this.#running.get(id);
-    if (running === undefined) {
-      throw new CloudletError(`Cannot feed the execution ${JSON.stringify(id)}: there is none`, {
-        code: "not-found",
-      });
-    }
+    const running = this.#find(id);
     if (running.inputTaken) {
       throw new CloudletError(`Cannot feed the execution ${id}: it has no open standard input`, {
         code: "conflict",
@@ -126,6 +108,18 @@ export class Runner {
     }
     running.inputTaken = true;
     return await running.started.promise;
+  }
+
+  /**
+   * Lets somebody else feed an execution whose client was cut off.
+   *
+   * @returns false when it is not held for another client
+   */
+  releaseInput(id: string): boolean {
+    const execution = this.#running.get(id);
+    if (execution?.held !== true) return false;
+    execution.inputTaken = false;
+    return true;
   }
 
   /**
@@ -159,52 +153,66 @@ export class Runner {
         code: "exhausted",
       });
     }
-    const running: Running = {
-      child: undefined,
-      ended: undefined,
-      started: Promise.withResolvers(),
-      inputTaken: !job.stdinStream,
-    };
-    const leave = () => {
-      running.ended ??= "gone";
-      running.child?.kill(SIGKILL);
-    };
-    this.#running.set(job.id, running);
-    abort.addEventListener("abort", leave);
     const kept: { directory?: string } = {};
-    try {
-      if (abort.aborted) return;
-      let first = true;
-      for await (const response of this.#carryOut(job, running, kept)) {
-        yield first ? { ...response, executionId: job.id } : response;
-        first = false;
-      }
-    } finally {
-      abort.removeEventListener("abort", leave);
-      running.started.resolve(undefined);
-      running.child?.[Symbol.dispose]();
+    const execution = new Execution(job.id, job.stdinStream, () => {
+      execution.started.resolve(undefined);
+      execution.child?.[Symbol.dispose]();
       this.#running.delete(job.id);
       // Later, so that the client need not wait for it.
       this.#cleaning = this.#cleaning.then(() => this.#cleanUp(kept.directory));
-    }
+    });
+    this.#running.set(job.id, execution);
+    execution.begin(this.#carryOut(job, execution, kept));
+    yield* named(execution, abort);
+  }
+
+  /**
+   * Lets an execution survive its client.
+   *
+   * @param seconds how long it waits for {@linkcode attach}; 0 for not at all
+   * @throws {CloudletError} `not-found`
+   */
+  hold(id: string, seconds: number): void {
+    this.#find(id).hold(seconds);
+  }
+
+  /**
+   * Goes on with an execution that lost its client; as {@linkcode execute}.
+   *
+   * @throws {CloudletError} `not-found`, or `conflict` when it has a client
+   */
+  attach(id: string, abort: AbortSignal): AsyncGenerator<Response> {
+    return named(this.#find(id), abort);
+  }
+
+  #find(id: string): Execution {
+    const execution = this.#running.get(id);
+    if (execution !== undefined) return execution;
+    throw new CloudletError(`Cannot reach the execution ${JSON.stringify(id)}: there is none`, {
+      code: "not-found",
+    });
   }
 
   async #cleanUp(directory: string | undefined): Promise<void> {
     await new Promise((resolve) => setTimeout(resolve, 0));
     // While another execution runs, its orphans and the ended one's cannot be told apart.
-    if (this.#running.size === 0) endDescendants(this.#warm.pids);
+    if (this.#running.size === 0) endDescendants(this.#waiting());
     if (directory === undefined) return;
     await Deno.remove(directory, { recursive: true }).catch(() => {}); // a mount point, say: leave it
   }
 
   async *#carryOut(
     job: Job,
-    running: Running,
+    running: Execution,
     kept: { directory?: string },
   ): AsyncGenerator<Response> {
     let prepared = job.action === Action.RUN ? this.#preparedFor(job) : undefined;
-    if (prepared === undefined) {
-      const warm = job.action === Action.PREPARE ? undefined : this.#takeWarm(job);
+    if (prepared !== undefined) {
+      const warm = this.#takePreparedWarm(prepared, job);
+      running.child = warm?.child;
+      prepared = { ...prepared, warm };
+    } else {
+      const warm = this.#takeWarm(job);
       const directory = warm?.directory ?? `${this.#options.root}/${++this.#count}`;
       kept.directory = directory;
       const workspace = warm?.workspace ?? Workspace.create(directory, job.sources);
@@ -226,9 +234,11 @@ export class Runner {
       if (job.action === Action.PREPARE) {
         const before = this.#prepared.get(job.workloadName);
         this.#prepared.set(job.workloadName, prepared);
+        running.child = before?.warm?.child; // ends with this execution; the new one waits
         if (before === undefined) delete kept.directory;
         else kept.directory = before.workspace.directory;
-        for (const built of workspace.readOutput(job.language.built?.(project) ?? [])) {
+        const wanted = job.builtStays ? [] : job.language.built?.(project) ?? [];
+        for (const built of workspace.readOutput(wanted)) {
           yield { stage: Stage.BUILDING, built };
         }
         yield { stage: Stage.DONE, exitCode: 0, outcome: { kind: Kind.PREPARED } };
@@ -256,9 +266,28 @@ export class Runner {
     return sameFiles(prepared.sources, job.sources) ? prepared : undefined;
   }
 
+  /** Process ids of interpreters that wait. */
+  #waiting(): Set<number> {
+    const pids = new Set(this.#warm.pids);
+    for (const { warm } of this.#prepared.values()) {
+      if (warm !== undefined) pids.add(warm.child.pid);
+    }
+    return pids;
+  }
+
+  /** The interpreter that waits for a prepared workload; one that does not fit the job is ended. */
+  #takePreparedWarm(prepared: Prepared, job: Job): WarmChild | undefined {
+    const { warm } = prepared;
+    prepared.warm = undefined;
+    const fits = !job.cold && job.user === "" && canStart(job.language, job.environment);
+    if (warm === undefined || fits) return warm;
+    warm.child[Symbol.dispose]();
+    return undefined;
+  }
+
   /** A waiting interpreter that fits the job. */
   #takeWarm(job: Job): WarmChild | undefined {
-    if (job.language.build !== undefined || job.user !== "") return undefined;
+    if (job.language.build !== undefined || job.user !== "" || job.cold) return undefined;
     return this.#warm.take(
       job.language,
       job.environment,
@@ -275,7 +304,7 @@ export class Runner {
     job: Job,
     project: Project,
     workspace: Workspace,
-    running: Running,
+    running: Execution,
   ): AsyncGenerator<Response, Response | undefined> {
     const command = job.language.build?.(project);
     if (command === undefined) return undefined;
@@ -300,7 +329,7 @@ export class Runner {
     return { stage: Stage.FAILED, exitCode: result.status.exitCode, outcome };
   }
 
-  async *#run(job: Job, prepared: Prepared, running: Running): AsyncGenerator<Response> {
+  async *#run(job: Job, prepared: Prepared, running: Execution): AsyncGenerator<Response> {
     const { workspace, project, warm } = prepared;
     const directory = directoryOf(job, workspace);
     const account = job.user === "" ? undefined : findAccount(job.user);
@@ -351,7 +380,7 @@ export class Runner {
   /** Runs one command to its end; gives a last response instead when it cannot be started. */
   async *#follow(
     job: Job,
-    running: Running,
+    running: Execution,
     stage: Stage,
     begin: Start,
     timeout: number | undefined,
@@ -426,7 +455,7 @@ export class Runner {
   }
 
   #outcome(
-    running: Running,
+    running: Execution,
     status: ChildStatus,
   ): { kind: Kind; signal: number; message: string } {
     const { signal, exitCode } = status;
@@ -445,6 +474,15 @@ export class Runner {
     }
     if (signal !== 0) return outcome(Kind.SIGNALED, `it was ended by signal ${signal}`);
     return outcome(Kind.EXITED);
+  }
+}
+
+/** The responses of an execution, of which the first tells its id. */
+async function* named(execution: Execution, abort: AbortSignal): AsyncGenerator<Response> {
+  let first = true;
+  for await (const response of execution.take(abort)) {
+    yield first ? { ...response, executionId: execution.id } : response;
+    first = false;
   }
 }
 

@@ -38,6 +38,9 @@ function asConnectError(error: unknown): unknown {
   return new ConnectError(error.message + remedy, CODES[error.code], undefined, undefined, error);
 }
 
+/** Longest time for which an execution survives its client, in seconds. */
+const MAX_HOLD = 600;
+
 const NUMBERS: Record<Signal, number> = {
   [Signal.KILL]: SIGNAL_NUMBERS.KILL,
   [Signal.TERM]: SIGNAL_NUMBERS.TERM,
@@ -59,6 +62,23 @@ export function workloadRunner(
       }
     },
 
+    hold({ executionId, seconds }) {
+      try {
+        runner.hold(executionId, Math.min(seconds, MAX_HOLD));
+      } catch (error) {
+        throw asConnectError(error);
+      }
+      return {};
+    },
+
+    async *attach({ executionId }, context: HandlerContext) {
+      try {
+        yield* runner.attach(executionId, context.signal);
+      } catch (error) {
+        throw asConnectError(error);
+      }
+    },
+
     signal(request) {
       const number = NUMBERS[request.signal];
       if (number === undefined) {
@@ -74,10 +94,12 @@ export function workloadRunner(
       let accepted = 0n;
       let child: Awaited<ReturnType<Runner["takeInput"]>>;
       let first = true;
+      let id = "";
       try {
         for await (const request of requests) {
           if (first) {
-            child = await runner.takeInput(request.executionId);
+            id = request.executionId;
+            child = await runner.takeInput(id);
             first = false;
           }
           if (child === undefined) break;
@@ -88,10 +110,11 @@ export function workloadRunner(
           accepted += BigInt(taken);
           if (request.end || taken < data.length) break;
         }
-      } catch (error) {
-        throw asConnectError(error);
-      } finally {
         child?.closeInput();
+      } catch (error) {
+        // Where the execution is held for another client, that one may feed it.
+        if (!runner.releaseInput(id)) child?.closeInput();
+        throw asConnectError(error);
       }
       return { acceptedBytes: accepted };
     },

@@ -120,9 +120,7 @@ export class WarmPool {
   ): WarmChild | undefined {
     const waiting = this.#waiting.get(language.name);
     if (waiting === undefined) return undefined;
-    if (Object.keys(environment).some((name) => language.warm!.startVariables.test(name))) {
-      return undefined;
-    }
+    if (!canStart(language, environment)) return undefined;
     const wanted = command(waiting.workspace);
     const same = waiting.command.slice(0, language.warm!.anyFile ? -1 : undefined);
     if (wanted.length !== waiting.command.length || same.some((word, i) => word !== wanted[i])) {
@@ -132,6 +130,14 @@ export class WarmPool {
     this.#pids.delete(waiting.child.pid);
     return waiting;
   }
+}
+
+/** Whether an interpreter that waits already can run a program with these variables. */
+export function canStart(
+  language: Language,
+  environment: Readonly<Record<string, string>>,
+): boolean {
+  return !Object.keys(environment).some((name) => language.warm?.startVariables.test(name));
 }
 
 /** Makes a waiting interpreter run the program whose files are in its workspace by now. */

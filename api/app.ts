@@ -3,7 +3,7 @@
  *
  * @module
  */
-import { type Client, createClient, createRouterTransport } from "@connectrpc/connect";
+import { createClient, createRouterTransport } from "@connectrpc/connect";
 import type { ConnectRouter } from "@connectrpc/connect";
 import { type Context, Hono } from "hono";
 import { bodyLimit } from "hono/body-limit";
@@ -19,12 +19,20 @@ import type { Metrics } from "./metrics.ts";
 import { docsPage, openApiDocument } from "./openapi.ts";
 import { HttpError, problemOf, problemResponse } from "./problem.ts";
 import { readJson, readQuery } from "./read.ts";
-import { type LogEndBody, type LogEntryBody, logsQuery, runRequest, runsQuery } from "./schemas.ts";
+import {
+  forkRequest,
+  type LogEndBody,
+  type LogEntryBody,
+  logsQuery,
+  runRequest,
+  runsQuery,
+} from "./schemas.ts";
 import { eventStream } from "./sse.ts";
 import {
   toEvent,
   toFailedEvent,
   toLogEntry,
+  toLogLevel,
   toMetrics,
   toRunInfo,
   toRunVmmRequest,
@@ -100,7 +108,13 @@ export function createApp(options: ApiOptions): Hono {
 
   app.post("/run", limited, async (c) => {
     const request = toRunVmmRequest(await readJson(c.req.raw, runRequest));
-    return await runEvents(vmm, request, c.req.raw.signal);
+    return await runEvents((signal) => vmm.run(request, { signal }), c.req.raw.signal);
+  });
+  app.post("/runs/:id/fork", limited, async (c) => {
+    const { id: executionId } = find(store, c.req.param("id"));
+    const { id: forkId = "", log_level } = await readJson(c.req.raw, forkRequest);
+    const request = { executionId, forkId, logLevel: toLogLevel(log_level) };
+    return await runEvents((signal) => vmm.fork(request, { signal }), c.req.raw.signal);
   });
   app.post("/configuration", limited, async (c) => {
     const { code, files, stdin, stdin_base64, ...rest } = await readJson(c.req.raw, runRequest);
@@ -175,19 +189,17 @@ function checkHost(c: Context, hosts: ReadonlySet<string> | undefined): void {
 }
 
 async function runEvents(
-  vmm: Client<typeof VmmService>,
-  request: Parameters<typeof vmm.run>[0],
+  call: (signal: AbortSignal) => AsyncIterable<ExecuteResponse>,
   client: AbortSignal,
 ): Promise<Response> {
   const gone = new AbortController();
-  const responses = vmm.run(request, { signal: AbortSignal.any([client, gone.signal]) })
-    [Symbol.asyncIterator]();
+  const responses = call(AbortSignal.any([client, gone.signal]))[Symbol.asyncIterator]();
   // The first response is there at once; before it, a refusal still has a status of its own.
   const first = await responses.next();
   async function* events() {
     try {
       for (let step = first; !step.done; step = await responses.next()) {
-        yield toEvent(step.value as ExecuteResponse);
+        yield toEvent(step.value);
       }
     } catch (error) {
       yield toFailedEvent(problemOf(fromConnectError(error)));

@@ -7,6 +7,7 @@ import type { Hono } from "hono";
 import { z } from "zod";
 import { DOCS_HTML, DOCS_SCRIPT } from "./docs_page.ts";
 import {
+  forkRequest,
   logEnd,
   logEntry,
   logsQuery,
@@ -47,7 +48,7 @@ const STATUS: Readonly<Record<number, string>> = {
   400: "The body is not JSON",
   401: "The key is missing or wrong",
   404: "There is no such run, or nothing was prepared under this name",
-  409: "There is a run with this id",
+  409: "There is a run with this id, or this one cannot be copied now",
   413: "The body is too large",
   415: "The content type is not application/json",
   422: "The request asks for something that cannot be",
@@ -135,6 +136,23 @@ function paths(): Json {
         responses: { 200: answer("The run as it ended", ref("RunInfo")), ...problems(404) },
       },
     },
+    "/runs/{id}/fork": {
+      post: {
+        summary: "Copy a run with its microVM and stream what the copy does",
+        description:
+          "Both go on from the same point; the copy is a run of its own. 409 where the " +
+          "program does not run yet.",
+        parameters: [ID],
+        requestBody: {
+          required: true,
+          content: { "application/json": { schema: ref("ForkRequest"), example: {} } },
+        },
+        responses: {
+          200: answer("Server-sent events, each a RunEvent", ref("RunEvent"), "text/event-stream"),
+          ...problems(400, 404, 409, 415, 422, 429, 503),
+        },
+      },
+    },
     "/logs/{id}": {
       get: {
         summary: "Tell the output of a run",
@@ -217,6 +235,7 @@ export function openApiDocument(version: string): Json {
       },
       schemas: {
         RunRequest: schemaOf(runRequest, "input"),
+        ForkRequest: schemaOf(forkRequest, "input"),
         RunEvent: schemaOf(runEvent),
         RunInfo: schemaOf(runInfo),
         RunLogs: schemaOf(runLogs),

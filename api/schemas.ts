@@ -21,6 +21,9 @@ function relaxed<const T extends readonly [string, ...string[]]>(names: T) {
 const languageNames = Object.keys(languages) as [string, ...string[]];
 const optional = <T extends z.ZodType>(schema: T) =>
   schema.nullish().transform((v) => v ?? undefined);
+const runId = z.string().regex(/^[A-Za-z0-9._-]{1,128}$/, "must be 1 to 128 of [A-Za-z0-9._-]");
+const logLevel = optional(relaxed(["debug", "info", "warn", "error"]))
+  .describe("How much of what the service does becomes events of the stage Debug");
 const noNul = z.string().refine((text) => !text.includes("\0"), "must not have a NUL byte in it");
 
 const base64 = z.base64().transform((text) => Uint8Array.fromBase64(text));
@@ -50,8 +53,7 @@ export const runRequest = z.strictObject({
     "What the workload is written in; `command` for a command of an image, which `args` are, or follow",
   ),
   code: optional(z.string()).describe("The source of a workload of one file"),
-  log_level: optional(relaxed(["debug", "info", "warn", "error"]))
-    .describe("How much of what the service does becomes events of the stage Debug"),
+  log_level: logLevel,
   action: optional(relaxed(["prepare", "run", "prepare-and-run"])).describe(
     "What to do. `prepare` builds the workload and keeps it; `run` uses what was kept of the same " +
       "files, or of the same name when there are none, and builds files that were not prepared",
@@ -62,8 +64,7 @@ export const runRequest = z.strictObject({
     "source-code-path": optional(z.string()),
     release: optional(z.boolean()).describe("Build with optimisation"),
   })),
-  id: optional(z.string().regex(/^[A-Za-z0-9._-]{1,128}$/, "must be 1 to 128 of [A-Za-z0-9._-]"))
-    .describe("Id of the run; made up when absent"),
+  id: optional(runId).describe("Id of the run; made up when absent"),
   args: optional(z.array(noNul)).describe("Arguments of the program"),
   env: optional(z.record(noNul.regex(/^[^=]+$/, "is no name of a variable"), noNul))
     .describe("Variables added to the program's environment"),
@@ -79,6 +80,8 @@ export const runRequest = z.strictObject({
   image: optional(z.union([z.string(), image])).describe(
     "The root file system: an OCI image as docker users write it, or more; the language's own when absent",
   ),
+  cold: optional(z.boolean())
+    .describe("Start a new interpreter in place of the one that waits in the snapshot"),
   output: optional(z.enum(["text", "base64"]))
     .describe("Whether events carry output as text, or as bytes in base64"),
 }).refine(
@@ -94,6 +97,12 @@ export const runRequest = z.strictObject({
 
 /** A checked body of POST /run. */
 export type RunRequest = z.output<typeof runRequest>;
+
+/** Body of POST /runs/{id}/fork. */
+export const forkRequest = z.strictObject({
+  id: optional(runId).describe("Id of the copy; made up when absent"),
+  log_level: logLevel,
+});
 
 /** Stages as the events name them, by their number in the proto. */
 export const STAGES = ["Pending", "Building", "Running", "Done", "Failed", "Debug"] as const;

@@ -30,14 +30,18 @@ import {
 
 const utf8 = new TextEncoder();
 
+/** The number of a log level. */
+export function toLogLevel(level: RunRequest["log_level"] = "info"): LogLevel {
+  return LogLevel[level.toUpperCase() as keyof typeof LogLevel];
+}
+
 /** What VmmService is asked for by the body of POST /run. */
 export function toRunVmmRequest(body: RunRequest): RunVmmRequest {
-  const level = (body.log_level ?? "info").toUpperCase() as keyof typeof LogLevel;
   return create(RunVmmRequestSchema, {
     workloadName: body.workload_name ?? "",
     language: languageNumber(body.language),
     code: body.code ?? "",
-    logLevel: LogLevel[level],
+    logLevel: toLogLevel(body.log_level),
     action: ACTIONS[body.action ?? "prepare-and-run"]!,
     memoryMib: body.memory ?? 0,
     vcpus: body.vcpus ?? 0,
@@ -53,6 +57,7 @@ export function toRunVmmRequest(body: RunRequest): RunVmmRequest {
       entryPoint: body.entry_point ?? "",
       stdin: body.stdin_base64 ?? utf8.encode(body.stdin ?? ""),
       rawOutput: body.output === "base64",
+      cold: body.cold ?? false,
     },
   });
 }

@@ -6,7 +6,7 @@
 import { join } from "node:path";
 import { agentBehind, connectAgent } from "../agent/client.ts";
 import { Workshop } from "../builder/workshop.ts";
-import { AHEAD } from "../vmm/service/microvm.ts";
+import { AHEAD } from "../vmm/service/identity.ts";
 import { listSnapshots, snapshotStore } from "../vmm/snapshot/cache.ts";
 import { Snapshot } from "../vmm/snapshot/snapshot.ts";
 import { hostMillis } from "../vmm/vcpu_control.ts";

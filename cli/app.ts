@@ -30,6 +30,7 @@ const commands: Readonly<Record<string, () => Promise<Target>>> = {
   ps: async () => (await import("./ps.ts")).psCommand,
   logs: async () => (await import("./ps.ts")).logsCommand,
   stop: async () => (await import("./ps.ts")).stopCommand,
+  fork: async () => (await import("./fork.ts")).forkCommand,
   shutdown: async () => (await import("./ps.ts")).shutdownCommand,
   key: async () => (await import("./serve.ts")).keyCommand,
   boot: async () => (await import("./boot_command.ts")).bootCommand,

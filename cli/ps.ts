@@ -10,18 +10,25 @@ import { defaultServer, serverFromFlags } from "./server_address.ts";
 import { formatTable } from "./table.ts";
 import { BrokenPipe, writeAll } from "./terminal.ts";
 
-const serverFlag = {
+/** The flag that names a server. */
+export const serverFlag = {
   kind: "parsed",
   parse: String,
   optional: true,
   brief: `the server's address; ${defaultServer} when absent`,
 } as const;
 
-interface ServerFlags {
+/** Flags of every command that asks a server. */
+export interface ServerFlags {
   readonly server?: string;
 }
 
-const idParameter = { brief: "id of a run, or its beginning", parse: String, placeholder: "id" };
+/** The parameter that names a run. */
+export const idParameter = {
+  brief: "id of a run, or its beginning",
+  parse: String,
+  placeholder: "id",
+};
 
 /** Time between two moments as people say it: `850 ms`, `12 s`, `3 min`. */
 export function formatSpan(milliseconds: number): string {
@@ -60,7 +67,7 @@ async function table(runs: readonly RunInfo[], now: number): Promise<string> {
 }
 
 /** The run that an id, or the beginning of one, names; the server says when there is none. */
-async function completeId(client: ApiClient, id: string): Promise<string> {
+export async function completeId(client: ApiClient, id: string): Promise<string> {
   const matches = (await client.runs({ limit: 1000 })).filter((run) => run.id.startsWith(id));
   return matches.length === 1 ? matches[0]!.id : id;
 }

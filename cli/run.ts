@@ -5,7 +5,7 @@
  */
 import { buildCommand, type CommandContext } from "@stricli/core";
 import { languageNamed, languages } from "../agent/languages.ts";
-import { run, type RunEvent, type RunOptions, type RunResult } from "../api/run.ts";
+import { type Run, run, type RunEvent, type RunOptions, type RunResult } from "../api/run.ts";
 import { CloudletError } from "../base/errors.ts";
 import { silentProgress } from "../base/progress.ts";
 import { takeSignals } from "../base/signals.ts";
@@ -35,6 +35,8 @@ export interface RunFlags {
   readonly verbose: boolean;
   /** False boots a microVM instead of restoring one. */
   readonly snapshot: boolean;
+  /** True starts a new interpreter in place of one that waits. */
+  readonly cold: boolean;
   /** An OCI image, as docker users write it. */
   readonly image?: string;
   /** Ask the registry what the image's tag means now. */
@@ -110,6 +112,7 @@ function merge(
     ...(vcpus !== undefined && { vcpus }),
     ...(kernel !== undefined && { kernel }),
     snapshot: flags.snapshot,
+    cold: flags.cold,
     ...(remote && { server: serverFromFlags(flags, config?.server) }),
   };
 }
@@ -135,6 +138,22 @@ export async function runProgram(
   await using stdin = await openStdin(flags.stdin ?? config?.run.stdin);
   using progress = flags.quiet || flags.json ? silentProgress : terminalProgress();
   await using program = run({ ...options, stdin: stdin.input, progress });
+  // Here, the progress says what the service would.
+  return await follow(program, {
+    ...flags,
+    verbose: flags.verbose && options.server !== undefined,
+  });
+}
+
+/** How a run is shown. */
+export type ShowFlags = Pick<RunFlags, "json" | "quiet" | "verbose">;
+
+/**
+ * Shows what a run writes, and passes signals on to it and its end back.
+ *
+ * @returns the program's exit code
+ */
+export async function follow(program: Run, flags: ShowFlags): Promise<number> {
   const state = { running: false, exitCode: 0 };
   // The program is asked to end, then its microVM is ended, then nothing is waited for.
   let next: "ask" | "end" | "leave" = "ask";
@@ -154,11 +173,7 @@ export async function runProgram(
       if (event.type === "stage") state.running = event.stage !== "pending";
       if (event.type === "exit") result = event.result;
       // Whoever pressed Ctrl-C knows why the program ended.
-      await show(event, {
-        ...flags,
-        quiet: flags.quiet || state.exitCode !== 0,
-        verbose: flags.verbose && options.server !== undefined, // here, the progress says it
-      });
+      await show(event, { ...flags, quiet: flags.quiet || state.exitCode !== 0 });
     }
     if (result === undefined) {
       throw new CloudletError("Cannot tell how it ended", { code: "internal" });
@@ -171,7 +186,7 @@ export async function runProgram(
   }
 }
 
-async function show(event: RunEvent, { json, verbose, quiet }: RunFlags): Promise<void> {
+async function show(event: RunEvent, { json, verbose, quiet }: ShowFlags): Promise<void> {
   if (json) return await writeAll(Deno.stdout, eventLine(event));
   switch (event.type) {
     case "stdout":
@@ -252,6 +267,12 @@ export const runCommand = buildCommand({
         kind: "boolean",
         default: true,
         brief: "restore the microVM from a snapshot, made when it is missing; or boot it",
+      },
+      cold: {
+        kind: "boolean",
+        default: false,
+        withNegated: false,
+        brief: "start a new interpreter, not the one that waits in the snapshot",
       },
       image: {
         kind: "parsed",

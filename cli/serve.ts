@@ -33,6 +33,7 @@ interface ServeFlags {
   readonly maxBody: number;
   readonly memory?: number;
   readonly grace: number;
+  readonly ready: number;
   readonly warm?: readonly Warm[];
 }
 
@@ -79,6 +80,7 @@ async function serve(flags: ServeFlags): Promise<void> {
   // Not loaded before they are needed: every other command starts without them.
   const { startService } = await import("../api/serve.ts");
   const { microVms } = await import("../vmm/service/microvm.ts");
+  const { Shells } = await import("../vmm/service/shells.ts");
   const { MachinePool } = await import("../vmm/service/pool.ts");
   const { PreparedWorkloads } = await import("../vmm/service/prepared.ts");
   using end = new End();
@@ -88,7 +90,8 @@ async function serve(flags: ServeFlags): Promise<void> {
   const defaultMemory = flags.memory ?? host.limits.defaultMemory;
   const progress = new LineProgress();
   const kinds = (flags.warm ?? []).map((warm) => ({ ...warm, memory: defaultMemory }));
-  await using pool = new MachinePool(microVms(), kinds, progress);
+  await using shells = new Shells({ each: flags.ready, total: 2 * flags.ready }, progress);
+  await using pool = new MachinePool(microVms({ shells }), kinds, progress);
   const service = await startService({
     machines: pool.factory,
     api: flags.api,
@@ -202,6 +205,12 @@ export const serveCommand = buildCommand({
         parse: parseDuration,
         default: "10s",
         brief: "time that programs have to end when the service does",
+      },
+      ready: {
+        kind: "parsed",
+        parse: parseCount,
+        default: "2",
+        brief: "paused microVMs kept ready for each kind of run that was asked for lately",
       },
       warm: {
         kind: "parsed",

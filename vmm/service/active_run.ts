@@ -28,12 +28,17 @@ export class ActiveRun {
   #verdict: Verdict | undefined;
   #state: RunState = "pending";
 
+  /** Its id as the agent knows it: that of the run of which it is a fork, in the end. */
+  readonly agentId: string;
+
   /**
    * @param id of the run, which the store knows already
    * @param store where it is written down
    * @param onEnd called when everything of it is gone
+   * @param agentId when the agent knows it by another id
    */
-  constructor(readonly id: string, store: RunStore, onEnd: () => void) {
+  constructor(readonly id: string, store: RunStore, onEnd: () => void, agentId = id) {
+    this.agentId = agentId;
     this.#store = store;
     this.#onEnd = onEnd;
     this.#known.promise.catch(() => {}); // nobody has to wait for it
@@ -59,7 +64,7 @@ export class ActiveRun {
     return this.#machine;
   }
 
-  /** The same, awaited; rejects when the run ends before. */
+  /** The same, awaited, once its program takes input; rejects when the run ends before. */
   get whenAgentKnows(): Promise<Machine> {
     return this.#known.promise;
   }
@@ -79,11 +84,14 @@ export class ActiveRun {
     this.#store.update(this.id, { startedAt: Date.now() });
   }
 
-  /** The agent has answered. */
-  agentKnows(machine: Machine): void {
-    if (this.#machine !== undefined) return;
+  /**
+   * The agent has answered.
+   *
+   * @param runs whether it is about the program itself, which takes input, not about its preparation
+   */
+  agentKnows(machine: Machine, runs: boolean): void {
     this.#machine = machine;
-    this.#known.resolve(machine);
+    if (runs) this.#known.resolve(machine);
   }
 
   /** Writes down what the agent said. */

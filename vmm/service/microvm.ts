@@ -1,28 +1,41 @@
 /**
- * The real machines: a kernel, an initramfs and the language's image from the builders, booted in a
- * microVM until its agent serves.
+ * The real machines: a kernel, an initramfs and the language's image from the builders, restored from
+ * a snapshot of such a machine whose agent serves, or booted.
+ *
+ * Snapshots come in two layers: of a machine that is ready for any program of its language, and of
+ * one in which a workload is prepared. A machine of the first becomes one of the second by
+ * {@linkcode Machine.keep}.
  *
  * @module
  */
 import { join } from "node:path";
-import type { MessageInitShape } from "@bufbuild/protobuf";
 import { agentBehind, type AgentClient, connectAgent, listenForReady } from "../../agent/client.ts";
-import { CloudletError } from "../../base/errors.ts";
+import { CloudletError, messageOf } from "../../base/errors.ts";
+import { temporaryIn } from "../../base/files.ts";
+import { silentProgress } from "../../base/progress.ts";
+import { cacheKey, type KeyPart } from "../../base/store.ts";
 import type { ProgramConfig } from "../../builder/oci/manifest.ts";
 import { type BootFiles, Workshop } from "../../builder/workshop.ts";
-import type { ResumeRequestSchema } from "../../proto/gen/cloudlet/agent/agent_pb.ts";
 import { defaultKernel } from "../host_traits.ts";
 import { MIB } from "../layout.ts";
-import { openOrMake } from "../snapshot/cache.ts";
+import { keepSnapshot, openCached, openOrMake, snapshotStore } from "../snapshot/cache.ts";
 import { requirements } from "../snapshot/key.ts";
-import { saveSnapshot, type Snapshot } from "../snapshot/snapshot.ts";
+import { saveSnapshot, Snapshot } from "../snapshot/snapshot.ts";
 import { Vm } from "../vm.ts";
-import type { ShellConfig } from "../vm_config.ts";
-import type { VmOutcome } from "../vm_outcome.ts";
+import { Clone, type Hardware, machineOf } from "./clone.ts";
+import { AHEAD, clockError, newIdentity } from "./identity.ts";
 import { saveChanges } from "./image_changes.ts";
-import type { Machine, MachineFactory, MachineImage, MachineRequest } from "./machine.ts";
+import type {
+  ForkRequest,
+  Machine,
+  MachineFactory,
+  MachineImage,
+  MachineRequest,
+} from "./machine.ts";
+import { describe, untilReady } from "./ready.ts";
 import { rehearse } from "./rehearsal.ts";
 import { makeScratch, sweepScratch } from "./scratch.ts";
+import type { Shells } from "./shells.ts";
 
 /** How machines are made. */
 export interface MicroVmOptions {
@@ -30,6 +43,8 @@ export interface MicroVmOptions {
   readonly kernel?: string;
   /** Whether to restore machines from snapshots, and to make those that are missing; they are by default. */
   readonly snapshots?: boolean;
+  /** Keeps clones ready; none is when absent. */
+  readonly shells?: Shells;
   /** Milliseconds that a machine may take from its first instruction to its agent. */
   readonly bootTimeout?: number;
 }
@@ -38,17 +53,12 @@ export interface MicroVmOptions {
 const BOOT_TIMEOUT = 300_000;
 /** How long a restored machine may take to answer. */
 const RESTORE_TIMEOUT = 60_000;
-/** How far the clock of a guest to be saved is ahead, in nanoseconds: a day. */
-export const AHEAD: bigint = 86_400_000_000_000n;
-const ENTROPY = 64; // bytes
-/** How often a guest that is to be saved is asked what time it is. */
-const CLOCK_LOOKS = 5;
+/** How long a program survives its client while it is being forked, in seconds. */
+const HOLD = 60;
 /** The root device is named so that /init waits until it is there. */
 const KERNEL_ARGUMENTS = "cloudlet.root=/dev/pmem0";
-const GUEST_CID = 3; // the first that is no one else's (vsock(7)); every VM has a socket of its own
 /** The language's own image as it is. */
 const PLAIN_IMAGE: MachineImage = { pull: false, insecure: false, files: [], run: [] };
-const TAIL = 20; // lines of the console that explain a failure
 
 /**
  * Makes microVMs.
@@ -57,14 +67,24 @@ const TAIL = 20; // lines of the console that explain a failure
  */
 export function microVms(options: MicroVmOptions = {}): MachineFactory {
   return async (request) => {
-    const { signal } = request;
+    const { signal, layer, rebuild = false } = request;
     sweepScratch();
     const parts = await findParts(request, options.kernel);
     signal.throwIfAborted();
-
     if (options.snapshots === false) return await boot(parts, request, options);
-    using snapshot = await readySnapshot(parts, request, options);
-    return await restore(snapshot, parts, request);
+
+    if (layer !== undefined && !rebuild) {
+      const requires = requirementsOf(parts, request, layer);
+      const prepared = await openCached(requires, (message) => request.progress.info(message));
+      if (prepared !== undefined) {
+        const clone = await cloneOf(prepared, requires, parts, request, options);
+        return await restored(clone, parts, request, true);
+      }
+    }
+    const requires = requirementsOf(parts, request);
+    const snapshot = await readySnapshot(requires, parts, request, options);
+    const clone = await cloneOf(snapshot, requires, parts, request, options);
+    return await restored(clone, parts, request, false);
   };
 }
 
@@ -81,7 +101,7 @@ async function boot(
   const listener = stack.use(listenForReady(socket));
   const vm = stack.use(
     await Vm.create({
-      ...machineOf(parts, request, socket),
+      ...machineOf(hardwareOf(parts, request), socket, progress),
       kernel: parts.kernel,
       initramfs: parts.initramfs,
       cmdline: KERNEL_ARGUMENTS,
@@ -91,47 +111,46 @@ async function boot(
   vm.resume();
   await untilReady(vm, listener.ready, signal, options.bootTimeout ?? BOOT_TIMEOUT);
   task.done();
-  return new MicroVm(vm, connectAgent(agentBehind(socket)), parts.program, stack.move());
+  const agent = connectAgent(agentBehind(socket));
+  return new MicroVm({ vm, agent, parts, request, resources: stack.move() });
 }
 
-function machineOf(parts: Parts, request: MachineRequest, socket: string): ShellConfig {
-  const [random] = crypto.getRandomValues(new Uint32Array(1));
-  return {
-    memory: request.memory * MIB,
-    vcpus: request.vcpus,
-    devices: {
-      pmem: [{ path: parts.image }],
-      vsock: { cid: GUEST_CID + random! % 0x7fff_0000, path: socket },
-      rng: true,
-    },
-    warning: (message) => request.progress.info(message),
-  };
+function hardwareOf(parts: Parts, { memory, vcpus }: MachineRequest): Hardware {
+  return { image: parts.image, memory, vcpus };
 }
 
-/** The snapshot of such a machine that has just become ready: from the cache, or made now. */
-async function readySnapshot(
-  parts: Parts,
-  request: MachineRequest,
-  options: MicroVmOptions,
-): Promise<Snapshot> {
-  const { progress, signal, language, vcpus, memory } = request;
-  const requires = requirements({
+/**
+ * What a snapshot must be of to serve a request.
+ *
+ * @param layer the workload that is prepared in it, if any
+ */
+function requirementsOf(parts: Parts, request: MachineRequest, layer?: string): KeyPart {
+  return requirements({
     kernel: fileOf(parts.kernel),
     initramfs: parts.initramfs.map(fileOf).join(" "),
     image: fileOf(parts.image),
     cmdline: KERNEL_ARGUMENTS,
-    memory: memory * MIB,
-    vcpus,
-    warm: language,
+    memory: request.memory * MIB,
+    vcpus: request.vcpus,
+    warm: request.language,
+    ...(layer !== undefined && { workload: layer }),
   });
+}
+
+/** The snapshot of such a machine that has just become ready: from the cache, or made now. */
+async function readySnapshot(
+  requires: KeyPart,
+  parts: Parts,
+  request: MachineRequest,
+  options: MicroVmOptions,
+): Promise<Snapshot> {
+  const { progress, signal, language } = request;
   return await openOrMake(requires, {
     note: (message) => progress.info(message),
     async make(directory) {
       await using machine = await boot(parts, request, options);
       const { vm, agent } = machine;
       using task = progress.task("Save the microVM for the next runs");
-      // Processes that start in the future seed their generators again when the clock is put right:
-      // OpenSSL does when time went backwards (providers/implementations/rands/drbg.c).
       const clockStepNs = AHEAD - await clockError(agent, signal);
       await agent.resume({ ...newIdentity(), clockStepNs }, { signal });
       await rehearse(agent, language, signal);
@@ -142,49 +161,53 @@ async function readySnapshot(
   });
 }
 
-/** A machine from a snapshot. */
-async function restore(
+/** A clone that waits already, or a new one. The snapshot is taken over. */
+async function cloneOf(
   snapshot: Snapshot,
+  requires: KeyPart,
   parts: Parts,
   request: MachineRequest,
+  { shells }: MicroVmOptions,
+): Promise<Clone> {
+  const hardware = hardwareOf(parts, request);
+  if (shells === undefined) return await Clone.make(snapshot, hardware, request.progress);
+  let given: Snapshot | undefined = snapshot;
+  try {
+    return await shells.take(cacheKey(requires), async () => {
+      const own = given ?? await openCached(requires, () => {});
+      given = undefined;
+      if (own === undefined) {
+        throw new CloudletError("Cannot keep a microVM ready: its snapshot is gone", {
+          code: "not-found",
+        });
+      }
+      return await Clone.make(own, hardware, silentProgress);
+    });
+  } finally {
+    given?.[Symbol.dispose]();
+    given = undefined; // one that is made later opens the snapshot again
+  }
+}
+
+/** Lets a clone loose and tells it who it is. */
+async function restored(
+  clone: Clone,
+  parts: Parts,
+  request: MachineRequest,
+  prepared: boolean,
 ): Promise<MicroVm> {
-  const { signal } = request;
+  const { signal, id } = request;
   await using stack = new AsyncDisposableStack();
-  const socket = join(stack.use(makeScratch()).path, "vsock");
-  const vm = stack.use(await Vm.shell(machineOf(parts, request, socket)));
+  stack.use(clone);
   signal.throwIfAborted();
-  const step = snapshot.restore(vm) - AHEAD;
+  const { vm, socket } = clone;
   vm.resume();
   const agent = connectAgent(agentBehind(socket));
-  const resumed = agent.resume({ ...newIdentity(request.id), clockStepNs: step }, { signal });
+  const clockStepNs = clone.clockStep - AHEAD;
+  const resumed = agent.resume({ ...newIdentity(id), clockStepNs }, { signal });
   await untilReady(vm, resumed.then(() => {}), signal, RESTORE_TIMEOUT);
-  return new MicroVm(vm, agent, parts.program, stack.move());
-}
-
-/**
- * By how many nanoseconds the guest's clock is ahead: it began with the seconds of a real-time clock.
- * Of several answers the quickest tells best.
- */
-async function clockError(agent: AgentClient, signal: AbortSignal): Promise<bigint> {
-  let best = { took: Infinity, error: 0n };
-  for (let i = 0; i < CLOCK_LOOKS; i++) {
-    const asked = Date.now();
-    const { clockNs } = await agent.info({}, { signal });
-    const took = Date.now() - asked;
-    const error = clockNs - BigInt(Math.round((asked + took / 2) * 1e6));
-    if (took < best.took) best = { took, error };
-  }
-  return best.error;
-}
-
-/** What no other machine gets. */
-function newIdentity(id = ""): MessageInitShape<typeof ResumeRequestSchema> {
-  return {
-    entropy: crypto.getRandomValues(new Uint8Array(ENTROPY)),
-    clockNs: BigInt(Date.now()) * 1_000_000n,
-    vmId: id,
-    hostname: id.replace(/[^A-Za-z0-9-]/g, "-").slice(0, 12),
-  };
+  const resources = stack.move();
+  return new MicroVm({ vm, agent, parts, request, resources, base: clone.snapshot, prepared });
 }
 
 /** What tells a file of the cache from others: entries are named by their content. */
@@ -212,86 +235,103 @@ async function findParts(request: MachineRequest, kernel: string | undefined): P
   return { ...files, image: path, program: manifest.from?.program };
 }
 
-async function untilReady(
-  vm: Vm,
-  ready: Promise<void>,
-  signal: AbortSignal,
-  timeout: number,
-): Promise<void> {
-  const failure = Promise.withResolvers<never>();
-  const fail = (why: string) =>
-    failure.reject(
-      new CloudletError(`Cannot boot the microVM: ${why}${consoleTail(vm)}`, {
-        code: "guest",
-        remedy: "give it more memory; `cloudlet doctor` checks the host",
-      }),
-    );
-  const abort = () => failure.reject(signal.reason);
-  const timer = setTimeout(
-    () => fail(`its agent did not answer within ${timeout / 1000} s`),
-    timeout,
-  );
-  signal.addEventListener("abort", abort);
-  void vm.outcome.then((outcome) => fail(describe(outcome)));
-  try {
-    await Promise.race([ready, failure.promise]);
-  } finally {
-    clearTimeout(timer);
-    signal.removeEventListener("abort", abort);
-    failure.promise.catch(() => {});
-  }
-}
-
-function consoleTail(vm: Vm): string {
-  const lines = vm.consoleText.trimEnd().split("\n").slice(-TAIL).join("\n");
-  return lines === "" ? "" : `; its console said last:\n${lines}`;
-}
-
-/** How a VM ended, in words that go on after "the microVM ended: ". */
-function describe(outcome: VmOutcome): string {
-  switch (outcome.kind) {
-    case "poweroff":
-      return "it switched itself off";
-    case "reset":
-      return "it reset itself";
-    case "halted":
-      return "it halted";
-    case "stopped":
-      return "it was stopped";
-    case "panic":
-      return `its kernel panicked: ${outcome.message}`;
-    case "out-of-memory":
-      return `its memory was used up: ${outcome.message}`;
-    case "triple-fault":
-    case "internal-error":
-      return outcome.message;
-    default:
-      return outcome satisfies never;
-  }
+/** What a {@linkcode MicroVm} is made of. */
+interface MicroVmParts {
+  readonly vm: Vm;
+  readonly agent: AgentClient;
+  readonly parts: Parts;
+  readonly request: MachineRequest;
+  readonly resources: AsyncDisposableStack;
+  /** The snapshot that it was restored from. */
+  readonly base?: Snapshot;
+  readonly prepared?: boolean;
 }
 
 /** A microVM whose agent serves. */
 class MicroVm implements Machine {
   readonly ended: Promise<string>;
   readonly vm: Vm;
-  readonly #resources: AsyncDisposableStack;
+  readonly agent: AgentClient;
+  readonly program: ProgramConfig | undefined;
+  readonly prepared: boolean;
+  readonly keep?: () => Promise<void>;
+  readonly #made: MicroVmParts;
 
-  constructor(
-    vm: Vm,
-    readonly agent: AgentClient,
-    readonly program: ProgramConfig | undefined,
-    resources: AsyncDisposableStack,
-  ) {
+  constructor(made: MicroVmParts) {
+    const { vm, agent, parts, request, base, prepared = false } = made;
+    this.#made = made;
     this.vm = vm;
-    this.#resources = resources;
+    this.agent = agent;
+    this.program = parts.program;
+    this.prepared = prepared;
     this.ended = vm.outcome.then(describe);
+    const { layer } = request;
+    if (base !== undefined && layer !== undefined && !prepared) this.keep = () => this.#keep(layer);
   }
 
   console(): string {
     return this.vm.consoleText;
   }
 
+  /** Saves the machine under a layer's name, and goes on. */
+  async #keep(layer: string): Promise<void> {
+    const { vm, agent, parts, request, base } = this.#made;
+    const { signal, progress } = request;
+    using task = progress.task("Save the prepared microVM for the next runs");
+    // As in readySnapshot: the clock is ahead in the snapshot only.
+    await agent.resume({ ...newIdentity(), clockStepNs: AHEAD }, { signal });
+    await vm.pause();
+    const requires = requirementsOf(parts, request, layer);
+    try {
+      await keepSnapshot(
+        requires,
+        (directory) => saveSnapshot(vm, directory, requires, { base: base?.memory }),
+      );
+      task.done();
+    } catch (error) { // the disk is full, say; the run itself needs no snapshot
+      progress.info(`The prepared microVM is not kept: ${messageOf(error)}`);
+    } finally {
+      vm.resume();
+    }
+    await agent.resume({ ...newIdentity(request.id), clockStepNs: -AHEAD }, { signal });
+  }
+
+  async fork(fork: ForkRequest): Promise<Machine> {
+    const { vm, agent, parts, request, base } = this.#made;
+    await using stack = new AsyncDisposableStack();
+    using directory = temporaryIn(snapshotStore().root); // the clone keeps the file open
+    await Deno.mkdir(directory.path, { recursive: true, mode: 0o700 });
+    await agent.hold({ executionId: fork.execution, seconds: HOLD }, { signal: fork.signal });
+    const requires = { fork: fork.id };
+    try {
+      await vm.pause();
+      await saveSnapshot(vm, directory.path, requires, { base: base?.memory, durable: false });
+    } finally {
+      vm.resume();
+      agent.hold({ executionId: fork.execution, seconds: 0 }).catch(() => {}); // it has ended
+    }
+    const snapshot = Snapshot.open(directory.path, requires);
+    const clone = stack.use(await Clone.make(snapshot, hardwareOf(parts, request), fork.progress));
+    fork.signal.throwIfAborted();
+    clone.vm.resume();
+    const forked = connectAgent(agentBehind(clone.socket));
+    const resumed = forked.resume(
+      { ...newIdentity(fork.id), clockStepNs: clone.clockStep },
+      { signal: fork.signal },
+    );
+    await untilReady(clone.vm, resumed.then(() => {}), fork.signal, RESTORE_TIMEOUT);
+    return new MicroVm({
+      vm: clone.vm,
+      agent: forked,
+      parts,
+      request: { ...request, ...fork },
+      resources: stack.move(),
+      base: snapshot,
+      prepared: true,
+    });
+  }
+
   async [Symbol.asyncDispose](): Promise<void> {
-    await this.#resources.disposeAsync();
+    await this.#made.resources.disposeAsync();
   }
 }

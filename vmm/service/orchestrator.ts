@@ -8,24 +8,28 @@ import { Code, ConnectError } from "@connectrpc/connect";
 import { CloudletError, messageOf } from "../../base/errors.ts";
 import type { Progress } from "../../base/progress.ts";
 import {
+  type ExecuteRequest,
+  ExecuteRequest_Action as Action,
+  ExecuteRequestSchema,
   type ExecuteResponse,
   ExecuteResponse_Stage as Stage,
   ExecuteResponseSchema,
   type InputRequest,
   type InputResponse,
+  OptionsSchema,
   Outcome_Kind as Kind,
   SignalRequest_Signal as Signal,
 } from "../../proto/gen/cloudlet/agent/agent_pb.ts";
-import type { RunVmmRequest } from "../../proto/gen/vmmorchestrator/vmm_pb.ts";
+import type { ForkRequest, RunVmmRequest } from "../../proto/gen/vmmorchestrator/vmm_pb.ts";
 import { ActiveRun } from "./active_run.ts";
 import { Admission, type AdmissionLimits } from "./admission.ts";
 import type { Machine, MachineFactory } from "./machine.ts";
 import { asImageWants } from "./image_program.ts";
-import { Notes } from "./notes.ts";
+import { type NoteLevel, Notes } from "./notes.ts";
 import { changeOf } from "./outcome.ts";
-import { BuiltFiles, type PreparedWorkloads } from "./prepared.ts";
-import type { RunRecord, RunStore } from "./store.ts";
-import { type RunLimits, type Workload, workloadOf } from "./workload.ts";
+import { BuiltFiles, isBuilt, type PreparedWorkloads, workloadKey } from "./prepared.ts";
+import type { NewRun, RunRecord, RunStore } from "./store.ts";
+import { newRunId, noteLevelOf, type RunLimits, type Workload, workloadOf } from "./workload.ts";
 
 /** What an {@linkcode Orchestrator} is made of. */
 export interface OrchestratorOptions {
@@ -101,28 +105,82 @@ export class Orchestrator implements AsyncDisposable {
   async *run(request: RunVmmRequest, client: AbortSignal): AsyncGenerator<ExecuteResponse> {
     client.throwIfAborted();
     if (this.#closing) throw closing();
-    const workload = await this.#prepared(workloadOf(request, this.#options.limits));
+    const asked = workloadOf(request, this.#options.limits);
+    const found = asked.action === "run" ? await this.#options.prepared.find(asked) : undefined;
+    const workload = found === undefined ? asked : { ...asked, execute: found };
     this.#admission.check(workload.memory); // refused before anything is streamed
-    this.#options.store.add({
-      id: workload.id,
-      workloadName: workload.name,
-      language: workload.language,
-      action: workload.action,
-      memory: workload.memory,
-      vcpus: workload.vcpus,
-    });
-    const run = new ActiveRun(workload.id, this.#options.store, () => {
-      this.#active.delete(workload.id);
-      const record = this.#options.store.get(workload.id);
+    yield* this.#account(
+      {
+        id: workload.id,
+        workloadName: workload.name,
+        language: workload.language,
+        action: workload.action,
+        memory: workload.memory,
+        vcpus: workload.vcpus,
+      },
+      workload.id,
+      client,
+      (run) => this.#inMachine(run, workload, found !== undefined),
+    );
+  }
+
+  /**
+   * Copies a run with its machine, and yields what the copy does from there on.
+   *
+   * @param request which run
+   * @param client aborted when the client leaves
+   * @throws {CloudletError} `not-found`, `conflict` (its program does not run yet, or its machine cannot
+   *   be copied), and as {@linkcode run}
+   */
+  async *fork(request: ForkRequest, client: AbortSignal): AsyncGenerator<ExecuteResponse> {
+    client.throwIfAborted();
+    if (this.#closing) throw closing();
+    const original = this.#find(request.executionId);
+    const { machine } = original;
+    const record = this.#options.store.get(original.id);
+    if (machine?.fork === undefined || record === undefined) {
+      throw new CloudletError(
+        `Cannot fork the run ${original.id}: ${
+          machine === undefined ? "its program does not run yet" : "its machine cannot be copied"
+        }`,
+        { code: "conflict", remedy: "fork it when its program runs, in a microVM" },
+      );
+    }
+    const id = newRunId(request.forkId);
+    const level = noteLevelOf(request.logLevel);
+    this.#admission.check(record.memory);
+    const fork = machine.fork.bind(machine);
+    const { workloadName, language, memory, vcpus } = record;
+    yield* this.#account(
+      { id, workloadName, language, action: "fork", memory, vcpus },
+      original.agentId,
+      client,
+      (run) => this.#inFork(run, { fork, memory, level }),
+    );
+  }
+
+  /** Writes a run down, from its first response to its end. */
+  async *#account(
+    record: NewRun,
+    agentId: string,
+    client: AbortSignal,
+    work: (run: ActiveRun) => AsyncGenerator<ExecuteResponse>,
+  ): AsyncGenerator<ExecuteResponse> {
+    const { id } = record;
+    this.#options.store.add(record);
+    const ended = () => {
+      this.#active.delete(id);
+      const record = this.#options.store.get(id);
       if (record !== undefined) this.#options.onEnd?.(record);
-    });
-    this.#active.set(workload.id, run);
+    };
+    const run = new ActiveRun(id, this.#options.store, ended, agentId);
+    this.#active.set(id, run);
     // Not left to this generator: nobody may ever resume it once the client is gone.
     const leave = () => void run.end({ outcome: "disconnected", message: "the client left" });
     client.addEventListener("abort", leave);
     try {
-      yield response({ stage: Stage.PENDING, executionId: workload.id });
-      yield* this.#inMachine(run, workload);
+      yield response({ stage: Stage.PENDING, executionId: id });
+      yield* work(run);
     } catch (error) {
       if (run.verdict === undefined) {
         const refused = error instanceof CloudletError && error.code === "exhausted";
@@ -145,21 +203,15 @@ export class Orchestrator implements AsyncDisposable {
     }
   }
 
-  /** A workload that is only to be run, with what was built when it was prepared. */
-  async #prepared(workload: Workload): Promise<Workload> {
-    if (workload.action !== "run") return workload;
-    const execute = await this.#options.prepared.find(workload);
-    return execute === undefined ? workload : { ...workload, execute };
-  }
-
-  async *#inMachine(run: ActiveRun, workload: Workload): AsyncGenerator<ExecuteResponse> {
-    const { machines, progress, limits } = this.#options;
-    const notes = new Notes(workload.noteLevel, progress);
-    const debug = (text: string) => {
-      run.log("service", text + "\n");
-      return response({ stage: Stage.DEBUG, stderr: text + "\n" });
-    };
-    run.own(await this.#admission.acquire(workload.memory, run.signal));
+  /** Waits for a place and for the machine, which ends with the run; yields remarks. */
+  async *#machine(
+    run: ActiveRun,
+    notes: Notes,
+    memory: number,
+    make: () => Promise<Machine>,
+  ): AsyncGenerator<ExecuteResponse, Machine> {
+    const { limits } = this.#options;
+    run.own(await this.#admission.acquire(memory, run.signal));
     const tooLong = setTimeout(
       () =>
         void run.end({
@@ -170,7 +222,7 @@ export class Orchestrator implements AsyncDisposable {
       limits.maxTime,
     );
     run.own({ [Symbol.dispose]: () => clearTimeout(tooLong) });
-    const booting = machines({ ...workload, signal: run.signal, progress: notes.progress });
+    const booting = make();
     run.own({
       async [Symbol.asyncDispose]() {
         const machine = await booting.catch(() => undefined);
@@ -179,33 +231,97 @@ export class Orchestrator implements AsyncDisposable {
     });
     const boot = notes.during(booting);
     let step = await boot.next();
-    for (; !step.done; step = await boot.next()) yield debug(step.value);
-    const machine = step.value;
+    for (; !step.done; step = await boot.next()) yield debug(run, step.value);
     run.signal.throwIfAborted();
     run.started();
-    void machine.ended.then((reason) => run.fail(guestEnded(reason)));
+    void step.value.ended.then((reason) => run.fail(guestEnded(reason)));
+    return step.value;
+  }
 
-    const execute = asImageWants(workload.execute, machine.program);
-    const built = new BuiltFiles();
+  async *#inMachine(
+    run: ActiveRun,
+    workload: Workload,
+    found: boolean,
+  ): AsyncGenerator<ExecuteResponse> {
+    const { machines, progress, prepared } = this.#options;
+    const { action, language, memory } = workload;
+    const notes = new Notes(workload.noteLevel, progress);
+    const layer = found || action === "prepare" || isBuilt(language)
+      ? workloadKey(workload)
+      : undefined;
+    const machine = yield* this.#machine(run, notes, memory, () =>
+      machines({
+        ...workload,
+        layer,
+        rebuild: action === "prepare",
+        signal: run.signal,
+        progress: notes.progress,
+      }));
+    const { agent } = machine;
+    let execute = asImageWants(workload.execute, machine.program);
+    if (machine.prepared !== true && (action === "prepare" || machine.keep !== undefined)) {
+      const built = new BuiltFiles();
+      const first = forAction(execute, Action.PREPARE, layer!, action !== "prepare");
+      const responses = agent.execute(first, { signal: run.signal });
+      const last = yield* this.#follow(run, machine, notes, responses, built);
+      if (last.outcome?.kind === Kind.PREPARED) {
+        if (action === "prepare") await prepared.save(workload, built.files);
+        await machine.keep?.();
+      }
+      if (last.outcome?.kind !== Kind.PREPARED || action === "prepare") {
+        return yield* endWith(run, last);
+      }
+    }
+    if (machine.prepared === true || machine.keep !== undefined) {
+      execute = forAction(execute, Action.RUN, layer!);
+    }
+    const responses = agent.execute(execute, { signal: run.signal });
+    yield* endWith(run, yield* this.#follow(run, machine, notes, responses));
+  }
+
+  async *#inFork(
+    run: ActiveRun,
+    { fork, memory, level }: {
+      readonly fork: NonNullable<Machine["fork"]>;
+      readonly memory: number;
+      readonly level: NoteLevel;
+    },
+  ): AsyncGenerator<ExecuteResponse> {
+    const notes = new Notes(level, this.#options.progress);
+    const { id, agentId, signal } = run;
+    const machine = yield* this.#machine(
+      run,
+      notes,
+      memory,
+      () => fork({ id, execution: agentId, signal, progress: notes.progress }),
+    );
+    const responses = machine.agent.attach({ executionId: agentId }, { signal });
+    yield* endWith(run, yield* this.#follow(run, machine, notes, responses));
+  }
+
+  /**
+   * Passes on what the agent says, and returns its last word.
+   *
+   * @param built takes what building made; the agent runs the program itself when absent
+   */
+  async *#follow(
+    run: ActiveRun,
+    machine: Machine,
+    notes: Notes,
+    responses: AsyncIterable<ExecuteResponse>,
+    built?: BuiltFiles,
+  ): AsyncGenerator<ExecuteResponse, ExecuteResponse> {
     try {
-      for await (const event of machine.agent.execute(execute, { signal: run.signal })) {
-        run.agentKnows(machine);
+      for await (const event of responses) {
+        run.agentKnows(machine, built === undefined);
         event.executionId = ""; // told already, in the first response
         run.note(event);
-        for (const text of notes.take()) yield debug(text);
+        for (const text of notes.take()) yield debug(run, text);
         if (event.built !== undefined) {
-          if (workload.action === "prepare") built.add(event.built);
+          built?.add(event.built);
           continue;
         }
-        if (workload.action === "prepare" && event.outcome?.kind === Kind.PREPARED) {
-          await this.#options.prepared.save(workload, built.files);
-        }
-        if (event.stage === Stage.DONE || event.stage === Stage.FAILED) {
-          // The account is closed before the client hears of it, and however slowly it listens.
-          void run.end(changeOf(event));
-          yield event;
-          return;
-        }
+        if (event.stage === Stage.DONE || event.stage === Stage.FAILED) return event;
         yield event;
       }
     } catch (error) {
@@ -228,7 +344,8 @@ export class Orchestrator implements AsyncDisposable {
     const runs = id === "" ? [...this.#active.values()] : [this.#find(id)];
     await Promise.all(runs.map(async (run) => {
       if (run.machine !== undefined) {
-        await run.machine.agent.signal({ executionId: run.id, signal }, { signal: run.signal });
+        const { agent } = run.machine;
+        await agent.signal({ executionId: run.agentId, signal }, { signal: run.signal });
       } else if (signal === Signal.KILL || signal === Signal.TERM || signal === Signal.INT) {
         await run.end(stoppedBy("a signal before it had begun"));
       }
@@ -252,7 +369,7 @@ export class Orchestrator implements AsyncDisposable {
     const run = this.#find(first.value.executionId);
     const machine = await run.whenAgentKnows;
     async function* all(): AsyncGenerator<InputRequest> {
-      yield first.value!;
+      yield { ...first.value!, executionId: run.agentId };
       for (let next = await iterator.next(); !next.done; next = await iterator.next()) {
         yield next.value;
       }
@@ -308,6 +425,41 @@ export class Orchestrator implements AsyncDisposable {
       remedy: "`cloudlet ps` lists the runs",
     });
   }
+}
+
+/** A remark as a response, which is kept with the run's output. */
+function debug(run: ActiveRun, text: string): ExecuteResponse {
+  run.log("service", text + "\n");
+  return response({ stage: Stage.DEBUG, stderr: text + "\n" });
+}
+
+/** The last response. */
+function* endWith(run: ActiveRun, last: ExecuteResponse): Generator<ExecuteResponse> {
+  // The account is closed before the client hears of it, and however slowly it listens.
+  void run.end(changeOf(last));
+  yield last;
+}
+
+/**
+ * The same workload with another action. To run what is prepared in the machine, no files are sent.
+ *
+ * @param layer names it: machines with the same files share a snapshot, whatever a client calls them
+ * @param builtStays what is built need not be sent back
+ */
+function forAction(
+  execute: ExecuteRequest,
+  action: Action,
+  layer: string,
+  builtStays = false,
+): ExecuteRequest {
+  const options = execute.options ?? create(OptionsSchema);
+  return create(ExecuteRequestSchema, {
+    ...execute,
+    workloadName: layer,
+    action,
+    ...(action === Action.RUN && { code: "" }),
+    options: { ...options, builtStays, ...(action === Action.RUN && { files: [], built: [] }) },
+  });
 }
 
 function closing(): CloudletError {

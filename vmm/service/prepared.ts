@@ -15,7 +15,7 @@ import { createHash } from "node:crypto";
 import { Buffer } from "node:buffer";
 import { join } from "node:path";
 import { create, fromBinary, toBinary } from "@bufbuild/protobuf";
-import { COMMAND } from "../../agent/languages.ts";
+import { COMMAND, languageOrCommand } from "../../agent/languages.ts";
 import { cacheDir } from "../../base/dirs.ts";
 import { CloudletError } from "../../base/errors.ts";
 import { cacheKey, Store } from "../../base/store.ts";
@@ -40,12 +40,17 @@ function isWhole({ code, language, options }: ExecuteRequest): boolean {
   return code !== "" || language === COMMAND || (options?.files.length ?? 0) > 0;
 }
 
+/** Whether programs of a language are built before they run. */
+export function isBuilt(language: string): boolean {
+  return languageOrCommand(language).build !== undefined;
+}
+
 /** Names the files of a workload and all else that decides what building makes of them. */
 export function workloadKey({ language, packages, image, execute }: Workload): string {
   const sha256 = (content: Uint8Array | string) =>
     createHash("sha256").update(content).digest("hex");
   return cacheKey({
-    format: 1,
+    format: 2,
     language,
     packages,
     ...(image !== undefined && {
@@ -57,7 +62,7 @@ export function workloadKey({ language, packages, image, execute }: Workload): s
     }),
     release: execute.options?.release ?? false,
     entryPoint: execute.options?.entryPoint ?? "",
-    env: { ...execute.options?.env }, // a build reads it too
+    ...(isBuilt(language) && { env: { ...execute.options?.env } }), // a build reads it too
     code: sha256(execute.code),
     files: (execute.options?.files ?? []).map((
       { path, mode, content },

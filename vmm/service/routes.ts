@@ -33,6 +33,13 @@ export function vmmRoutes(orchestrator: Orchestrator): (router: ConnectRouter) =
           throw toConnectError(error);
         }
       },
+      async *fork(request, context) {
+        try {
+          yield* orchestrator.fork(request, context.signal);
+        } catch (error) {
+          throw toConnectError(error);
+        }
+      },
       shutdown: ({ executionId }) =>
         attempt(async () => {
           const success = executionId === ""

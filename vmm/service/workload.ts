@@ -92,6 +92,28 @@ function imageOf(request: RunVmmRequest, limits: RunLimits): MachineImage | unde
 }
 
 /**
+ * The id of a run.
+ *
+ * @param asked for by the client; one is made up when it is empty
+ * @throws {CloudletError} `invalid-input`
+ */
+export function newRunId(asked: string): string {
+  const id = asked || crypto.randomUUID();
+  if (/^[A-Za-z0-9._-]{1,128}$/.test(id)) return id;
+  throw refuse(`the id ${JSON.stringify(id)} is not allowed`, "use up to 128 of [A-Za-z0-9._-]");
+}
+
+/**
+ * Which remarks a client wants to hear.
+ *
+ * @throws {CloudletError} `invalid-input`
+ */
+export function noteLevelOf(level: LogLevel): NoteLevel {
+  if (level in LogLevel) return level as NoteLevel;
+  throw refuse(`there is no log level number ${level}`, "use 0 to 3");
+}
+
+/**
  * Checks a request.
  *
  * @throws {CloudletError} `invalid-input`
@@ -108,10 +130,7 @@ export function workloadOf(request: RunVmmRequest, limits: RunLimits): Workload 
   }
   const action = request.action ?? Action.PREPARE_AND_RUN;
   if (!(action in ACTION_NAMES)) throw refuse(`there is no action number ${action}`, "use 0 to 2");
-  const id = request.options?.executionId || crypto.randomUUID();
-  if (!/^[A-Za-z0-9._-]{1,128}$/.test(id)) {
-    throw refuse(`the id ${JSON.stringify(id)} is not allowed`, "use up to 128 of [A-Za-z0-9._-]");
-  }
+  const id = newRunId(request.options?.executionId ?? "");
   const name = request.workloadName;
   if (name.length > 200) throw refuse("the workload's name is too long", "use 200 characters");
   const memory = request.memoryMib || limits.defaultMemory;
@@ -132,9 +151,7 @@ export function workloadOf(request: RunVmmRequest, limits: RunLimits): Workload 
       throw refuse(`${JSON.stringify(name)} is no name of a Debian package`, "correct the name");
     }
   }
-  if (!(request.logLevel in LogLevel)) {
-    throw refuse(`there is no log level number ${request.logLevel}`, "use 0 to 3");
-  }
+  const noteLevel = noteLevelOf(request.logLevel);
   const execute = create(ExecuteRequestSchema, {
     workloadName: name,
     language,
@@ -153,7 +170,7 @@ export function workloadOf(request: RunVmmRequest, limits: RunLimits): Workload 
     vcpus,
     packages: request.packages,
     image: imageOf(request, limits),
-    noteLevel: request.logLevel as NoteLevel,
+    noteLevel,
     execute,
   };
 }

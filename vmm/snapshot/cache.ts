@@ -63,6 +63,23 @@ export async function openOrMake(requires: KeyPart, options: OpenOptions): Promi
   return Snapshot.open(path, requires);
 }
 
+/**
+ * Makes a snapshot, in place of what there is of the same requirements.
+ *
+ * @param requires what it is of
+ * @param make saves it into the empty directory that it is given
+ */
+export async function keepSnapshot(
+  requires: KeyPart,
+  make: (directory: string) => Promise<void>,
+): Promise<void> {
+  const key = cacheKey(requires);
+  const store = snapshotStore();
+  await store.remove(key);
+  await store.getOrMake(key, make);
+  await collect(DEFAULT_LIMITS, key);
+}
+
 /** The snapshot that meets the requirements, if there is a good one. */
 export async function openCached(
   requires: KeyPart,

@@ -26,8 +26,10 @@ export interface GuestParts {
   readonly memory: number;
   /** Number of processors. */
   readonly vcpus: number;
-  /** What was done in the guest before it was saved. */
-  readonly warm: KeyPart;
+  /** The language whose interpreter waits in it. */
+  readonly warm: string;
+  /** The workload that is prepared in it, if any. */
+  readonly workload?: string;
 }
 
 let host: KeyPart | undefined;

@@ -119,12 +119,12 @@ export interface WrittenMemory {
  *
  * @param memory of the guest
  * @param path must not exist
- * @param base the file that RAM was mapped from, if it was
+ * @param options the file that RAM was mapped from, if it was; whether to wait for the disk
  */
 export async function writeMemory(
   memory: GuestMemory,
   path: string,
-  base?: number,
+  { base, durable }: { readonly base: number | undefined; readonly durable: boolean },
 ): Promise<WrittenMemory> {
   const { size, buffer } = memory.ram;
   const touched = touchedPages(memory, base);
@@ -150,7 +150,7 @@ export async function writeMemory(
     file.seekSync(page * PAGE_SIZE, Deno.SeekMode.Start);
     writeAllSync(file, bytes.subarray(page * PAGE_SIZE, end * PAGE_SIZE));
   }
-  await file.sync();
+  if (durable) await file.sync();
   using opened = OwnedFd.open(path, O_RDONLY | O_CLOEXEC);
   digestChunks(opened.fd, size, (chunk, digest) => digests.set(digest, chunk * DIGEST));
   return { identity: identityOf(opened.fd), digests, data };

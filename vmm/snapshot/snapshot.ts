@@ -37,23 +37,35 @@ export interface SnapshotFacts {
 const STATE = "state";
 const MEMORY = "memory";
 
+/** How a VM is saved. */
+export interface SaveOptions {
+  /** The memory file that the VM was restored from, if it was. */
+  readonly base?: OwnedFd | undefined;
+  /** Whether it must outlive a crash of the host; it must when absent. */
+  readonly durable?: boolean;
+}
+
 /**
  * Saves a paused VM into an empty directory.
  *
  * @param vm paused
  * @param directory exists and is empty; whoever made it makes it appear at once, or removes it
  * @param requires what a host and a caller must have to use it
- * @param base the memory file that the VM was restored from, if it was
+ * @param options how
  * @throws {Deno.errors.Other} when the disk is full
  */
 export async function saveSnapshot(
   vm: Vm,
   directory: string,
   requires: KeyPart,
-  base?: OwnedFd,
+  options: SaveOptions = {},
 ): Promise<void> {
+  const { base, durable = true } = options;
   const pieces = await vm.save();
-  const written = await writeMemory(vm.memory, join(directory, MEMORY), base?.fd);
+  const written = await writeMemory(vm.memory, join(directory, MEMORY), {
+    base: base?.fd,
+    durable,
+  });
   const facts: SnapshotFacts = {
     requires,
     memory: written.identity,
@@ -66,7 +78,7 @@ export async function saveSnapshot(
   for (let rest = encodeState(pieces); rest.length > 0;) {
     rest = rest.subarray(await file.write(rest));
   }
-  await file.sync();
+  if (durable) await file.sync();
 }
 
 /** A snapshot that is good, with its memory file open. */

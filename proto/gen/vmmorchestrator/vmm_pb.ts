@@ -19,7 +19,7 @@ import type { Message } from "@bufbuild/protobuf";
  * Describes the file vmmorchestrator/vmm.proto.
  */
 export const file_vmmorchestrator_vmm: GenFile = /*@__PURE__*/
-  fileDesc("Chl2bW1vcmNoZXN0cmF0b3Ivdm1tLnByb3RvEg92bW1vcmNoZXN0cmF0b3Ii8AIKDVJ1blZtbVJlcXVlc3QSFQoNd29ya2xvYWRfbmFtZRgBIAEoCRIrCghsYW5ndWFnZRgCIAEoDjIZLnZtbW9yY2hlc3RyYXRvci5MYW5ndWFnZRIMCgRjb2RlGAMgASgJEiwKCWxvZ19sZXZlbBgEIAEoDjIZLnZtbW9yY2hlc3RyYXRvci5Mb2dMZXZlbBI6CgZhY3Rpb24YECABKA4yJS5jbG91ZGxldC5hZ2VudC5FeGVjdXRlUmVxdWVzdC5BY3Rpb25IAIgBARIoCgdvcHRpb25zGBEgASgLMhcuY2xvdWRsZXQuYWdlbnQuT3B0aW9ucxISCgptZW1vcnlfbWliGBIgASgNEg0KBXZjcHVzGBMgASgNEhIKCmNvbmZpZ19zdHIYFCABKAkSEAoIcGFja2FnZXMYFSADKAkSJQoFaW1hZ2UYFiABKAsyFi52bW1vcmNoZXN0cmF0b3IuSW1hZ2VCCQoHX2FjdGlvbiJnCgVJbWFnZRIMCgRmcm9tGAEgASgJEgwKBHB1bGwYAiABKAgSIwoFZmlsZXMYAyADKAsyFC5jbG91ZGxldC5hZ2VudC5GaWxlEgsKA3J1bhgEIAMoCRIQCghpbnNlY3VyZRgFIAEoCCIpChFTaHV0ZG93blZtUmVxdWVzdBIUCgxleGVjdXRpb25faWQYECABKAkiJQoSU2h1dGRvd25WbVJlc3BvbnNlEg8KB3N1Y2Nlc3MYASABKAgiJwoHUHJvYmxlbRIMCgRjb2RlGAEgASgJEg4KBnJlbWVkeRgCIAEoCSpLCghMYW5ndWFnZRIICgRSVVNUEAASCgoGUFlUSE9OEAESCAoETk9ERRACEggKBERFTk8QAxIICgRCQVNIEAQSCwoHQ09NTUFORBAFKjQKCExvZ0xldmVsEgkKBURFQlVHEAASCAoESU5GTxABEggKBFdBUk4QAhIJCgVFUlJPUhADMrQCCgpWbW1TZXJ2aWNlElMKCFNodXRkb3duEiIudm1tb3JjaGVzdHJhdG9yLlNodXRkb3duVm1SZXF1ZXN0GiMudm1tb3JjaGVzdHJhdG9yLlNodXRkb3duVm1SZXNwb25zZRJICgNSdW4SHi52bW1vcmNoZXN0cmF0b3IuUnVuVm1tUmVxdWVzdBofLmNsb3VkbGV0LmFnZW50LkV4ZWN1dGVSZXNwb25zZTABEj8KBlNpZ25hbBIdLmNsb3VkbGV0LmFnZW50LlNpZ25hbFJlcXVlc3QaFi5nb29nbGUucHJvdG9idWYuRW1wdHkSRgoFSW5wdXQSHC5jbG91ZGxldC5hZ2VudC5JbnB1dFJlcXVlc3QaHS5jbG91ZGxldC5hZ2VudC5JbnB1dFJlc3BvbnNlKAFiBnByb3RvMw", [file_cloudlet_agent_agent, file_google_protobuf_empty]);
+  fileDesc("Chl2bW1vcmNoZXN0cmF0b3Ivdm1tLnByb3RvEg92bW1vcmNoZXN0cmF0b3Ii8AIKDVJ1blZtbVJlcXVlc3QSFQoNd29ya2xvYWRfbmFtZRgBIAEoCRIrCghsYW5ndWFnZRgCIAEoDjIZLnZtbW9yY2hlc3RyYXRvci5MYW5ndWFnZRIMCgRjb2RlGAMgASgJEiwKCWxvZ19sZXZlbBgEIAEoDjIZLnZtbW9yY2hlc3RyYXRvci5Mb2dMZXZlbBI6CgZhY3Rpb24YECABKA4yJS5jbG91ZGxldC5hZ2VudC5FeGVjdXRlUmVxdWVzdC5BY3Rpb25IAIgBARIoCgdvcHRpb25zGBEgASgLMhcuY2xvdWRsZXQuYWdlbnQuT3B0aW9ucxISCgptZW1vcnlfbWliGBIgASgNEg0KBXZjcHVzGBMgASgNEhIKCmNvbmZpZ19zdHIYFCABKAkSEAoIcGFja2FnZXMYFSADKAkSJQoFaW1hZ2UYFiABKAsyFi52bW1vcmNoZXN0cmF0b3IuSW1hZ2VCCQoHX2FjdGlvbiJnCgVJbWFnZRIMCgRmcm9tGAEgASgJEgwKBHB1bGwYAiABKAgSIwoFZmlsZXMYAyADKAsyFC5jbG91ZGxldC5hZ2VudC5GaWxlEgsKA3J1bhgEIAMoCRIQCghpbnNlY3VyZRgFIAEoCCJiCgtGb3JrUmVxdWVzdBIUCgxleGVjdXRpb25faWQYASABKAkSDwoHZm9ya19pZBgCIAEoCRIsCglsb2dfbGV2ZWwYAyABKA4yGS52bW1vcmNoZXN0cmF0b3IuTG9nTGV2ZWwiKQoRU2h1dGRvd25WbVJlcXVlc3QSFAoMZXhlY3V0aW9uX2lkGBAgASgJIiUKElNodXRkb3duVm1SZXNwb25zZRIPCgdzdWNjZXNzGAEgASgIIicKB1Byb2JsZW0SDAoEY29kZRgBIAEoCRIOCgZyZW1lZHkYAiABKAkqSwoITGFuZ3VhZ2USCAoEUlVTVBAAEgoKBlBZVEhPThABEggKBE5PREUQAhIICgRERU5PEAMSCAoEQkFTSBAEEgsKB0NPTU1BTkQQBSo0CghMb2dMZXZlbBIJCgVERUJVRxAAEggKBElORk8QARIICgRXQVJOEAISCQoFRVJST1IQAzL9AgoKVm1tU2VydmljZRJTCghTaHV0ZG93bhIiLnZtbW9yY2hlc3RyYXRvci5TaHV0ZG93blZtUmVxdWVzdBojLnZtbW9yY2hlc3RyYXRvci5TaHV0ZG93blZtUmVzcG9uc2USSAoDUnVuEh4udm1tb3JjaGVzdHJhdG9yLlJ1blZtbVJlcXVlc3QaHy5jbG91ZGxldC5hZ2VudC5FeGVjdXRlUmVzcG9uc2UwARJHCgRGb3JrEhwudm1tb3JjaGVzdHJhdG9yLkZvcmtSZXF1ZXN0Gh8uY2xvdWRsZXQuYWdlbnQuRXhlY3V0ZVJlc3BvbnNlMAESPwoGU2lnbmFsEh0uY2xvdWRsZXQuYWdlbnQuU2lnbmFsUmVxdWVzdBoWLmdvb2dsZS5wcm90b2J1Zi5FbXB0eRJGCgVJbnB1dBIcLmNsb3VkbGV0LmFnZW50LklucHV0UmVxdWVzdBodLmNsb3VkbGV0LmFnZW50LklucHV0UmVzcG9uc2UoAWIGcHJvdG8z", [file_cloudlet_agent_agent, file_google_protobuf_empty]);
 
 /**
  * A workload and the microVM that it wants.
@@ -156,6 +156,39 @@ export const ImageSchema: GenMessage<Image> = /*@__PURE__*/
   messageDesc(file_vmmorchestrator_vmm, 1);
 
 /**
+ * Which run to copy.
+ *
+ * @generated from message vmmorchestrator.ForkRequest
+ */
+export type ForkRequest = Message<"vmmorchestrator.ForkRequest"> & {
+  /**
+   * The run's execution_id.
+   *
+   * @generated from field: string execution_id = 1;
+   */
+  executionId: string;
+
+  /**
+   * That of the copy, up to 128 of [A-Za-z0-9._-]; made up when empty, and told in the first response.
+   *
+   * @generated from field: string fork_id = 2;
+   */
+  forkId: string;
+
+  /**
+   * @generated from field: vmmorchestrator.LogLevel log_level = 3;
+   */
+  logLevel: LogLevel;
+};
+
+/**
+ * Describes the message vmmorchestrator.ForkRequest.
+ * Use `create(ForkRequestSchema)` to create a new message.
+ */
+export const ForkRequestSchema: GenMessage<ForkRequest> = /*@__PURE__*/
+  messageDesc(file_vmmorchestrator_vmm, 2);
+
+/**
  * Which microVM to end.
  *
  * @generated from message vmmorchestrator.ShutdownVmRequest
@@ -174,7 +207,7 @@ export type ShutdownVmRequest = Message<"vmmorchestrator.ShutdownVmRequest"> & {
  * Use `create(ShutdownVmRequestSchema)` to create a new message.
  */
 export const ShutdownVmRequestSchema: GenMessage<ShutdownVmRequest> = /*@__PURE__*/
-  messageDesc(file_vmmorchestrator_vmm, 2);
+  messageDesc(file_vmmorchestrator_vmm, 3);
 
 /**
  * Whether there was something to end, and it ended.
@@ -193,7 +226,7 @@ export type ShutdownVmResponse = Message<"vmmorchestrator.ShutdownVmResponse"> &
  * Use `create(ShutdownVmResponseSchema)` to create a new message.
  */
 export const ShutdownVmResponseSchema: GenMessage<ShutdownVmResponse> = /*@__PURE__*/
-  messageDesc(file_vmmorchestrator_vmm, 3);
+  messageDesc(file_vmmorchestrator_vmm, 4);
 
 /**
  * What an error of the service carries besides its gRPC code and message.
@@ -221,7 +254,7 @@ export type Problem = Message<"vmmorchestrator.Problem"> & {
  * Use `create(ProblemSchema)` to create a new message.
  */
 export const ProblemSchema: GenMessage<Problem> = /*@__PURE__*/
-  messageDesc(file_vmmorchestrator_vmm, 4);
+  messageDesc(file_vmmorchestrator_vmm, 5);
 
 /**
  * The languages that workloads are written in.
@@ -326,6 +359,17 @@ export const VmmService: GenService<{
   run: {
     methodKind: "server_streaming";
     input: typeof RunVmmRequestSchema;
+    output: typeof ExecuteResponseSchema;
+  },
+  /**
+   * Copies a run with its microVM: both go on from the same point. Streams what the copy does from
+   * there on; a client that goes away ends the copy.
+   *
+   * @generated from rpc vmmorchestrator.VmmService.Fork
+   */
+  fork: {
+    methodKind: "server_streaming";
+    input: typeof ForkRequestSchema;
     output: typeof ExecuteResponseSchema;
   },
   /**

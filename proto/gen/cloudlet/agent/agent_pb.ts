@@ -17,7 +17,7 @@ import type { Message } from "@bufbuild/protobuf";
  * Describes the file cloudlet/agent/agent.proto.
  */
 export const file_cloudlet_agent_agent: GenFile = /*@__PURE__*/
-  fileDesc("ChpjbG91ZGxldC9hZ2VudC9hZ2VudC5wcm90bxIOY2xvdWRsZXQuYWdlbnQiQwoERmlsZRIMCgRwYXRoGAEgASgJEg8KB2NvbnRlbnQYAiABKAwSDAoEbW9kZRgDIAEoDRIOCgZvZmZzZXQYBCABKAQi5AMKB09wdGlvbnMSFAoMZXhlY3V0aW9uX2lkGAEgASgJEgwKBGFyZ3MYAiADKAkSLQoDZW52GAMgAygLMiAuY2xvdWRsZXQuYWdlbnQuT3B0aW9ucy5FbnZFbnRyeRIZChF3b3JraW5nX2RpcmVjdG9yeRgEIAEoCRIqCgd0aW1lb3V0GAUgASgLMhkuZ29vZ2xlLnByb3RvYnVmLkR1cmF0aW9uEjAKDWJ1aWxkX3RpbWVvdXQYBiABKAsyGS5nb29nbGUucHJvdG9idWYuRHVyYXRpb24SDwoHcmVsZWFzZRgHIAEoCBIjCgVmaWxlcxgIIAMoCzIULmNsb3VkbGV0LmFnZW50LkZpbGUSEwoLZW50cnlfcG9pbnQYCSABKAkSDQoFc3RkaW4YCiABKAwSFAoMc3RkaW5fc3RyZWFtGAsgASgIEg8KB291dHB1dHMYDCADKAkSEgoKcmF3X291dHB1dBgNIAEoCBIMCgR1c2VyGBAgASgJEhkKEWNvbW1hbmRfZGlyZWN0b3J5GBEgASgJEiMKBWJ1aWx0GA4gAygLMhQuY2xvdWRsZXQuYWdlbnQuRmlsZRoqCghFbnZFbnRyeRILCgNrZXkYASABKAkSDQoFdmFsdWUYAiABKAk6AjgBIvEBCg5FeGVjdXRlUmVxdWVzdBIVCg13b3JrbG9hZF9uYW1lGAEgASgJEhAKCGxhbmd1YWdlGAIgASgJEjUKBmFjdGlvbhgDIAEoDjIlLmNsb3VkbGV0LmFnZW50LkV4ZWN1dGVSZXF1ZXN0LkFjdGlvbhIMCgRjb2RlGAQgASgJEhIKCmNvbmZpZ19zdHIYBSABKAkSKAoHb3B0aW9ucxgQIAEoCzIXLmNsb3VkbGV0LmFnZW50Lk9wdGlvbnMiMwoGQWN0aW9uEgcKA1JVThAAEgsKB1BSRVBBUkUQARITCg9QUkVQQVJFX0FORF9SVU4QAiKQBAoPRXhlY3V0ZVJlc3BvbnNlEjQKBXN0YWdlGAEgASgOMiUuY2xvdWRsZXQuYWdlbnQuRXhlY3V0ZVJlc3BvbnNlLlN0YWdlEhMKBnN0ZG91dBgCIAEoCUgAiAEBEhMKBnN0ZGVychgDIAEoCUgBiAEBEhYKCWV4aXRfY29kZRgEIAEoBUgCiAEBEhkKDHN0ZG91dF9ieXRlcxgQIAEoDEgDiAEBEhkKDHN0ZGVycl9ieXRlcxgRIAEoDEgEiAEBEhQKDGV4ZWN1dGlvbl9pZBgSIAEoCRIoCgdvdXRjb21lGBMgASgLMhcuY2xvdWRsZXQuYWdlbnQuT3V0Y29tZRIsCgV1c2FnZRgUIAEoCzIdLmNsb3VkbGV0LmFnZW50LlJlc291cmNlVXNhZ2USJAoGb3V0cHV0GBUgASgLMhQuY2xvdWRsZXQuYWdlbnQuRmlsZRIjCgVidWlsdBgWIAEoCzIULmNsb3VkbGV0LmFnZW50LkZpbGUiUAoFU3RhZ2USCwoHUEVORElORxAAEgwKCEJVSUxESU5HEAESCwoHUlVOTklORxACEggKBERPTkUQAxIKCgZGQUlMRUQQBBIJCgVERUJVRxAFQgkKB19zdGRvdXRCCQoHX3N0ZGVyckIMCgpfZXhpdF9jb2RlQg8KDV9zdGRvdXRfYnl0ZXNCDwoNX3N0ZGVycl9ieXRlcyLXAQoHT3V0Y29tZRIqCgRraW5kGAEgASgOMhwuY2xvdWRsZXQuYWdlbnQuT3V0Y29tZS5LaW5kEg4KBnNpZ25hbBgCIAEoBRIPCgdtZXNzYWdlGAMgASgJIn8KBEtpbmQSCgoGRVhJVEVEEAASDAoIU0lHTkFMRUQQARINCglUSU1FRF9PVVQQAhIRCg1PVVRfT0ZfTUVNT1JZEAMSCgoGS0lMTEVEEAQSEAoMQlVJTERfRkFJTEVEEAUSDwoLTk9UX1NUQVJURUQQBhIMCghQUkVQQVJFRBAHIrYBCg1SZXNvdXJjZVVzYWdlEiwKCXdhbGxfdGltZRgBIAEoCzIZLmdvb2dsZS5wcm90b2J1Zi5EdXJhdGlvbhIsCgl1c2VyX3RpbWUYAiABKAsyGS5nb29nbGUucHJvdG9idWYuRHVyYXRpb24SLgoLc3lzdGVtX3RpbWUYAyABKAsyGS5nb29nbGUucHJvdG9idWYuRHVyYXRpb24SGQoRcGVha19tZW1vcnlfYnl0ZXMYBCABKAQiggEKDVNpZ25hbFJlcXVlc3QSNAoGc2lnbmFsGAEgASgOMiQuY2xvdWRsZXQuYWdlbnQuU2lnbmFsUmVxdWVzdC5TaWduYWwSFAoMZXhlY3V0aW9uX2lkGAIgASgJIiUKBlNpZ25hbBIICgRLSUxMEAASCAoEVEVSTRABEgcKA0lOVBACIj8KDElucHV0UmVxdWVzdBIUCgxleGVjdXRpb25faWQYASABKAkSDAoEZGF0YRgCIAEoDBILCgNlbmQYAyABKAgiJwoNSW5wdXRSZXNwb25zZRIWCg5hY2NlcHRlZF9ieXRlcxgBIAEoBCINCgtJbmZvUmVxdWVzdCJkCgxJbmZvUmVzcG9uc2USDwoHdmVyc2lvbhgBIAEoCRIRCglsYW5ndWFnZXMYAiADKAkSDwoHcnVubmluZxgDIAEoDRINCgV2bV9pZBgEIAEoCRIQCghjbG9ja19ucxgFIAEoBCIfCgtXYXJtUmVxdWVzdBIQCghsYW5ndWFnZRgBIAEoCSIcCgxXYXJtUmVzcG9uc2USDAoEd2FybRgBIAEoCCJqCg1SZXN1bWVSZXF1ZXN0Eg8KB2VudHJvcHkYASABKAwSEAoIY2xvY2tfbnMYAiABKAQSDQoFdm1faWQYAyABKAkSEAoIaG9zdG5hbWUYBCABKAkSFQoNY2xvY2tfc3RlcF9ucxgFIAEoEiIQCg5SZXN1bWVSZXNwb25zZSIhCgxMYXllclJlcXVlc3QSEQoJZGlyZWN0b3J5GAEgASgJIh0KDUxheWVyUmVzcG9uc2USDAoEZGF0YRgBIAEoDDL+AwoOV29ya2xvYWRSdW5uZXISTAoHRXhlY3V0ZRIeLmNsb3VkbGV0LmFnZW50LkV4ZWN1dGVSZXF1ZXN0Gh8uY2xvdWRsZXQuYWdlbnQuRXhlY3V0ZVJlc3BvbnNlMAESPwoGU2lnbmFsEh0uY2xvdWRsZXQuYWdlbnQuU2lnbmFsUmVxdWVzdBoWLmdvb2dsZS5wcm90b2J1Zi5FbXB0eRJGCgVJbnB1dBIcLmNsb3VkbGV0LmFnZW50LklucHV0UmVxdWVzdBodLmNsb3VkbGV0LmFnZW50LklucHV0UmVzcG9uc2UoARJBCgRJbmZvEhsuY2xvdWRsZXQuYWdlbnQuSW5mb1JlcXVlc3QaHC5jbG91ZGxldC5hZ2VudC5JbmZvUmVzcG9uc2USQQoEV2FybRIbLmNsb3VkbGV0LmFnZW50Lldhcm1SZXF1ZXN0GhwuY2xvdWRsZXQuYWdlbnQuV2FybVJlc3BvbnNlEkcKBlJlc3VtZRIdLmNsb3VkbGV0LmFnZW50LlJlc3VtZVJlcXVlc3QaHi5jbG91ZGxldC5hZ2VudC5SZXN1bWVSZXNwb25zZRJGCgVMYXllchIcLmNsb3VkbGV0LmFnZW50LkxheWVyUmVxdWVzdBodLmNsb3VkbGV0LmFnZW50LkxheWVyUmVzcG9uc2UwAWIGcHJvdG8z", [file_google_protobuf_duration, file_google_protobuf_empty]);
+  fileDesc("ChpjbG91ZGxldC9hZ2VudC9hZ2VudC5wcm90bxIOY2xvdWRsZXQuYWdlbnQiQwoERmlsZRIMCgRwYXRoGAEgASgJEg8KB2NvbnRlbnQYAiABKAwSDAoEbW9kZRgDIAEoDRIOCgZvZmZzZXQYBCABKAQihwQKB09wdGlvbnMSFAoMZXhlY3V0aW9uX2lkGAEgASgJEgwKBGFyZ3MYAiADKAkSLQoDZW52GAMgAygLMiAuY2xvdWRsZXQuYWdlbnQuT3B0aW9ucy5FbnZFbnRyeRIZChF3b3JraW5nX2RpcmVjdG9yeRgEIAEoCRIqCgd0aW1lb3V0GAUgASgLMhkuZ29vZ2xlLnByb3RvYnVmLkR1cmF0aW9uEjAKDWJ1aWxkX3RpbWVvdXQYBiABKAsyGS5nb29nbGUucHJvdG9idWYuRHVyYXRpb24SDwoHcmVsZWFzZRgHIAEoCBIjCgVmaWxlcxgIIAMoCzIULmNsb3VkbGV0LmFnZW50LkZpbGUSEwoLZW50cnlfcG9pbnQYCSABKAkSDQoFc3RkaW4YCiABKAwSFAoMc3RkaW5fc3RyZWFtGAsgASgIEg8KB291dHB1dHMYDCADKAkSEgoKcmF3X291dHB1dBgNIAEoCBIMCgR1c2VyGBAgASgJEhkKEWNvbW1hbmRfZGlyZWN0b3J5GBEgASgJEgwKBGNvbGQYEiABKAgSEwoLYnVpbHRfc3RheXMYDyABKAgSIwoFYnVpbHQYDiADKAsyFC5jbG91ZGxldC5hZ2VudC5GaWxlGioKCEVudkVudHJ5EgsKA2tleRgBIAEoCRINCgV2YWx1ZRgCIAEoCToCOAEi8QEKDkV4ZWN1dGVSZXF1ZXN0EhUKDXdvcmtsb2FkX25hbWUYASABKAkSEAoIbGFuZ3VhZ2UYAiABKAkSNQoGYWN0aW9uGAMgASgOMiUuY2xvdWRsZXQuYWdlbnQuRXhlY3V0ZVJlcXVlc3QuQWN0aW9uEgwKBGNvZGUYBCABKAkSEgoKY29uZmlnX3N0chgFIAEoCRIoCgdvcHRpb25zGBAgASgLMhcuY2xvdWRsZXQuYWdlbnQuT3B0aW9ucyIzCgZBY3Rpb24SBwoDUlVOEAASCwoHUFJFUEFSRRABEhMKD1BSRVBBUkVfQU5EX1JVThACIpAECg9FeGVjdXRlUmVzcG9uc2USNAoFc3RhZ2UYASABKA4yJS5jbG91ZGxldC5hZ2VudC5FeGVjdXRlUmVzcG9uc2UuU3RhZ2USEwoGc3Rkb3V0GAIgASgJSACIAQESEwoGc3RkZXJyGAMgASgJSAGIAQESFgoJZXhpdF9jb2RlGAQgASgFSAKIAQESGQoMc3Rkb3V0X2J5dGVzGBAgASgMSAOIAQESGQoMc3RkZXJyX2J5dGVzGBEgASgMSASIAQESFAoMZXhlY3V0aW9uX2lkGBIgASgJEigKB291dGNvbWUYEyABKAsyFy5jbG91ZGxldC5hZ2VudC5PdXRjb21lEiwKBXVzYWdlGBQgASgLMh0uY2xvdWRsZXQuYWdlbnQuUmVzb3VyY2VVc2FnZRIkCgZvdXRwdXQYFSABKAsyFC5jbG91ZGxldC5hZ2VudC5GaWxlEiMKBWJ1aWx0GBYgASgLMhQuY2xvdWRsZXQuYWdlbnQuRmlsZSJQCgVTdGFnZRILCgdQRU5ESU5HEAASDAoIQlVJTERJTkcQARILCgdSVU5OSU5HEAISCAoERE9ORRADEgoKBkZBSUxFRBAEEgkKBURFQlVHEAVCCQoHX3N0ZG91dEIJCgdfc3RkZXJyQgwKCl9leGl0X2NvZGVCDwoNX3N0ZG91dF9ieXRlc0IPCg1fc3RkZXJyX2J5dGVzItcBCgdPdXRjb21lEioKBGtpbmQYASABKA4yHC5jbG91ZGxldC5hZ2VudC5PdXRjb21lLktpbmQSDgoGc2lnbmFsGAIgASgFEg8KB21lc3NhZ2UYAyABKAkifwoES2luZBIKCgZFWElURUQQABIMCghTSUdOQUxFRBABEg0KCVRJTUVEX09VVBACEhEKDU9VVF9PRl9NRU1PUlkQAxIKCgZLSUxMRUQQBBIQCgxCVUlMRF9GQUlMRUQQBRIPCgtOT1RfU1RBUlRFRBAGEgwKCFBSRVBBUkVEEAcitgEKDVJlc291cmNlVXNhZ2USLAoJd2FsbF90aW1lGAEgASgLMhkuZ29vZ2xlLnByb3RvYnVmLkR1cmF0aW9uEiwKCXVzZXJfdGltZRgCIAEoCzIZLmdvb2dsZS5wcm90b2J1Zi5EdXJhdGlvbhIuCgtzeXN0ZW1fdGltZRgDIAEoCzIZLmdvb2dsZS5wcm90b2J1Zi5EdXJhdGlvbhIZChFwZWFrX21lbW9yeV9ieXRlcxgEIAEoBCKCAQoNU2lnbmFsUmVxdWVzdBI0CgZzaWduYWwYASABKA4yJC5jbG91ZGxldC5hZ2VudC5TaWduYWxSZXF1ZXN0LlNpZ25hbBIUCgxleGVjdXRpb25faWQYAiABKAkiJQoGU2lnbmFsEggKBEtJTEwQABIICgRURVJNEAESBwoDSU5UEAIiPwoMSW5wdXRSZXF1ZXN0EhQKDGV4ZWN1dGlvbl9pZBgBIAEoCRIMCgRkYXRhGAIgASgMEgsKA2VuZBgDIAEoCCInCg1JbnB1dFJlc3BvbnNlEhYKDmFjY2VwdGVkX2J5dGVzGAEgASgEIg0KC0luZm9SZXF1ZXN0ImQKDEluZm9SZXNwb25zZRIPCgd2ZXJzaW9uGAEgASgJEhEKCWxhbmd1YWdlcxgCIAMoCRIPCgdydW5uaW5nGAMgASgNEg0KBXZtX2lkGAQgASgJEhAKCGNsb2NrX25zGAUgASgEIh8KC1dhcm1SZXF1ZXN0EhAKCGxhbmd1YWdlGAEgASgJIhwKDFdhcm1SZXNwb25zZRIMCgR3YXJtGAEgASgIImoKDVJlc3VtZVJlcXVlc3QSDwoHZW50cm9weRgBIAEoDBIQCghjbG9ja19ucxgCIAEoBBINCgV2bV9pZBgDIAEoCRIQCghob3N0bmFtZRgEIAEoCRIVCg1jbG9ja19zdGVwX25zGAUgASgSIhAKDlJlc3VtZVJlc3BvbnNlIjQKC0hvbGRSZXF1ZXN0EhQKDGV4ZWN1dGlvbl9pZBgBIAEoCRIPCgdzZWNvbmRzGAIgASgNIg4KDEhvbGRSZXNwb25zZSIlCg1BdHRhY2hSZXF1ZXN0EhQKDGV4ZWN1dGlvbl9pZBgBIAEoCSIhCgxMYXllclJlcXVlc3QSEQoJZGlyZWN0b3J5GAEgASgJIh0KDUxheWVyUmVzcG9uc2USDAoEZGF0YRgBIAEoDDKNBQoOV29ya2xvYWRSdW5uZXISTAoHRXhlY3V0ZRIeLmNsb3VkbGV0LmFnZW50LkV4ZWN1dGVSZXF1ZXN0Gh8uY2xvdWRsZXQuYWdlbnQuRXhlY3V0ZVJlc3BvbnNlMAESPwoGU2lnbmFsEh0uY2xvdWRsZXQuYWdlbnQuU2lnbmFsUmVxdWVzdBoWLmdvb2dsZS5wcm90b2J1Zi5FbXB0eRJGCgVJbnB1dBIcLmNsb3VkbGV0LmFnZW50LklucHV0UmVxdWVzdBodLmNsb3VkbGV0LmFnZW50LklucHV0UmVzcG9uc2UoARJBCgRJbmZvEhsuY2xvdWRsZXQuYWdlbnQuSW5mb1JlcXVlc3QaHC5jbG91ZGxldC5hZ2VudC5JbmZvUmVzcG9uc2USQQoEV2FybRIbLmNsb3VkbGV0LmFnZW50Lldhcm1SZXF1ZXN0GhwuY2xvdWRsZXQuYWdlbnQuV2FybVJlc3BvbnNlEkcKBlJlc3VtZRIdLmNsb3VkbGV0LmFnZW50LlJlc3VtZVJlcXVlc3QaHi5jbG91ZGxldC5hZ2VudC5SZXN1bWVSZXNwb25zZRJBCgRIb2xkEhsuY2xvdWRsZXQuYWdlbnQuSG9sZFJlcXVlc3QaHC5jbG91ZGxldC5hZ2VudC5Ib2xkUmVzcG9uc2USSgoGQXR0YWNoEh0uY2xvdWRsZXQuYWdlbnQuQXR0YWNoUmVxdWVzdBofLmNsb3VkbGV0LmFnZW50LkV4ZWN1dGVSZXNwb25zZTABEkYKBUxheWVyEhwuY2xvdWRsZXQuYWdlbnQuTGF5ZXJSZXF1ZXN0Gh0uY2xvdWRsZXQuYWdlbnQuTGF5ZXJSZXNwb25zZTABYgZwcm90bzM", [file_google_protobuf_duration, file_google_protobuf_empty]);
 
 /**
  * A file of a workload.
@@ -174,6 +174,20 @@ export type Options = Message<"cloudlet.agent.Options"> & {
    * @generated from field: string command_directory = 17;
    */
   commandDirectory: string;
+
+  /**
+   * Start a new process, although an interpreter waits for a program.
+   *
+   * @generated from field: bool cold = 18;
+   */
+  cold: boolean;
+
+  /**
+   * PREPARE keeps what it made to itself: no ExecuteResponse.built is sent.
+   *
+   * @generated from field: bool built_stays = 15;
+   */
+  builtStays: boolean;
 
   /**
    * What an earlier PREPARE of the same files made (ExecuteResponse.built), put together: it is put in
@@ -821,6 +835,66 @@ export const ResumeResponseSchema: GenMessage<ResumeResponse> = /*@__PURE__*/
   messageDesc(file_cloudlet_agent_agent, 14);
 
 /**
+ * Which execution shall survive its client.
+ *
+ * @generated from message cloudlet.agent.HoldRequest
+ */
+export type HoldRequest = Message<"cloudlet.agent.HoldRequest"> & {
+  /**
+   * @generated from field: string execution_id = 1;
+   */
+  executionId: string;
+
+  /**
+   * For how long it waits for Attach, in seconds; 0 lets it end with its client again.
+   *
+   * @generated from field: uint32 seconds = 2;
+   */
+  seconds: number;
+};
+
+/**
+ * Describes the message cloudlet.agent.HoldRequest.
+ * Use `create(HoldRequestSchema)` to create a new message.
+ */
+export const HoldRequestSchema: GenMessage<HoldRequest> = /*@__PURE__*/
+  messageDesc(file_cloudlet_agent_agent, 15);
+
+/**
+ * It will.
+ *
+ * @generated from message cloudlet.agent.HoldResponse
+ */
+export type HoldResponse = Message<"cloudlet.agent.HoldResponse"> & {
+};
+
+/**
+ * Describes the message cloudlet.agent.HoldResponse.
+ * Use `create(HoldResponseSchema)` to create a new message.
+ */
+export const HoldResponseSchema: GenMessage<HoldResponse> = /*@__PURE__*/
+  messageDesc(file_cloudlet_agent_agent, 16);
+
+/**
+ * Which execution to go on with.
+ *
+ * @generated from message cloudlet.agent.AttachRequest
+ */
+export type AttachRequest = Message<"cloudlet.agent.AttachRequest"> & {
+  /**
+   * @generated from field: string execution_id = 1;
+   */
+  executionId: string;
+};
+
+/**
+ * Describes the message cloudlet.agent.AttachRequest.
+ * Use `create(AttachRequestSchema)` to create a new message.
+ */
+export const AttachRequestSchema: GenMessage<AttachRequest> = /*@__PURE__*/
+  messageDesc(file_cloudlet_agent_agent, 17);
+
+/**
  * Where the changes are.
  *
  * @generated from message cloudlet.agent.LayerRequest
@@ -839,7 +913,7 @@ export type LayerRequest = Message<"cloudlet.agent.LayerRequest"> & {
  * Use `create(LayerRequestSchema)` to create a new message.
  */
 export const LayerRequestSchema: GenMessage<LayerRequest> = /*@__PURE__*/
-  messageDesc(file_cloudlet_agent_agent, 15);
+  messageDesc(file_cloudlet_agent_agent, 18);
 
 /**
  * A piece of the layer, an uncompressed tar archive.
@@ -858,7 +932,7 @@ export type LayerResponse = Message<"cloudlet.agent.LayerResponse"> & {
  * Use `create(LayerResponseSchema)` to create a new message.
  */
 export const LayerResponseSchema: GenMessage<LayerResponse> = /*@__PURE__*/
-  messageDesc(file_cloudlet_agent_agent, 16);
+  messageDesc(file_cloudlet_agent_agent, 19);
 
 /**
  * Builds and runs programs inside the microVM.
@@ -928,6 +1002,27 @@ export const WorkloadRunner: GenService<{
     methodKind: "unary";
     input: typeof ResumeRequestSchema;
     output: typeof ResumeResponseSchema;
+  },
+  /**
+   * Lets an execution survive its client: a copy of the microVM has no connection of the original's.
+   *
+   * @generated from rpc cloudlet.agent.WorkloadRunner.Hold
+   */
+  hold: {
+    methodKind: "unary";
+    input: typeof HoldRequestSchema;
+    output: typeof HoldResponseSchema;
+  },
+  /**
+   * Goes on with an execution whose client is gone: streams what happens from here on, as Execute
+   * does.
+   *
+   * @generated from rpc cloudlet.agent.WorkloadRunner.Attach
+   */
+  attach: {
+    methodKind: "server_streaming";
+    input: typeof AttachRequestSchema;
+    output: typeof ExecuteResponseSchema;
   },
   /**
    * Sends what an overlay's upper directory holds, as a layer of the OCI image specification.
