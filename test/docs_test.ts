@@ -51,6 +51,21 @@ Deno.test("the page of wire formats has each message, field and value, and no ot
   assert.deepEqual(new Map([...told].sort()), new Map([...actual].sort()));
 });
 
+Deno.test("the page of wire formats has each call of both services", () => {
+  const { VmmService, WorkloadRunner } = Object.fromEntries(
+    [file_vmmorchestrator_vmm, file_cloudlet_agent_agent].flatMap(({ services }) =>
+      services.map(({ name, methods }) => [name, methods.map(({ name }) => name)])
+    ),
+  );
+  const section = wireFormats.split("## VmmService")[1]!.split("```")[1]!;
+  assert.deepEqual(
+    [...section.matchAll(/^ {2}(\w+)\(/gm)].map(([, name]) => name).sort(),
+    VmmService!.sort(),
+  );
+  const runner = /WorkloadRunner` \(([\w\s,]+)\)/.exec(wireFormats)![1]!.split(/,\s+/);
+  assert.deepEqual(runner.sort(), WorkloadRunner!.sort());
+});
+
 Deno.test("the page of wire formats has each route, and no other", () => {
   const nothing = undefined as never; // routes are only listed
   const app = createApp({
