@@ -33,6 +33,7 @@ export interface CloudletErrorOptions {
 
 /** A failure with a kind and a remedy. Message form: "Cannot <do> <what>: <why>". */
 export class CloudletError extends Error {
+  /** Tells it from other errors where classes cannot, such as in another thread. */
   override readonly name = "CloudletError";
   /** The kind of failure. */
   readonly code: ErrorCode;
@@ -40,6 +41,8 @@ export class CloudletError extends Error {
   readonly remedy: string | undefined;
 
   /**
+   * Makes an error, to be thrown.
+   *
    * @param message what could not be done, and why
    * @param options kind, remedy and cause
    */

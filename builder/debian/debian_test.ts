@@ -98,6 +98,19 @@ Deno.test("what is cached is used without the mirror while it is young", async (
   assert.equal(text(tree, "bin/app"), "a");
 });
 
+Deno.test("what is cached of a suite and damaged is asked for again", async () => {
+  await using mirror = await startMirror(KEY, PACKAGES);
+  using test = testOptions(mirror, KEY);
+  await openDebian(test.options);
+  const directory = join(test.cache, "release");
+  for (const damaged of ["null", "[]", "{", '"text"', "1"]) {
+    for (const { name } of Deno.readDirSync(directory)) {
+      if (name.endsWith(".json")) Deno.writeTextFileSync(join(directory, name), damaged);
+    }
+    assert.equal((await openDebian(test.options)).resolve(["lib"]).length, 1, damaged);
+  }
+});
+
 Deno.test("a mirror that is down is replaced by what it said last, with a remark", async () => {
   await using mirror = await startMirror(KEY, PACKAGES);
   using test = testOptions(mirror, KEY);

@@ -50,15 +50,15 @@ const MAX_INDEX = 1024 ** 3; // bytes; Debian's has 50 MB
 const ARCHITECTURE = "amd64";
 
 async function readCached(path: string, url: string): Promise<CachedRelease | undefined> {
-  let value: Partial<CachedRelease>;
+  let value: Partial<CachedRelease> | null;
   try {
     value = JSON.parse(await Deno.readTextFile(path));
   } catch (error) {
     if (error instanceof Deno.errors.NotFound || error instanceof SyntaxError) return undefined;
     throw error;
   }
-  const { checked, text } = value;
-  if (value.url !== url || typeof checked !== "number") return undefined;
+  const { checked, text } = value ?? {};
+  if (value?.url !== url || typeof checked !== "number") return undefined;
   if (typeof text !== "string" && text !== null) return undefined;
   return { url, checked, text };
 }

@@ -3,9 +3,9 @@ import assert from "node:assert/strict";
 import { create, fromBinary, toBinary } from "@bufbuild/protobuf";
 import { Keys, newKey } from "../../api/keys.ts";
 import { readJson, readQuery } from "../../api/read.ts";
-import { logsQuery, runRequest, runsQuery } from "../../api/schemas.ts";
+import { forkRequest, logsQuery, runRequest, runsQuery } from "../../api/schemas.ts";
 import { eventData, eventStream } from "../../api/sse.ts";
-import { toRunVmmRequest } from "../../api/wire.ts";
+import { toLogLevel, toRunVmmRequest } from "../../api/wire.ts";
 import {
   LogLevel,
   type RunVmmRequest,
@@ -75,11 +75,22 @@ fuzz("http-body", () => async (random) => {
   checkWorkload(fromBinary(RunVmmRequestSchema, toBinary(RunVmmRequestSchema, wire)));
 });
 
+fuzz("http-fork", () => async (random) => {
+  const body = JSON.stringify(random.damageJson({ id: "copy-1", log_level: "warn" })) ?? "";
+  const headers = { "content-type": "application/json" };
+  const request = new Request("http://x/runs/a/fork", { method: "POST", headers, body });
+  const read = await refusedOrAsync(() => readJson(request, forkRequest), "invalid-input");
+  if (read === undefined) return;
+  assert(read.id === undefined || /^[A-Za-z0-9._-]{1,128}$/.test(read.id));
+  assert(Object.values(LogLevel).includes(toLogLevel(read.log_level)));
+});
+
 fuzz("http-query", () => {
   const keys = ["state", "limit", "before", "stream", "follow", "x", "__proto__"];
   const values = [
     "done",
     "10",
+    "1.5",
     "0",
     "-1",
     "1e9",

@@ -46,6 +46,8 @@ fuzz("console-marks", () => {
     "exit",
     "exit:0",
     "exit:42",
+    `${nonce}:exit:255\r\n`,
+    `${nonce}:exit:256\n`,
     "256",
     "\n",
     "\r\n",

@@ -3,6 +3,7 @@ import assert from "node:assert/strict";
 import { join } from "node:path";
 import { makeTar } from "../../builder/archive/fixtures_test.ts";
 import { parseChallenges } from "../../builder/oci/challenge.ts";
+import { findCredentials } from "../../builder/oci/credentials.ts";
 import { digestOfBytes, parseDigest } from "../../builder/oci/digest.ts";
 import { openDockerArchive } from "../../builder/oci/docker_archive.ts";
 import { openLayout } from "../../builder/oci/layout.ts";
@@ -213,5 +214,28 @@ fuzz("oci-layout", (stack) => {
       for (const layer of opened.layers) await layer.fetch(new AbortController().signal, () => {});
     });
     for (const { name } of Deno.readDirSync(blobs)) Deno.removeSync(join(blobs, name));
+  };
+});
+
+fuzz("docker-login", (stack) => {
+  const path = Deno.makeTempFileSync();
+  stack.defer(() => Deno.removeSync(path));
+  const entry = (text: string) => ({ auth: utf8.encode(text).toBase64() });
+  const config = {
+    auths: {
+      "registry.test:5000": entry("user:pass:word"),
+      "https://index.docker.io/v1/": { identitytoken: "token" },
+      "http://other.test/v2/": { username: "u", password: "p" },
+    },
+    HttpHeaders: {},
+  };
+  return async (random) => {
+    Deno.writeFileSync(path, document(random, config));
+    for (const host of ["registry.test:5000", "docker.io", "other.test", "__proto__"]) {
+      const found = await refusedOrAsync(() => findCredentials(host, path), "invalid-input");
+      if (found?.kind === "password") assert.equal(typeof found.password, "string");
+      else if (found !== undefined) assert(found.token !== "");
+    }
+    return 4;
   };
 });

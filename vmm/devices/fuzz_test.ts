@@ -146,7 +146,9 @@ class HostileGuest {
     const first = random.below(queue.size);
     const request = this.request(index);
     let filled = 0;
-    const writableFrom = random.below(count + 1);
+    // as a driver does it, every other time: the request in one piece, then room for the answer
+    const fitting = random.chance(2);
+    const writableFrom = fitting ? 1 : random.below(count + 1);
     for (let i = 0; i < count; i++) {
       const at = (first + i) % queue.size;
       const last = i === count - 1;
@@ -154,7 +156,13 @@ class HostileGuest {
       let flags = (last ? 0 : 1) | (i >= writableFrom ? 2 : 0);
       if (random.chance(40)) flags = random.u32() & 0xffff;
       const address = this.#address();
-      const length = random.chance(10) ? this.#value() : random.below(5000);
+      const length = fitting && i < writableFrom
+        ? request.length
+        : fitting && random.chance(2)
+        ? random.pick([1, 512, 513, 4096])
+        : random.chance(10)
+        ? this.#value()
+        : random.below(5000);
       queue.descriptor(at, address, length, flags, next);
       const offset = Number(address) - START;
       if (i < writableFrom && offset >= 0 && offset < this.bench.memory.size) {
