@@ -57,7 +57,7 @@ function clone(language: string, id: string): Promise<Machine> {
   return microVms({ kernel: testKernel() })({
     id,
     language,
-    memory: 512,
+    memory: 1024, // as the other guest tests: they share the snapshot
     vcpus: 1,
     packages: [],
     signal: new AbortController().signal,

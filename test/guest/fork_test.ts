@@ -9,7 +9,7 @@ import { hostLimits } from "../../vmm/service/host_limits.ts";
 import { type Run, type RunOptions, runOver } from "../../api/run.ts";
 import { hasKvm } from "./fixtures.ts";
 
-const MEMORY = 512;
+const MEMORY = 1024; // as the other guest tests: they share the snapshot
 
 /** A service in this process, with workloads of its own. */
 async function withService(
