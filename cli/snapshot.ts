@@ -4,7 +4,6 @@
  * @module
  */
 import { buildCommand, buildRouteMap, type CommandContext } from "@stricli/core";
-import Table from "cli-table3";
 import { join } from "node:path";
 import { CloudletError, messageOf } from "../base/errors.ts";
 import { MIB } from "../vmm/layout.ts";
@@ -12,6 +11,8 @@ import { collect, DEFAULT_LIMITS, listSnapshots, snapshotStore } from "../vmm/sn
 import { Snapshot } from "../vmm/snapshot/snapshot.ts";
 import { EXIT, exitWith } from "./context.ts";
 import { formatBytes } from "./progress.ts";
+import { formatSpan } from "./ps.ts";
+import { formatTable } from "./table.ts";
 import { parseDuration, parseMemory } from "./units.ts";
 
 const SHORT = 12; // hex digits of a key that are shown
@@ -19,17 +20,26 @@ const SHORT = 12; // hex digits of a key that are shown
 interface Row {
   readonly key: string;
   readonly language: string;
+  /** Key of the workload that is prepared in it. */
+  readonly workload?: string;
   readonly memory: string;
   readonly bytes: number;
   readonly used: string;
   readonly problem?: string;
 }
 
-function describe(key: string, whole: boolean): Pick<Row, "language" | "memory" | "problem"> {
+function describe(
+  key: string,
+  whole: boolean,
+): Pick<Row, "language" | "workload" | "memory" | "problem"> {
   try {
     using snapshot = Snapshot.open(join(snapshotStore().root, key), undefined, whole);
-    const { warm, memory } = snapshot.facts.requires as { warm?: unknown; memory?: unknown };
-    return { language: String(warm), memory: formatBytes(Number(memory)) };
+    const { warm, memory, workload } = snapshot.facts.requires as Readonly<Record<string, unknown>>;
+    return {
+      language: String(warm),
+      memory: formatBytes(Number(memory)),
+      ...(workload !== undefined && { workload: String(workload) }),
+    };
   } catch (error) {
     return { language: "-", memory: "-", problem: messageOf(error) };
   }
@@ -55,18 +65,17 @@ const ls = buildCommand({
       for (const row of list) console.log(JSON.stringify(row));
       return;
     }
-    const table = new Table({ head: ["key", "language", "memory", "on disk", "last used", ""] });
-    for (const row of list) {
-      table.push([
-        row.key.slice(0, SHORT),
-        row.language,
-        row.memory,
-        formatBytes(row.bytes),
-        row.used,
-        row.problem ?? "",
-      ]);
-    }
-    console.log(table.toString());
+    const cells = list.map((row) => [
+      row.key.slice(0, SHORT),
+      row.language,
+      row.workload === undefined ? "" : `prepared ${row.workload.slice(0, SHORT)}`,
+      row.memory,
+      formatBytes(row.bytes),
+      `${formatSpan(Date.now() - Date.parse(row.used))} ago`,
+      row.problem ?? "",
+    ]);
+    const head = ["KEY", "LANGUAGE", "WORKLOAD", "MEMORY", "ON DISK", "LAST USED", ""];
+    console.log(await formatTable(head, cells));
   },
 });
 
@@ -118,7 +127,7 @@ const rm = buildCommand({
 
 const gc = buildCommand({
   docs: {
-    brief: "Remove the snapshots that were not used for long or take too much room",
+    brief: "Remove the snapshots that cannot be used, were not used for long or take too much room",
     fullDescription: "The same is done with the defaults whenever a snapshot is made.",
   },
   parameters: {
@@ -138,6 +147,11 @@ const gc = buildCommand({
     },
   },
   async func(flags: { age?: number; size?: number }) {
+    for (const { key, bytes, problem } of await rows(false)) {
+      if (problem === undefined) continue;
+      await snapshotStore().remove(key);
+      console.log(`${key}  ${formatBytes(bytes)}`);
+    }
     const removed = await collect({
       age: flags.age ?? DEFAULT_LIMITS.age,
       bytes: flags.size === undefined ? DEFAULT_LIMITS.bytes : flags.size * MIB,

@@ -23,7 +23,7 @@ const COMMANDS = [
   "time cloudlet run hello.py",
   "echo $?",
   "echo 'while True: pass' > loop.py; cloudlet run --timeout 1s loop.py",
-  "cloudlet snapshot ls",
+  "cloudlet snapshot ls | head -3",
 ];
 
 /** Characters a second of whoever types. */
