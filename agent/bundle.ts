@@ -41,6 +41,9 @@ const denoResolution: esbuild.Plugin = {
   },
 };
 
+/** Ending esbuild's program leaves the builds of other callers without an end: they share one. */
+let underWay: Promise<AgentBundle> | undefined;
+
 /**
  * Bundles the agent. The same sources give the same bytes.
  *
@@ -48,6 +51,10 @@ const denoResolution: esbuild.Plugin = {
  *   program cannot run
  */
 export async function bundleAgent(): Promise<AgentBundle> {
+  return await (underWay ??= bundle().finally(() => underWay = undefined));
+}
+
+async function bundle(): Promise<AgentBundle> {
   try {
     const { outputFiles } = await esbuild.build({
       entryPoints: [new URL("./main.ts", import.meta.url).href],

@@ -11,8 +11,10 @@ import { temporaryIn } from "../base/files.ts";
 import { silentProgress } from "../base/progress.ts";
 import { loadSettings } from "../base/settings.ts";
 import { openDebian } from "../builder/debian/debian.ts";
+import { findKernel } from "../builder/kernel/kernel.ts";
+import { findUnpackedKernel } from "../builder/kernel/packaged.ts";
 import { type HostKind, probeHost } from "../vmm/host_probe.ts";
-import { defaultKernel } from "../vmm/host_traits.ts";
+import { defaultKernel, type HostTraits } from "../vmm/host_traits.ts";
 import { Kvm } from "../vmm/kvm.ts";
 import { GIB, MIB } from "../vmm/layout.ts";
 
@@ -111,6 +113,36 @@ function compilesKernels(): boolean {
   } catch {
     return true; // no KVM: its own check says so
   }
+}
+
+/**
+ * Judges what guests boot.
+ *
+ * @param kernel that guests of this host boot
+ * @param version of the one that is in the cache, if there is one
+ */
+export function judgeKernel(kernel: HostTraits["kernel"], version: string | undefined): Verdict {
+  const whose = kernel === "debian" ? "Debian's own" : "a small one, compiled from Debian's source";
+  if (version !== undefined) return { ok: "ok", detail: `${whose}, ${version}, is in the cache` };
+  if (kernel === "debian") {
+    return { ok: "ok", detail: `${whose}; the first run fetches and unpacks its package` };
+  }
+  return {
+    ok: "warn",
+    detail: `${whose}; the first run does so, which takes some minutes`,
+    remedy: "`cloudlet kernel build` does it beforehand",
+  };
+}
+
+async function examineKernel(): Promise<Verdict> {
+  let kernel: HostTraits["kernel"];
+  try {
+    kernel = defaultKernel();
+  } catch {
+    return { ok: "warn", detail: "which one guests need is not known", remedy: "see to KVM first" };
+  }
+  const found = await (kernel === "debian" ? findUnpackedKernel() : findKernel("up"));
+  return judgeKernel(kernel, found?.version);
 }
 
 /** Kernel switches that keep users from making namespaces, and how to turn each one. */
@@ -278,6 +310,7 @@ async function examineMirror(): Promise<Verdict> {
 const CHECKS: readonly (readonly [name: string, check: () => Verdict | Promise<Verdict>])[] = [
   ["processor", examineProcessor],
   ["KVM", examineKvm],
+  ["kernel", examineKernel],
   ["memory", examineMemory],
   ["disk", examineDisk],
   ["open files", examineFiles],

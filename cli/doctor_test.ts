@@ -5,6 +5,7 @@ import {
   examineOne,
   judgeDisk,
   judgeFiles,
+  judgeKernel,
   judgeKvm,
   judgeMemory,
   judgeNamespaces,
@@ -21,6 +22,7 @@ Deno.test("every check of this host comes to a verdict, and every doubt has a re
   assert.deepEqual(findings.map(({ name }) => name), [
     "processor",
     "KVM",
+    "kernel",
     "memory",
     "disk",
     "open files",
@@ -111,4 +113,14 @@ Deno.test("the kind of KVM is named, and what follows for the kernel", () => {
   const software = judgeKvm("software");
   assert.equal(software.ok, "warn");
   assert.match(software.detail, /software-only: .*compiled once/);
+});
+
+Deno.test("what the first run has to do for its kernel is said", () => {
+  assert.match(judgeKernel("debian", "6.1.1-1").detail, /Debian's own, 6\.1\.1-1, is in the cache/);
+  assert.match(judgeKernel("debian", undefined).detail, /fetches and unpacks/);
+  assert.match(judgeKernel("built", "6.1.1-1").detail, /6\.1\.1-1, is in the cache/);
+  assert.equal(
+    judgeKernel("built", undefined).remedy,
+    "`cloudlet kernel build` does it beforehand",
+  );
 });

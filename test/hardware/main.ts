@@ -1,7 +1,8 @@
 /**
- * `deno task test:hardware [part...]`: runs tests in a host with hardware KVM, which QEMU emulates.
- * Parts are `examples`, `guest` and `built`; all when none is named. Needs qemu-system-x86_64.
- * CLOUDLET_TEST_EXAMPLES names some examples; CLOUDLET_TEST_MINUTES bounds the emulated host's life.
+ * `deno task test:hardware [part[:name,...]...]`: runs tests in a host with hardware KVM, which QEMU
+ * emulates. Parts are `examples`, `guest` and `built`; all when none is named, and `examples:bash` or
+ * `guest:boot,snapshot` are some of one. Needs qemu-system-x86_64. CLOUDLET_TEST_MINUTES bounds the
+ * emulated host's life.
  *
  * @module
  */
@@ -14,90 +15,168 @@ import { examples } from "../examples.ts";
 import { HOST, makeHost } from "./image.ts";
 import { runInHost } from "./machine.ts";
 
-const LIMIT_MS = Number(Deno.env.get("CLOUDLET_TEST_MINUTES") ?? 14) * 60_000;
-const GUEST = ["boot", "outcome", "stress", "snapshot", "agent"];
+/** How long the emulated host may live. */
+const LIMIT_SECONDS = Number(Deno.env.get("CLOUDLET_TEST_MINUTES") ?? 14) * 60;
+/** How long before that the tests in it are ended, so that it can still tell how they went. */
+const LAST_WORDS_SECONDS = 20;
 
-/** Files of tests, and the variables that they get. */
-const PARTS: Readonly<Record<string, { env: string; files: readonly string[] }>> = {
+/** Some of the tests that there are. */
+interface Part {
+  /** What can be chosen of it. */
+  readonly names: readonly string[];
+  /** Files of the tests that are chosen, as paths in the checkout. */
+  files(chosen: readonly string[]): readonly string[];
+  /** Variables that they get. */
+  env(chosen: readonly string[]): Readonly<Record<string, string>>;
+  /** Parts of one lane run one after the other and share a cache; lanes run side by side. */
+  readonly lane: string;
+}
+
+const GUEST = ["boot", "outcome", "stress", "snapshot", "agent"];
+const guestTests = (names: readonly string[]) =>
+  names.map((name) => name === "state" ? STATE : `test/guest/${name}_test.ts`);
+/** Needs no guest, but a KVM that gives guests a TSC of their own. */
+const STATE = "vmm/snapshot/state_test.ts";
+
+const PARTS: Readonly<Record<string, Part>> = {
   /** From an empty cache with Debian's kernel. */
-  examples: { env: "CLOUDLET_TEST_HARDWARE=1", files: ["test/hardware/inside_test.ts"] },
+  examples: {
+    names: examples().map(({ name }) => name),
+    files: () => ["test/hardware/inside_test.ts"],
+    env: (chosen) => ({ CLOUDLET_TEST_HARDWARE: "1", CLOUDLET_TEST_EXAMPLES: chosen.join(",") }),
+    lane: "examples",
+  },
   /** The guest tests with Debian's kernel. */
   guest: {
-    env: "",
-    files: GUEST.map((name) => `test/guest/${name}_test.ts`),
+    names: ["state", ...GUEST, "many_runs"],
+    files: guestTests,
+    env: () => ({ CLOUDLET_TEST_RUNS: "8" }),
+    lane: "guests",
   },
   /** And with the kernel that cloudlet compiles, which has been brought along. */
   built: {
-    env: `CLOUDLET_TEST_KERNEL=/${HOST.kernels}/up CLOUDLET_TEST_KERNEL_SMP=/${HOST.kernels}/smp`,
-    files: ["boot", "outcome", "stress", "snapshot", "agent", "devices"]
-      .map((name) => `test/guest/${name}_test.ts`),
+    names: [...GUEST, "devices"],
+    files: guestTests,
+    env: () => ({
+      CLOUDLET_TEST_KERNEL: `/${HOST.kernels}/up`,
+      CLOUDLET_TEST_KERNEL_SMP: `/${HOST.kernels}/smp`,
+    }),
+    lane: "guests",
   },
 };
 
-const chosen = Deno.args.length > 0 ? Deno.args : Object.keys(PARTS);
-const unknown = chosen.find((name) => PARTS[name] === undefined);
-if (unknown !== undefined) {
-  console.error(`There is no part "${unknown}"; there are ${Object.keys(PARTS).join(", ")}`);
-  Deno.exit(2);
+/** What was asked for: names by part. */
+function choose(args: readonly string[]): Map<string, readonly string[]> {
+  const chosen = new Map<string, readonly string[]>();
+  for (const argument of args.length > 0 ? args : Object.keys(PARTS)) {
+    const [part = "", list] = argument.split(":");
+    const all = PARTS[part]?.names;
+    const names = list?.split(",") ?? all ?? [];
+    const unknown = all === undefined ? part : names.find((name) => !all.includes(name));
+    if (unknown !== undefined) {
+      console.error(
+        `Cannot run "${argument}": there is no "${unknown}", but ` +
+          (all ?? Object.keys(PARTS)).join(", "),
+      );
+      Deno.exit(2);
+    }
+    chosen.set(part, names);
+  }
+  return chosen;
 }
-const only = Deno.env.get("CLOUDLET_TEST_EXAMPLES");
 
-const steps = chosen.map((name) => {
-  const { env, files } = PARTS[name]!;
-  return `echo "=== ${name}"
-${env} deno test -A --quiet --no-check ${files.join(" ")} </dev/null || code=1
-`;
-});
+const chosen = choose(Deno.args);
+
+/** Shell commands that run a part, with its name before each line. */
+function commandsOf(name: string): string {
+  const part = PARTS[name]!;
+  const names = chosen.get(name)!;
+  const variables = Object.entries(part.env(names)).map(([name, value]) => `${name}=${value}`);
+  const files = part.files(names).join(" ");
+  return `part ${name} ${variables.join(" ")} deno test -A --quiet --no-check ${files}`;
+}
+
+const lanes = Map.groupBy(chosen.keys(), (name) => PARTS[name]!.lane);
 const script = `exec /bin/bash <<'SCRIPT' 2>&1
-set -e
+set -e -o pipefail
 busybox ip link set lo up
 export HOME=/root NO_COLOR=1 DENO_NO_UPDATE_CHECK=1 DENO_DIR=/${HOST.denoDir}
-export XDG_CACHE_HOME=/work XDG_RUNTIME_DIR=/work/runtime TMPDIR=/work/tmp
-${only === undefined ? "" : `export CLOUDLET_TEST_EXAMPLES=${only}`}
 mkfs.ext4 -q /dev/vdb
 mkdir /work
 mount /dev/vdb /work
-mkdir -p /work/cloudlet/debian /work/tmp /work/runtime
-cp -r /${HOST.cache}/debian/release /${HOST.cache}/debian/index /work/cloudlet/debian/
-ln -s /${HOST.cache}/debian/pool /work/cloudlet/debian/pool
+
+lane() { # NAME: has an empty cache but for what the archive will be asked for
+  export XDG_CACHE_HOME=/work/$1 XDG_RUNTIME_DIR=/work/$1/runtime TMPDIR=/work/$1/tmp
+  mkdir -p /work/$1/cloudlet/debian $XDG_RUNTIME_DIR $TMPDIR
+  cp -r /${HOST.cache}/debian/release /${HOST.cache}/debian/index /work/$1/cloudlet/debian/
+  ln -s /${HOST.cache}/debian/pool /work/$1/cloudlet/debian/pool
+}
+part() { # NAME COMMAND...
+  name=$1
+  shift
+  left=$((${LIMIT_SECONDS - LAST_WORDS_SECONDS} - $(cut -d. -f1 /proc/uptime)))
+  timeout -s KILL $left env "$@" </dev/null 2>&1 | while IFS= read -r line; do
+    echo "$name: $line"
+  done || { echo "$name: ended with exit code $?"; failed=1; }
+}
+
 cd /${HOST.checkout}
-deno run -A --quiet mod.ts doctor </dev/null || true
+lanes=
+${
+  Array.from(lanes, ([lane, parts]) =>
+    `(failed=0; lane ${lane}; ${
+      parts.map(commandsOf).join("; ")
+    }; exit $failed) & lanes="$lanes $!"`)
+    .join("\n")
+}
 code=0
-${steps.join("")}exit $code
+for lane in $lanes; do wait $lane || code=1; done
+exit $code
 SCRIPT
 `;
 
 const images = new Set(["tiny"]);
-if (chosen.includes("examples")) {
-  for (const { name, language } of examples()) {
-    if (only === undefined || only.split(",").includes(name)) images.add(language);
-  }
+for (const { name, language } of examples()) {
+  if (chosen.get("examples")?.includes(name)) images.add(language);
 }
-if (chosen.some((name) => name !== "examples")) images.add("python").add("bash"); // the guest tests'
+if (chosen.has("guest") || chosen.has("built")) images.add("python").add("bash"); // their tests'
 exitOnSignals();
 const directory = await Deno.makeTempDir({ prefix: "cloudlet-hardware-" });
 const logPath = join(cacheDir(), "hardware-test.log");
-const encoder = new TextEncoder();
 const start = performance.now();
+const seconds = () => ((performance.now() - start) / 1000).toFixed(0);
+
+/** Puts the seconds since the start before each line. */
+function stamped(write: (text: string) => void): (text: string) => void {
+  let begun = false;
+  return (text) => {
+    for (const piece of text.split(/(?<=\n)/)) {
+      write(begun ? piece : `${seconds().padStart(4)} s  ${piece}`);
+      begun = !piece.endsWith("\n");
+    }
+  };
+}
+
+const encoder = new TextEncoder();
 let code: number | undefined;
 {
   using _ = removeAtEnd(directory);
-  const kernels = chosen.includes("built") ? ["up", "smp"] as const : [];
+  const kernels = chosen.has("built") ? ["up", "smp"] as const : [];
   const host = await makeHost(directory, [...images], kernels, new LineProgress());
+  console.log(`Boot the emulated host, for ${LIMIT_SECONDS / 60} minutes at most: ${logPath}`);
   using log = await Deno.open(logPath, { create: true, write: true, truncate: true });
   code = await runInHost(host, {
     directory,
     script,
-    timeout: LIMIT_MS,
+    timeout: LIMIT_SECONDS * 1000,
     log,
-    output: (text) => writeAllSync(Deno.stdout, encoder.encode(text)),
+    output: stamped((text) => writeAllSync(Deno.stdout, encoder.encode(text))),
   });
 }
-const seconds = ((performance.now() - start) / 1000).toFixed(0);
 console.log(
   code === undefined
-    ? `The emulated host ended, or was ended, before its tests had (${seconds} s).`
-    : `The tests in the emulated host ended with exit code ${code} after ${seconds} s.`,
+    ? `The emulated host ended, or was ended, before its tests had (${seconds()} s).`
+    : `The tests in the emulated host ended with exit code ${code} after ${seconds()} s.`,
 );
 console.log(`The host's console is in ${logPath}`);
 Deno.exit(code ?? 1);

@@ -47,6 +47,12 @@ import { piece, type Pieces, refuse } from "./format.ts";
 const MSR_IA32_TSC = 0x10;
 const MSR_IA32_TSC_DEADLINE = 0x6e0;
 const MAX_TSC_KHZ = 2 ** 31 - 1;
+/**
+ * Linux, arch/x86/kvm/x86.c, kvm_synchronize_tsc(): a TSC within a second of what the VM's is by now
+ * is taken for an attempt to synchronize a processor with the others, and the VM's is kept. So the
+ * first processor gets one that is far away, then its own; the others are to be synchronized.
+ */
+const FAR_TSC: Msr = { index: MSR_IA32_TSC, value: 1n << 62n };
 
 const CHIPS = [
   ["vm.pic0", KVM_IRQCHIP_PIC_MASTER],
@@ -206,6 +212,7 @@ function setMachine(vm: KvmVm, vcpus: readonly KvmVcpu[], pieces: Pieces): Clock
     if (pieces.has(`${prefix}xcrs`)) parts.write(XCRS, pieces);
     vcpu.setXsave(piece(pieces, `${prefix}xsave`, vcpu.xsaveBytes));
     for (const part of THEN) parts.write(part, pieces);
+    if (vcpu === vcpus[0]) vcpu.setMsrs([FAR_TSC]);
     writeMsrs(vcpu, piece(pieces, `${prefix}msrs`));
     parts.write(LAST, pieces);
   }
