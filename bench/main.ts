@@ -31,6 +31,9 @@ const BENCHMARKS: Readonly<Record<string, () => Promise<void>>> = {
   async snapshot() {
     await (await import("./snapshot.ts")).benchSnapshot();
   },
+  async fork() {
+    await (await import("./fork.ts")).benchFork();
+  },
   async density() {
     await (await import("./density.ts")).benchDensity();
   },
