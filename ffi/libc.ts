@@ -27,6 +27,8 @@ const SYMBOLS = {
   mmap: { parameters: ["pointer", "usize", "i32", "i32", "i32", "i64"], result: "pointer" },
   // int munmap(void *addr, size_t length)
   munmap: { parameters: ["pointer", "usize"], result: "i32" },
+  // int mprotect(void *addr, size_t length, int prot)
+  mprotect: { parameters: ["pointer", "usize", "i32"], result: "i32" },
   // int madvise(void *addr, size_t length, int advice)
   madvise: { parameters: ["pointer", "usize", "i32"], result: "i32" },
   // int memfd_create(const char *name, unsigned int flags)

@@ -46,7 +46,11 @@ export type VcpuExit =
   | { readonly kind: "internal-error"; readonly message: string };
 
 /** To a vCPU thread. */
-export type ToVcpu = { readonly type: "run"; readonly description: VcpuDescription };
+export type ToVcpu =
+  /** Run this vCPU, and no other one. */
+  | { readonly type: "run"; readonly description: VcpuDescription }
+  /** Run this vCPU, too; what there is to say of it goes to the port. */
+  | { readonly type: "host"; readonly description: VcpuDescription; readonly port: MessagePort };
 
 /** From a vCPU thread. */
 export type FromVcpu =

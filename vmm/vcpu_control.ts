@@ -81,6 +81,14 @@ export class VcpuControl {
     Atomics.wait(this.#words, Word.Command, than);
   }
 
+  /** The same for a thread that has other things to do. */
+  async otherCommand(than: Command): Promise<void> {
+    while (this.command === than) {
+      const wait = Atomics.waitAsync(this.#words, Word.Command, than);
+      if (wait.async) await wait.value;
+    }
+  }
+
   /** What the thread does. */
   get state(): State {
     return Atomics.load(this.#words, Word.State) as State;
@@ -105,6 +113,11 @@ export class VcpuControl {
   /** Thread id for signals; 0 before the thread has started. */
   get tid(): number {
     return Atomics.load(this.#words, Word.Tid);
+  }
+
+  /** The word of {@linkcode tid} itself. */
+  get tidWord(): Int32Array<SharedArrayBuffer> {
+    return this.#words.subarray(Word.Tid, Word.Tid + 1);
   }
 
   /** vCPU thread: tells its id. */

@@ -32,6 +32,7 @@ import { Serial } from "./legacy/serial.ts";
 import { GuestMemory } from "./memory.ts";
 import type { VcpuDescription, VcpuExit } from "./messages.ts";
 import { MMIO_FACTORIES } from "./mmio_factories.ts";
+import { runCall } from "./run_call.ts";
 import { Command, State, VcpuControl } from "./vcpu_control.ts";
 
 const LE = true;
@@ -51,6 +52,9 @@ const FAIL_REASON = kvm_run.offsetOf("exit.fail_entry.hardware_entry_failure_rea
 
 /** How long a full console makes a vCPU wait before it looks at its command again. */
 const CONSOLE_WAIT_MS = 20;
+
+/** There is a command to be looked at. */
+const KICKED = "kicked";
 
 /** The interrupt line of the serial port, from any thread. */
 export function serialInterrupt(vmFd: number): (level: boolean) => void {
@@ -104,7 +108,7 @@ export class VcpuLoop implements Disposable {
     }
   }
 
-  /** Runs the vCPU as commanded until it ends. */
+  /** Runs the vCPU as commanded until it ends; blocks this thread. */
   run(): VcpuExit {
     const control = this.#control;
     control.tid = libc().gettid();
@@ -133,54 +137,90 @@ export class VcpuLoop implements Disposable {
     this.#run.buffer.transfer();
   }
 
+  /** The same on threads of the runtime's pool, for a thread that has several vCPUs. */
+  async runOnPool(): Promise<VcpuExit> {
+    const control = this.#control;
+    const enter = runCall();
+    // SAFETY: the words outlive the call: the loop holds them, and its owner awaits the loop.
+    const tid = Deno.UnsafePointer.of(control.tidWord);
+    const { fd } = this.#description;
+    try {
+      for (;;) {
+        const command = control.command;
+        if (command === Command.Stop) return { kind: "stopped" };
+        if (command === Command.Pause) {
+          control.state = State.Paused;
+          await control.otherCommand(Command.Pause);
+          continue;
+        }
+        control.noteEntry();
+        control.state = State.Running;
+        for (;;) {
+          const result = Number(await enter(fd, tid));
+          const exit = this.#left(result < 0 ? -result : 0);
+          if (exit === KICKED) break;
+          if (exit !== undefined) return exit;
+        }
+      }
+    } finally {
+      control.state = State.Ended;
+    }
+  }
+
   #runUntilKicked(): VcpuExit | undefined {
     const { ioctl_number: ioctl } = libc();
     const fd = this.#description.fd;
     const request = KVM_RUN.request;
-    const run = this.#run;
     for (;;) {
-      if (ioctl(fd, request, 0n) < 0) {
-        const error = errno();
-        if (error === EINTR) {
-          // In this order: a kick between the two lines makes the next KVM_RUN return at once.
-          run.setUint8(IMMEDIATE_EXIT, 0);
-          this.#control.countKick();
-          if (this.#control.command !== Command.Run) return undefined;
-          continue;
-        }
-        if (error === EAGAIN) continue; // a processor that was just woken by INIT or SIPI
-        return this.#failure(`KVM_RUN failed: ${errnoName(error)}`);
+      const exit = this.#left(ioctl(fd, request, 0n) < 0 ? errno() : 0);
+      if (exit === KICKED) return undefined;
+      if (exit !== undefined) return exit;
+    }
+  }
+
+  /**
+   * Answers why the vCPU left the guest.
+   *
+   * @param error of KVM_RUN, or 0
+   * @returns undefined when it shall go on, KICKED when there is a command to be looked at
+   */
+  #left(error: number): VcpuExit | typeof KICKED | undefined {
+    const run = this.#run;
+    if (error !== 0) {
+      if (error === EINTR) {
+        // In this order: a kick between the two lines makes the next KVM_RUN return at once.
+        run.setUint8(IMMEDIATE_EXIT, 0);
+        this.#control.countKick();
+        return this.#control.command === Command.Run ? undefined : KICKED;
       }
-      const reason = run.getUint32(EXIT_REASON, LE);
-      switch (reason) {
-        case KVM_EXIT_IO: {
-          this.#control.countIo();
-          const event = this.#portIo();
-          if (event !== undefined) return { kind: event };
-          break;
-        }
-        case KVM_EXIT_MMIO:
-          this.#control.countMmio();
-          this.#mmio();
-          break;
-        case KVM_EXIT_INTR:
-          break;
-        case KVM_EXIT_SHUTDOWN:
-          return { kind: "triple-fault", rip: this.#state.getRegs().rip };
-        case KVM_EXIT_INTERNAL_ERROR: {
-          const exit = this.#internalError();
-          if (exit !== undefined) return exit;
-          break;
-        }
-        case KVM_EXIT_FAIL_ENTRY:
-          return this.#failure(
-            `the processor refused to enter the guest, reason 0x${
-              run.getBigUint64(FAIL_REASON, LE).toString(16)
-            }`,
-          );
-        default:
-          return this.#failure(`KVM left the guest for the unexpected reason ${reason}`);
+      if (error === EAGAIN) return undefined; // a processor that was just woken by INIT or SIPI
+      return this.#failure(`KVM_RUN failed: ${errnoName(error)}`);
+    }
+    const reason = run.getUint32(EXIT_REASON, LE);
+    switch (reason) {
+      case KVM_EXIT_IO: {
+        this.#control.countIo();
+        const event = this.#portIo();
+        return event === undefined ? undefined : { kind: event };
       }
+      case KVM_EXIT_MMIO:
+        this.#control.countMmio();
+        this.#mmio();
+        return undefined;
+      case KVM_EXIT_INTR:
+        return undefined;
+      case KVM_EXIT_SHUTDOWN:
+        return { kind: "triple-fault", rip: this.#state.getRegs().rip };
+      case KVM_EXIT_INTERNAL_ERROR:
+        return this.#internalError();
+      case KVM_EXIT_FAIL_ENTRY:
+        return this.#failure(
+          `the processor refused to enter the guest, reason 0x${
+            run.getBigUint64(FAIL_REASON, LE).toString(16)
+          }`,
+        );
+      default:
+        return this.#failure(`KVM left the guest for the unexpected reason ${reason}`);
     }
   }
 

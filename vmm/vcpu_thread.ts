@@ -1,5 +1,6 @@
 /**
- * A vCPU thread as the main thread sees it.
+ * vCPUs as the main thread sees them: each has a thread of its own ({@linkcode VcpuThread}), or is one
+ * of those that a thread has together ({@linkcode HostedVcpu}).
  *
  * @module
  */
@@ -8,46 +9,46 @@ import { kvm_run } from "../ffi/uapi/kvm.ts";
 import { installKick, kickThread } from "./kick.ts";
 import type { KvmVcpu } from "./kvm_vcpu.ts";
 import type { FromVcpu, ToVcpu, VcpuDescription, VcpuExit } from "./messages.ts";
+import { SharedWorkers, type Tenancy } from "./shared_workers.ts";
 import { Command, type ExitCounts, State, VcpuControl } from "./vcpu_control.ts";
 
-/** Owns a worker. */
-export class VcpuThread implements AsyncDisposable {
-  readonly #worker: Worker;
+const MODULE = new URL("./vcpu_worker.ts", import.meta.url);
+
+/** Steers one vCPU; who runs it is up to the classes below. */
+export abstract class Vcpu implements AsyncDisposable {
   readonly #control = new VcpuControl();
   readonly #ended = Promise.withResolvers<VcpuExit>();
-  readonly #loaded = Promise.withResolvers<void>();
+  readonly #onSerialRoom: () => void;
   #immediateExit: Uint8Array | undefined;
   #started = false;
 
   /** @param onSerialRoom called when the serial port can take input again */
   constructor(onSerialRoom: () => void) {
     installKick();
-    this.#worker = new Worker(new URL("./vcpu_worker.ts", import.meta.url), { type: "module" });
-    this.#worker.onmessage = ({ data }: MessageEvent<FromVcpu>) => {
-      switch (data.type) {
-        case "loaded":
-          return this.#loaded.resolve();
-        case "serial-room":
-          return onSerialRoom();
-        case "ended":
-          return this.#ended.resolve(data.exit);
-        default:
-          data satisfies never;
-      }
-    };
-    this.#worker.onerror = (event) => {
-      event.preventDefault();
-      this.#loaded.reject(
-        new CloudletError(`Cannot start a vCPU thread: ${event.message}`, { code: "internal" }),
-      );
-      this.#ended.resolve({ kind: "internal-error", message: event.message });
-    };
-    this.#loaded.promise.catch(() => {}); // who waits gets it
+    this.#onSerialRoom = onSerialRoom;
   }
 
-  /** Settles when the worker's module is loaded. */
-  get loaded(): Promise<void> {
-    return this.#loaded.promise;
+  /** Settles when it can be started. */
+  abstract get loaded(): Promise<void>;
+
+  /** Hands it to the thread that runs it. */
+  protected abstract hand(description: VcpuDescription): void;
+
+  /** Lets go of the thread; the vCPU has ended. */
+  protected abstract release(): void;
+
+  /** Takes what the thread says of this vCPU. */
+  protected heard(message: FromVcpu): void {
+    switch (message.type) {
+      case "loaded":
+        return;
+      case "serial-room":
+        return this.#onSerialRoom();
+      case "ended":
+        return this.#ended.resolve(message.exit);
+      default:
+        message satisfies never;
+    }
   }
 
   /** Why the vCPU stopped for good. */
@@ -70,12 +71,11 @@ export class VcpuThread implements AsyncDisposable {
     return this.#control.shared;
   }
 
-  /** Hands the vCPU to the thread, which does not run it before {@linkcode resume}. */
+  /** Hands the vCPU to its thread, which does not run it before {@linkcode resume}. */
   start(vcpu: KvmVcpu, description: VcpuDescription): void {
     this.#immediateExit = new Uint8Array(vcpu.run.buffer, kvm_run.offsets.immediate_exit, 1);
     this.#started = true;
-    const message: ToVcpu = { type: "run", description };
-    this.#worker.postMessage(message);
+    this.hand(description);
   }
 
   /** Lets the vCPU run; it does so a moment later. */
@@ -90,7 +90,7 @@ export class VcpuThread implements AsyncDisposable {
     await this.#control.reached(State.Paused, State.Ended);
   }
 
-  /** Ends the vCPU's thread, whatever the guest does. */
+  /** Ends the vCPU, whatever the guest does. */
   async stop(): Promise<VcpuExit> {
     if (!this.#started) return { kind: "stopped" };
     this.#control.command = Command.Stop;
@@ -98,10 +98,10 @@ export class VcpuThread implements AsyncDisposable {
     return await this.ended;
   }
 
-  /** Stops the vCPU and ends the worker. */
+  /** Ends the vCPU and lets go of its thread. */
   async [Symbol.asyncDispose](): Promise<void> {
     await this.stop();
-    this.#worker.terminate();
+    this.release();
   }
 
   #kick(): void {
@@ -109,5 +109,81 @@ export class VcpuThread implements AsyncDisposable {
     // In this order: a thread on its way into KVM_RUN sees the byte, one inside it the signal.
     this.#immediateExit![0] = 1;
     if (this.#control.tid !== 0) kickThread(this.#control.tid);
+  }
+}
+
+function cannotStart(why: string): CloudletError {
+  return new CloudletError(`Cannot start a vCPU thread: ${why}`, { code: "internal" });
+}
+
+/** A vCPU with a thread of its own: nothing is quicker than its answers to the guest's exits. */
+export class VcpuThread extends Vcpu {
+  readonly #worker: Worker;
+  readonly #loaded = Promise.withResolvers<void>();
+
+  /** Starts the thread. */
+  constructor(onSerialRoom: () => void) {
+    super(onSerialRoom);
+    this.#worker = new Worker(MODULE, { type: "module" });
+    this.#worker.onmessage = ({ data }: MessageEvent<FromVcpu>) => {
+      if (data.type === "loaded") this.#loaded.resolve();
+      this.heard(data);
+    };
+    this.#worker.onerror = (event) => {
+      event.preventDefault();
+      this.#loaded.reject(cannotStart(event.message));
+      this.heard({
+        type: "ended",
+        exit: { kind: "internal-error", message: event.message },
+      });
+    };
+    this.#loaded.promise.catch(() => {}); // who waits gets it
+  }
+
+  get loaded(): Promise<void> {
+    return this.#loaded.promise;
+  }
+
+  protected hand(description: VcpuDescription): void {
+    this.#worker.postMessage({ type: "run", description } satisfies ToVcpu);
+  }
+
+  protected release(): void {
+    this.#worker.terminate();
+  }
+}
+
+/**
+ * Of one thread: Deno gives each 32 threads of its pool (tokio's max_blocking_threads), and a vCPU that
+ * does not get one does not run.
+ */
+const VCPUS_OF_A_THREAD = 24;
+const hosts = new SharedWorkers(MODULE, VCPUS_OF_A_THREAD);
+
+/**
+ * A vCPU that shares its JavaScript thread with others and runs on a thread of the runtime's pool. An
+ * exit costs some ten microseconds more, and the vCPU itself nearly nothing, so this is for guests
+ * that were restored: they leave KVM_RUN a hundred times for a program of a line.
+ */
+export class HostedVcpu extends Vcpu {
+  readonly #tenancy: Tenancy = hosts.enter((why) =>
+    this.heard({ type: "ended", exit: { kind: "internal-error", message: why } })
+  );
+  #port: MessagePort | undefined;
+
+  get loaded(): Promise<void> {
+    return this.#tenancy.loaded;
+  }
+
+  protected hand(description: VcpuDescription): void {
+    const { port1, port2 } = new MessageChannel();
+    this.#port = port1;
+    port1.onmessage = ({ data }: MessageEvent<FromVcpu>) => this.heard(data);
+    this.#tenancy.post({ type: "host", description, port: port2 } satisfies ToVcpu, [port2]);
+  }
+
+  protected release(): void {
+    this.#port?.close();
+    this.#tenancy[Symbol.dispose]();
   }
 }

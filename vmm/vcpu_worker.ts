@@ -1,29 +1,50 @@
 /**
- * The module of a vCPU thread.
+ * The module of a thread that runs vCPUs: one, in which it blocks, or several on threads of the
+ * runtime's pool.
  *
  * @module
  */
 import { messageOf } from "../base/errors.ts";
 import { workerScope } from "../base/worker_scope.ts";
-import type { FromVcpu, ToVcpu, VcpuExit } from "./messages.ts";
+import type { FromVcpu, ToVcpu, VcpuDescription, VcpuExit } from "./messages.ts";
 import { State, VcpuControl } from "./vcpu_control.ts";
 import { VcpuLoop } from "./vcpu_loop.ts";
 
 const scope = workerScope<ToVcpu, FromVcpu>();
 
-function tell(message: FromVcpu): void {
-  scope.postMessage(message);
+/** How a vCPU ends whose loop threw. */
+function broken(description: VcpuDescription, error: unknown): VcpuExit {
+  new VcpuControl(description.control).state = State.Ended;
+  return { kind: "internal-error", message: `vCPU ${description.id}: ${messageOf(error)}` };
 }
 
-scope.onmessage = ({ data: { description } }) => {
+function run(description: VcpuDescription): void {
+  const tell = (message: FromVcpu) => scope.postMessage(message);
   let exit: VcpuExit;
   try {
     using loop = new VcpuLoop(description, () => tell({ type: "serial-room" }));
     exit = loop.run();
   } catch (error) {
-    exit = { kind: "internal-error", message: `vCPU ${description.id}: ${messageOf(error)}` };
-    new VcpuControl(description.control).state = State.Ended;
+    exit = broken(description, error);
   }
   tell({ type: "ended", exit });
+}
+
+async function host(description: VcpuDescription, port: MessagePort): Promise<void> {
+  const tell = (message: FromVcpu) => port.postMessage(message);
+  let exit: VcpuExit;
+  try {
+    using loop = new VcpuLoop(description, () => tell({ type: "serial-room" }));
+    exit = await loop.runOnPool();
+  } catch (error) {
+    exit = broken(description, error);
+  }
+  tell({ type: "ended", exit });
+  port.close();
+}
+
+scope.onmessage = ({ data }) => {
+  if (data.type === "run") run(data.description);
+  else void host(data.description, data.port);
 };
-tell({ type: "loaded" });
+scope.postMessage({ type: "loaded" });

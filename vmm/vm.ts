@@ -36,7 +36,7 @@ import { type ClockPair, restoreMachine, saveMachine } from "./snapshot/state.ts
 import type { VcpuExit } from "./messages.ts";
 import type { ExitCounts } from "./vcpu_control.ts";
 import { serialInterrupt } from "./vcpu_loop.ts";
-import { VcpuThread } from "./vcpu_thread.ts";
+import { HostedVcpu, type Vcpu, VcpuThread } from "./vcpu_thread.ts";
 import type { SlotSnapshot } from "./virtio/slot.ts";
 import { checkConfig, readInitramfs, type ShellConfig, type VmConfig } from "./vm_config.ts";
 import { haltedForGood, type VmOutcome } from "./vm_outcome.ts";
@@ -70,7 +70,7 @@ export class Vm implements AsyncDisposable {
   readonly #resources: AsyncDisposableStack;
   readonly #vm: KvmVm;
   readonly #vcpus: readonly KvmVcpu[];
-  readonly #threads: readonly VcpuThread[];
+  readonly #threads: readonly Vcpu[];
   readonly #serial: Serial;
   readonly #serialState: SharedArrayBuffer;
   readonly #ring: ByteRing;
@@ -101,7 +101,7 @@ export class Vm implements AsyncDisposable {
       readonly resources: AsyncDisposableStack;
       readonly vm: KvmVm;
       readonly vcpus: readonly KvmVcpu[];
-      readonly threads: readonly VcpuThread[];
+      readonly threads: readonly Vcpu[];
       readonly serialState: SharedArrayBuffer;
       readonly ring: ByteRing;
       readonly memory: GuestMemory;
@@ -143,7 +143,7 @@ export class Vm implements AsyncDisposable {
    */
   static async create(config: VmConfig): Promise<Vm> {
     const initramfs = await readInitramfs(config.initramfs);
-    return await Vm.#make(config, ({ memory, devices, host, supported, vcpus }) => {
+    return await Vm.#make(config, VcpuThread, ({ memory, devices, host, supported, vcpus }) => {
       // What the kernel finds in memory.
       const cmdline = commandLine(host.kernelParameters, devices.kernelArguments, config.cmdline);
       const kernel = loadKernel(memory, config.kernel);
@@ -178,11 +178,12 @@ export class Vm implements AsyncDisposable {
    * @param config as the VM had that the snapshot is of
    */
   static async shell(config: ShellConfig): Promise<Vm> {
-    return await Vm.#make(config, () => "");
+    return await Vm.#make(config, HostedVcpu, () => "");
   }
 
   static async #make(
     config: ShellConfig,
+    Runner: new (onSerialRoom: () => void) => Vcpu,
     fill: (machine: Machine) => string,
   ): Promise<Vm> {
     const begin = performance.now();
@@ -199,10 +200,10 @@ export class Vm implements AsyncDisposable {
     const kvmVm = resources.use(kvm.createVm());
     const vcpus: KvmVcpu[] = [];
     resources.defer(() => vcpus.forEach((vcpu) => vcpu[Symbol.dispose]()));
-    const threads: VcpuThread[] = [];
+    const threads: Vcpu[] = [];
     for (let id = 0; id < vcpuCount; id++) {
       threads.push(
-        new VcpuThread(() => {
+        new Runner(() => {
           if (made.vm !== undefined) made.vm.#feedSerial();
         }),
       );

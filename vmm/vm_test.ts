@@ -118,7 +118,7 @@ Deno.test({
         is("invalid-input", /no whole pages/, /4096/),
       );
       // The runtime ends the thread of a worker, with its descriptors, a moment after the worker.
-      for (let i = 0; i < 100 && openFds() > before; i++) {
+      for (let i = 0; i < 400 && openFds() > before; i++) {
         await new Promise((resolve) => setTimeout(resolve, 50));
       }
       assert.ok(openFds() <= before, `${openFds()} descriptors, not ${before}`);

@@ -10,6 +10,8 @@ import { type Struct, struct, u32, u64 } from "../struct.ts";
 export const PROT_READ = 1;
 /** mmap: pages may be written. */
 export const PROT_WRITE = 2;
+/** mmap: pages may be executed. */
+export const PROT_EXEC = 4;
 /** mmap: writes go to the file. */
 export const MAP_SHARED = 1;
 /** mmap: writes stay in the process. */

@@ -30,7 +30,10 @@ import type {
   DeviceStatistics,
   MadeDevice,
   StartMessage,
+  ThreadReady,
+  ThreadRequest,
 } from "./messages.ts";
+import { SharedWorkers, type Tenancy } from "../shared_workers.ts";
 import { PMEM_ALIGNMENT } from "./pmem.ts";
 import type { VsockOptions } from "./vsock.ts";
 
@@ -62,6 +65,33 @@ export interface DevicesListener {
   readonly onWarning?: (message: string) => void;
 }
 
+/** VMs whose devices share a thread: one that is busy slows down few others. */
+const VMS_OF_A_THREAD = 16;
+
+/** The thread blocks outside of JavaScript: what it is sent waits at a port, and an event says so. */
+const threads = new SharedWorkers(
+  new URL("./worker.ts", import.meta.url),
+  VMS_OF_A_THREAD,
+  (worker) => {
+    const { port1, port2 } = new MessageChannel();
+    worker.postMessage(port2, [port2]);
+    return (loaded) => {
+      const { wake } = loaded as ThreadReady;
+      const post = (message: ThreadRequest, transfer: Transferable[] = []) => {
+        port1.postMessage(message, transfer);
+        signalEvent(wake);
+      };
+      return {
+        post: (message, transfer) => post(message as ThreadRequest, transfer),
+        end() {
+          post({ kind: "end" });
+          port1.close();
+        },
+      };
+    };
+  },
+);
+
 type Answered = Extract<DeviceEvent, { readonly id: number }>;
 
 /** The devices of one VM. */
@@ -73,8 +103,10 @@ export class Devices implements AsyncDisposable {
   readonly #specs: readonly DeviceSpec[];
   readonly #made: readonly MadeDevice[];
   readonly #wake: OwnedFd;
+  readonly #thread: Tenancy | undefined;
   readonly #port: MessagePort;
-  readonly #ended: Promise<void>;
+  readonly #ended = Promise.withResolvers<void>();
+  readonly #listener: DevicesListener;
   readonly #waiting = new Map<
     number,
     { resolve: (event: Answered) => void; reject: (error: Error) => void }
@@ -88,7 +120,10 @@ export class Devices implements AsyncDisposable {
     wake: OwnedFd,
     port: MessagePort,
     listener: DevicesListener,
+    thread?: Tenancy,
   ) {
+    this.#thread = thread;
+    this.#listener = listener;
     this.#specs = specs;
     this.#made = made;
     this.#wake = wake;
@@ -108,8 +143,6 @@ export class Devices implements AsyncDisposable {
     this.kernelArguments = this.regions.map(({ base, size, irq }) =>
       `virtio_mmio.device=${size / 1024}K@0x${base.toString(16)}:${irq}`
     );
-    const ended = Promise.withResolvers<void>();
-    this.#ended = ended.promise;
     port.onmessage = ({ data }: MessageEvent<DeviceEvent>) => {
       switch (data.kind) {
         case "output":
@@ -128,11 +161,7 @@ export class Devices implements AsyncDisposable {
         case "ready":
           return;
         case "stopped":
-          for (const { reject } of this.#waiting.values()) {
-            reject(new CloudletError("Cannot ask the devices: they ended", { code: "internal" }));
-          }
-          this.#waiting.clear();
-          ended.resolve();
+          this.#stopped();
       }
     };
   }
@@ -165,14 +194,13 @@ export class Devices implements AsyncDisposable {
       stack.move();
       return new Devices(specs, [], wake, port1, listener);
     }
-    const worker = new Worker(new URL("./worker.ts", import.meta.url), { type: "module" });
     const ready = Promise.withResolvers<readonly MadeDevice[]>();
-    const fail = (why: string) =>
+    const made: { devices?: Devices } = {};
+    const fail = (why: string) => {
+      if (made.devices !== undefined) made.devices.#broken(why);
       ready.reject(new CloudletError(`Cannot make the devices: ${why}`, { code: "host" }));
-    worker.onerror = (event) => {
-      event.preventDefault();
-      fail(event.message);
     };
+    const thread = stack.use(threads.enter(fail));
     port1.onmessage = ({ data }: MessageEvent<DeviceEvent>) => {
       if (data.kind === "ready") ready.resolve(data.devices);
       else if (data.kind === "failed") fail(data.message);
@@ -183,14 +211,13 @@ export class Devices implements AsyncDisposable {
       port: port2,
       wake: wake.fd,
     };
-    worker.postMessage(start, [port2]);
+    thread.post({ kind: "start", start } satisfies ThreadRequest, [port2]);
     try {
-      const devices = new Devices(specs, await ready.promise, wake, port1, listener);
+      made.devices = new Devices(specs, await ready.promise, wake, port1, listener, thread);
       stack.move();
-      return devices;
+      return made.devices;
     } catch (error) {
       port1.close();
-      worker.terminate();
       throw error;
     }
   }
@@ -204,6 +231,20 @@ export class Devices implements AsyncDisposable {
       vm.irqfd(interrupt, irq);
       kicks.forEach((fd, queue) => vm.ioeventfd(fd, base + VIRTIO_MMIO.QUEUE_NOTIFY, 4, queue));
     });
+  }
+
+  /** The thread ended by an error, which takes the devices of several VMs with it. */
+  #broken(why: string): void {
+    this.#listener.onWarning?.(`The devices ended: ${why}`);
+    this.#stopped();
+  }
+
+  #stopped(): void {
+    for (const { reject } of this.#waiting.values()) {
+      reject(new CloudletError("Cannot ask the devices: they ended", { code: "internal" }));
+    }
+    this.#waiting.clear();
+    this.#ended.resolve();
   }
 
   #index(kind: DeviceSpec["kind"]): number {
@@ -290,12 +331,13 @@ export class Devices implements AsyncDisposable {
 
   /** Ends the worker and everything that the devices hold. The vCPUs must have ended. */
   async [Symbol.asyncDispose](): Promise<void> {
-    if (this.#disposed) return await this.#ended;
+    if (this.#disposed) return await this.#ended.promise;
     this.#post({ kind: "stop" });
     this.#disposed = true;
-    await this.#ended;
+    await this.#ended.promise;
     this.#port.close();
     this.#wake[Symbol.dispose]();
+    this.#thread?.[Symbol.dispose]();
   }
 }
 

@@ -18,7 +18,13 @@ export type DeviceSpec =
   | { readonly kind: "console"; readonly size: ConsoleSize }
   | { readonly kind: "balloon" };
 
-/** The first message to the worker. */
+/** What a device worker sends the main thread when it is there. */
+export interface ThreadReady {
+  /** eventfd that says that there is something at the port that the worker was given first. */
+  readonly wake: number;
+}
+
+/** What the devices of a VM are made from. */
 export interface StartMessage {
   /** The guest's memory. */
   readonly memory: MemoryDescription;
@@ -33,7 +39,14 @@ export interface StartMessage {
 /** A device as it was saved, without its registers: those the main thread puts back. */
 export type SavedSlot = Omit<SlotSnapshot, "transport">;
 
-/** Main thread to worker. Those with an `id` are answered. */
+/** Main thread to worker, at the port that it was given first. */
+export type ThreadRequest =
+  /** Run the devices of another VM. */
+  | { readonly kind: "start"; readonly start: StartMessage }
+  /** End; there are no devices. */
+  | { readonly kind: "end" };
+
+/** Main thread to the devices of one VM. Those with an `id` are answered. */
 export type DeviceRequest =
   | { readonly kind: "input"; readonly device: number; readonly bytes: Uint8Array }
   | { readonly kind: "resize"; readonly device: number; readonly size: ConsoleSize }

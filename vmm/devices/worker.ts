@@ -1,6 +1,6 @@
 /**
- * The device worker: one thread that runs all devices of one VM. It blocks in epoll_wait(2), so
- * messages are taken from a port when the wake event says so.
+ * The device worker: one thread that runs all devices of one VM, or of several. It blocks in
+ * epoll_wait(2), so messages are taken from ports when a wake event says so.
  *
  * @module
  */
@@ -9,9 +9,9 @@ import { CloudletError, messageOf } from "../../base/errors.ts";
 import { workerScope } from "../../base/worker_scope.ts";
 import { libc } from "../../ffi/libc.ts";
 import { EPOLLIN, MADV_DONTNEED } from "../../ffi/uapi/mman.ts";
-import type { Device, DeviceHost } from "../virtio/device.ts";
+import type { Device, DeviceHost, FdHandler } from "../virtio/device.ts";
 import { RamView } from "../virtio/memory.ts";
-import { DeviceSlot } from "../virtio/slot.ts";
+import { DeviceSlot, type Scheduler } from "../virtio/slot.ts";
 import { BalloonDevice } from "./balloon.ts";
 import { BlkDevice } from "./blk.ts";
 import { ConsoleDevice } from "./console.ts";
@@ -24,6 +24,8 @@ import type {
   MadeDevice,
   SavedSlot,
   StartMessage,
+  ThreadReady,
+  ThreadRequest,
 } from "./messages.ts";
 import { PmemDevice } from "./pmem.ts";
 import { Poller } from "./poller.ts";
@@ -34,24 +36,54 @@ import { VsockDevice } from "./vsock.ts";
 const SETTLE_ROUNDS = 1000;
 
 /** The devices of one VM. */
-class DeviceSet implements Disposable {
+class DeviceSet implements Disposable, Scheduler {
   readonly #stack = new DisposableStack();
   readonly #start: StartMessage;
   readonly #poller: Poller;
   readonly #slots: DeviceSlot[] = [];
   readonly #made: MadeDevice[] = [];
+  readonly #watched = new Set<number>();
 
-  constructor(start: StartMessage) {
+  constructor(start: StartMessage, poller: Poller) {
     this.#start = start;
+    this.#poller = poller;
     using stack = new DisposableStack();
-    stack.defer(() => this.#stack.dispose());
+    stack.defer(() => this.#end());
     const memory = this.#stack.use(new RamView(start.memory));
-    this.#poller = this.#stack.use(
-      new Poller((message) => this.#warn(`A device failed: ${message}`)),
-    );
     start.devices.forEach((spec, index) => this.#make(memory, spec, index));
-    this.#poller.watch(start.wake, EPOLLIN, () => this.#wake());
+    this.watch(start.wake, EPOLLIN, () => this.#wake());
+    this.#post({ kind: "ready", devices: this.#made });
     stack.move();
+  }
+
+  // What a device asks the loop for is done as long as there is the device, and a device that fails
+  // fails its own VM only.
+
+  watch(fd: number, events: number, handler: FdHandler): void {
+    this.#watched.add(fd);
+    this.#poller.watch(fd, events, (events) => this.#attempt(() => handler(events)));
+  }
+
+  unwatch(fd: number): void {
+    this.#watched.delete(fd);
+    this.#poller.unwatch(fd);
+  }
+
+  defer(task: () => void): void {
+    this.#poller.defer(() => this.#attempt(task));
+  }
+
+  after(milliseconds: number, task: () => void): void {
+    this.#poller.after(milliseconds, () => this.#attempt(task));
+  }
+
+  #attempt(task: () => void): void {
+    if (this.#stack.disposed) return;
+    try {
+      task();
+    } catch (error) {
+      this.#warn(`A device failed: ${messageOf(error)}`);
+    }
   }
 
   #make(memory: RamView, spec: DeviceSpec, index: number): void {
@@ -59,7 +91,7 @@ class DeviceSet implements Disposable {
     const slot = this.#stack.use(
       new DeviceSlot({
         memory,
-        scheduler: this.#poller,
+        scheduler: this,
         interrupt: () => signalEvent(interrupt),
         discard: (offset, length) => {
           // SAFETY: the device checked that the range is guest RAM.
@@ -71,7 +103,7 @@ class DeviceSet implements Disposable {
     );
     const kicks = slot.device.queueSizes.map((_, queue) => {
       const { fd } = this.#stack.use(eventFd());
-      this.#poller.watch(fd, EPOLLIN, () => {
+      this.watch(fd, EPOLLIN, () => {
         clearEvent(fd);
         slot.handleQueue(queue);
       });
@@ -102,11 +134,6 @@ class DeviceSet implements Disposable {
     }
   }
 
-  run(): void {
-    this.#post({ kind: "ready", devices: this.#made });
-    this.#poller.run();
-  }
-
   #post(event: DeviceEvent): void {
     this.#start.port.postMessage(event);
   }
@@ -118,7 +145,7 @@ class DeviceSet implements Disposable {
   #wake(): void {
     clearEvent(this.#start.wake);
     for (const slot of this.#slots) slot.handleCommands();
-    for (;;) {
+    while (!this.#stack.disposed) {
       const received = receiveMessageOnPort(this.#start.port as never);
       if (received === undefined) return;
       this.#handle(received.message as DeviceRequest);
@@ -161,7 +188,7 @@ class DeviceSet implements Disposable {
         }
         break;
       case "stop":
-        this.#poller.stop();
+        this[Symbol.dispose]();
         break;
     }
   }
@@ -185,22 +212,51 @@ class DeviceSet implements Disposable {
     });
   }
 
-  [Symbol.dispose](): void {
+  /** Lets go of everything; the loop goes on for other VMs, so that nothing may stay in it. */
+  #end(): void {
+    for (const fd of this.#watched) this.#poller.unwatch(fd);
+    this.#watched.clear();
     this.#stack.dispose();
+  }
+
+  [Symbol.dispose](): void {
+    this.#end();
+    stopped(this.#start.port);
   }
 }
 
-const scope = workerScope<StartMessage, never>(); // the answers go through the port
+function stopped(port: MessagePort): void {
+  port.postMessage({ kind: "stopped" } satisfies DeviceEvent);
+  port.close();
+}
 
-scope.onmessage = ({ data }) => {
+function start(message: StartMessage, poller: Poller): void {
   try {
-    using devices = new DeviceSet(data);
-    devices.run();
+    new DeviceSet(message, poller); // it disposes of itself when it is told to stop
   } catch (error) {
-    const message = error instanceof CloudletError ? error.message : messageOf(error);
-    data.port.postMessage({ kind: "failed", message } satisfies DeviceEvent);
+    const text = error instanceof CloudletError ? error.message : messageOf(error);
+    message.port.postMessage({ kind: "failed", message: text } satisfies DeviceEvent);
+    stopped(message.port);
   }
-  data.port.postMessage({ kind: "stopped" } satisfies DeviceEvent);
-  data.port.close();
+}
+
+const scope = workerScope<MessagePort, ThreadReady>();
+
+scope.onmessage = ({ data: port }) => {
+  using wake = eventFd();
+  using poller = new Poller((message) => console.error(`cloudlet: devices: ${message}`));
+  poller.watch(wake.fd, EPOLLIN, () => {
+    clearEvent(wake.fd);
+    for (;;) {
+      const received = receiveMessageOnPort(port as never);
+      if (received === undefined) return;
+      const request = received.message as ThreadRequest;
+      if (request.kind === "start") start(request.start, poller);
+      else poller.stop();
+    }
+  });
+  scope.postMessage({ wake: wake.fd });
+  poller.run();
+  port.close();
   scope.close();
 };
