@@ -60,7 +60,8 @@ export async function runInHost(
 
   const child = new Deno.Command("qemu-system-x86_64", {
     args: [
-      // One processor: with two, and guests on both, it was seen to hang (QEMU 7.2).
+      // One processor: of five runs with two, and guests on both, three hung or crashed (QEMU 7.2),
+      // why is not known; it never happened with one.
       ...["-accel", "tcg,thread=multi", "-cpu", CPU, "-M", "pc", "-smp", "1"],
       ...["-m", String(MEMORY), "-nodefaults", "-no-user-config", "-no-reboot"],
       ...["-display", "none", "-serial", "stdio", "-kernel", host.kernel, "-initrd", initramfs],
