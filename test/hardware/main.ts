@@ -2,7 +2,7 @@
  * `deno task test:hardware [part[:name,...]...]`: runs tests in a host with hardware KVM, which QEMU
  * emulates. Parts are `examples`, `guest` and `built`; all when none is named, and `examples:bash` or
  * `guest:boot,snapshot` are some of one. Needs qemu-system-x86_64. CLOUDLET_TEST_MINUTES bounds the
- * emulated host's life.
+ * life of the emulated hosts, of which there may be two side by side.
  *
  * @module
  */
@@ -12,10 +12,10 @@ import { cacheDir } from "../../base/dirs.ts";
 import { removeAtEnd, writeAllSync } from "../../base/files.ts";
 import { exitOnSignals } from "../../base/signals.ts";
 import { examples } from "../examples.ts";
-import { HOST, makeHost } from "./image.ts";
+import { HOST, type HostImage, makeHost } from "./image.ts";
 import { runInHost } from "./machine.ts";
 
-/** How long the emulated host may live. */
+/** How long an emulated host may live. */
 const LIMIT_SECONDS = Number(Deno.env.get("CLOUDLET_TEST_MINUTES") ?? 14) * 60;
 /** How long before that the tests in it are ended, so that it can still tell how they went. */
 const LAST_WORDS_SECONDS = 20;
@@ -28,7 +28,7 @@ interface Part {
   files(chosen: readonly string[]): readonly string[];
   /** Variables that they get. */
   env(chosen: readonly string[]): Readonly<Record<string, string>>;
-  /** Parts of one lane run one after the other and share a cache; lanes run side by side. */
+  /** Parts of one lane have a host and its cache in common; lanes run side by side. */
   readonly lane: string;
 }
 
@@ -96,44 +96,34 @@ function commandsOf(name: string): string {
   return `part ${name} ${variables.join(" ")} deno test -A --quiet --no-check ${files}`;
 }
 
-const lanes = Map.groupBy(chosen.keys(), (name) => PARTS[name]!.lane);
-const script = `exec /bin/bash <<'SCRIPT' 2>&1
+/** What a host does for some parts. */
+function scriptOf(parts: readonly string[]): string {
+  return `exec /bin/bash <<'SCRIPT' 2>&1
 set -e -o pipefail
 busybox ip link set lo up
 export HOME=/root NO_COLOR=1 DENO_NO_UPDATE_CHECK=1 DENO_DIR=/${HOST.denoDir}
+export XDG_CACHE_HOME=/work XDG_RUNTIME_DIR=/work/runtime TMPDIR=/work/tmp
 mkfs.ext4 -q /dev/vdb
 mkdir /work
 mount /dev/vdb /work
-
-lane() { # NAME: has an empty cache but for what the archive will be asked for
-  export XDG_CACHE_HOME=/work/$1 XDG_RUNTIME_DIR=/work/$1/runtime TMPDIR=/work/$1/tmp
-  mkdir -p /work/$1/cloudlet/debian $XDG_RUNTIME_DIR $TMPDIR
-  cp -r /${HOST.cache}/debian/release /${HOST.cache}/debian/index /work/$1/cloudlet/debian/
-  ln -s /${HOST.cache}/debian/pool /work/$1/cloudlet/debian/pool
-}
+mkdir -p /work/cloudlet/debian /work/tmp /work/runtime
+cp -r /${HOST.cache}/debian/release /${HOST.cache}/debian/index /work/cloudlet/debian/
+ln -s /${HOST.cache}/debian/pool /work/cloudlet/debian/pool
+cd /${HOST.checkout}
+code=0
 part() { # NAME COMMAND...
   name=$1
   shift
   left=$((${LIMIT_SECONDS - LAST_WORDS_SECONDS} - $(cut -d. -f1 /proc/uptime)))
-  timeout -s KILL $left env "$@" </dev/null 2>&1 | while IFS= read -r line; do
+  timeout -s KILL $((left > 0 ? left : 1)) env "$@" </dev/null 2>&1 | while IFS= read -r line; do
     echo "$name: $line"
-  done || { echo "$name: ended with exit code $?"; failed=1; }
+  done || { echo "$name: ended with exit code $?"; code=1; }
 }
-
-cd /${HOST.checkout}
-lanes=
-${
-  Array.from(lanes, ([lane, parts]) =>
-    `(failed=0; lane ${lane}; ${
-      parts.map(commandsOf).join("; ")
-    }; exit $failed) & lanes="$lanes $!"`)
-    .join("\n")
-}
-code=0
-for lane in $lanes; do wait $lane || code=1; done
+${parts.map(commandsOf).join("\n")}
 exit $code
 SCRIPT
 `;
+}
 
 const images = new Set(["tiny"]);
 for (const { name, language } of examples()) {
@@ -141,42 +131,57 @@ for (const { name, language } of examples()) {
 }
 if (chosen.has("guest") || chosen.has("built")) images.add("python").add("bash"); // their tests'
 exitOnSignals();
-const directory = await Deno.makeTempDir({ prefix: "cloudlet-hardware-" });
-const logPath = join(cacheDir(), "hardware-test.log");
 const start = performance.now();
-const seconds = () => ((performance.now() - start) / 1000).toFixed(0);
+const seconds = () => ((performance.now() - start) / 1000).toFixed(0).padStart(4);
+const encoder = new TextEncoder();
 
-/** Puts the seconds since the start before each line. */
-function stamped(write: (text: string) => void): (text: string) => void {
-  let begun = false;
+/** Prints whole lines, each with the seconds since the start before it. */
+function printLines(): (text: string) => void {
+  let rest = "";
   return (text) => {
-    for (const piece of text.split(/(?<=\n)/)) {
-      write(begun ? piece : `${seconds().padStart(4)} s  ${piece}`);
-      begun = !piece.endsWith("\n");
-    }
+    const lines = (rest + text).split("\n");
+    rest = lines.pop()!;
+    const stamped = lines.map((line) => `${seconds()} s  ${line}\n`);
+    writeAllSync(Deno.stdout, encoder.encode(stamped.join("")));
   };
 }
 
-const encoder = new TextEncoder();
-let code: number | undefined;
+/** Runs the parts of a lane; gives their exit code. */
+async function runLane(
+  host: HostImage,
+  lane: string,
+  parts: readonly string[],
+  directory: string,
+): Promise<number> {
+  const logPath = join(cacheDir(), `hardware-test-${lane}.log`);
+  const print = printLines();
+  const say = (what: string) => print(`${parts.join(", ")}: ${what}; console in ${logPath}\n`);
+  say(`boot the emulated host, for ${LIMIT_SECONDS / 60} minutes at most`);
+  using log = await Deno.open(logPath, { create: true, write: true, truncate: true });
+  const code = await runInHost(host, {
+    directory,
+    script: scriptOf(parts),
+    timeout: LIMIT_SECONDS * 1000,
+    log,
+    output: print,
+  });
+  say(code === undefined ? "the host ended before its tests had" : `ended with exit code ${code}`);
+  return code ?? 1;
+}
+
+let codes: readonly number[];
 {
+  const directory = await Deno.makeTempDir({ prefix: "cloudlet-hardware-" });
   using _ = removeAtEnd(directory);
   const kernels = chosen.has("built") ? ["up", "smp"] as const : [];
   const host = await makeHost(directory, [...images], kernels, new LineProgress());
-  console.log(`Boot the emulated host, for ${LIMIT_SECONDS / 60} minutes at most: ${logPath}`);
-  using log = await Deno.open(logPath, { create: true, write: true, truncate: true });
-  code = await runInHost(host, {
-    directory,
-    script,
-    timeout: LIMIT_SECONDS * 1000,
-    log,
-    output: stamped((text) => writeAllSync(Deno.stdout, encoder.encode(text))),
-  });
+  const lanes = Map.groupBy(chosen.keys(), (name) => PARTS[name]!.lane);
+  codes = await Promise.all(Array.from(lanes, async ([lane, parts]) => {
+    const own = join(directory, lane);
+    await Deno.mkdir(own);
+    return await runLane(host, lane, parts, own);
+  }));
 }
-console.log(
-  code === undefined
-    ? `The emulated host ended, or was ended, before its tests had (${seconds()} s).`
-    : `The tests in the emulated host ended with exit code ${code} after ${seconds()} s.`,
-);
-console.log(`The host's console is in ${logPath}`);
-Deno.exit(code ?? 1);
+const failed = codes.some((code) => code !== 0);
+console.log(`${seconds()} s  The tests on emulated hardware ${failed ? "failed" : "passed"}.`);
+Deno.exit(failed ? 1 : 0);
