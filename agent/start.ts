@@ -26,7 +26,7 @@ export function agentCommand(deno: string, agent: string): string[] {
     "--no-remote",
     "--no-npm",
     "--no-code-cache",
-    "--v8-flags=--single-threaded,--max-heap-size=96,--expose-gc",
+    "--v8-flags=--single-threaded,--max-heap-size=96,--expose-gc,--no-flush-bytecode,--no-memory-reducer",
     agent,
   ];
 }

@@ -157,8 +157,8 @@ async function readySnapshot(
       using task = progress.task("Save the microVM for the next runs");
       const clockStepNs = AHEAD - await clockError(agent, signal);
       await agent.resume({ ...newIdentity(), clockStepNs }, { signal });
-      await rehearse(agent, language, signal);
       await compact(vm, signal);
+      await rehearse(agent, language, signal); // last: what is warm cools down
       await vm.pause();
       await saveSnapshot(vm, directory, requires);
       task.done();

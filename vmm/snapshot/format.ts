@@ -23,7 +23,7 @@
  * facts              JSON: see {@linkcode SnapshotFacts}
  * memory.digests     SHA-256 of each 2 MiB of `memory`, all zero for one that is a hole
  * vm.clock vm.pit vm.pic0 vm.pic1 vm.ioapic      what KVM_GET_CLOCK, _PIT2 and _IRQCHIP gave; in
- *                    vm.clock, realtime and host_tsc are the host's clocks
+ *                    vm.clock, realtime is the host's wall clock
  * vcpu<N>.<what>     of processor N: regs, sregs, xsave, xcrs, msrs, lapic, mp, events, debug, tsc
  * serial             words of the serial port
  * device<N>          JSON of device N; device<N>.registers: its transport
@@ -35,7 +35,7 @@ import { createHash } from "node:crypto";
 import { CloudletError } from "../../base/errors.ts";
 
 /** Raise it when the file, or the meaning of a piece, changes: older snapshots are then made anew. */
-export const FORMAT_VERSION = 4;
+export const FORMAT_VERSION = 5;
 
 const MAGIC = new TextEncoder().encode("CLOUDLET SNAPSHOT".slice(0, 16));
 const HEADER_BYTES = 64;

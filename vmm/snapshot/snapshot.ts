@@ -141,9 +141,7 @@ export class Snapshot implements Disposable {
     }
     const now = vm.restore(this.#pieces, this.#devices, this.#memory.fd);
     const saved = clockPair(this.#pieces);
-    // Where the guest reads the host's TSC, it does so whatever the MSR was set to.
-    const went = vm.host.hostTsc ? now.running - saved.running : now.clock - saved.clock;
-    return now.wall - saved.wall - went;
+    return now.wall - saved.wall - (now.clock - saved.clock);
   }
 
   /** Closes the memory file; a VM that was restored from it keeps it mapped. */

@@ -161,7 +161,7 @@ export function saveMachine(
 ): Map<string, Bytes> {
   const pieces = new Map<string, Bytes>();
   const clock = vm.getClock();
-  pieces.set("vm.clock", kvm_clock_data.encode({ ...clock, ...hostClocks() }));
+  pieces.set("vm.clock", kvm_clock_data.encode({ ...clock, realtime: hostTime() }));
   for (const [name, chip] of CHIPS) pieces.set(name, vm.getIrqchip(chip));
   new Parts(vm.fd, "vm.").read(PIT, pieces);
   const indices = kvm.msrIndexList().filter((index) => index !== MSR_IA32_TSC_DEADLINE);
@@ -220,34 +220,26 @@ function setMachine(vm: KvmVm, vcpus: readonly KvmVcpu[], pieces: Pieces): Clock
   new Parts(vm.fd, "vm.").write(PIT, pieces);
   const { clock } = clockPair(pieces);
   vm.setClock(clock);
-  const { realtime, host_tsc } = hostClocks();
-  return { clock, wall: realtime, running: host_tsc };
+  return { clock, wall: hostTime() };
 }
 
-/** kvm-clock and the host's clocks at one moment, in nanoseconds. */
+/** kvm-clock and the host's wall clock at one moment, in nanoseconds. */
 export interface ClockPair {
   readonly clock: bigint;
-  /** Since the host's start, unaffected by what disciplines its clock. */
-  readonly running: bigint;
   readonly wall: bigint;
 }
 
 /** The clocks when the snapshot was made. */
 export function clockPair(pieces: Pieces): ClockPair {
   const data = kvm_clock_data.decode(piece(pieces, "vm.clock", kvm_clock_data.size));
-  return { clock: data.clock, wall: data.realtime, running: data.host_tsc };
+  return { clock: data.clock, wall: data.realtime };
 }
 
 const CLOCK_REALTIME = 0;
-const CLOCK_MONOTONIC_RAW = 4;
 
-function hostClock(id: number): bigint {
+/** In nanoseconds since 1970; not every KVM tells it with its clock. */
+function hostTime(): bigint {
   const timespec = new BigInt64Array(2);
-  check("clock_gettime", libc().clock_gettime(id, new Uint8Array(timespec.buffer)));
+  check("clock_gettime", libc().clock_gettime(CLOCK_REALTIME, new Uint8Array(timespec.buffer)));
   return timespec[0]! * 1_000_000_000n + timespec[1]!;
-}
-
-/** In the members of struct kvm_clock_data that not every KVM fills. */
-function hostClocks(): { realtime: bigint; host_tsc: bigint } {
-  return { realtime: hostClock(CLOCK_REALTIME), host_tsc: hostClock(CLOCK_MONOTONIC_RAW) };
 }
