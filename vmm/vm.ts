@@ -62,8 +62,12 @@ export interface VmTimeline {
 
 const DEFAULT_MEMORY = 256 * MIB;
 const CONSOLE_RING = 64 * 1024;
-/** How often a VM is looked at for having halted for good without a word. */
+/**
+ * When a VM is looked at for having halted for good without a word: first after a second, then ever
+ * later. A look stops the guest for a moment, which a hundred idle ones would notice.
+ */
 const HALT_CHECK_MS = 1000;
+const LAST_HALT_CHECK_MS = 32_000;
 
 /** A microVM. */
 export class Vm implements AsyncDisposable {
@@ -83,7 +87,7 @@ export class Vm implements AsyncDisposable {
   #running = false;
   #ended = false;
   #busy: Promise<unknown> = Promise.resolve();
-  #checkTimer: ReturnType<typeof setInterval> | undefined;
+  #checkTimer: ReturnType<typeof setTimeout> | undefined;
   #input: { bytes: Uint8Array; readonly taken: () => void }[] = [];
   #disposal: Promise<void> | undefined;
 
@@ -313,7 +317,7 @@ export class Vm implements AsyncDisposable {
     // After the vCPUs, which would have to share a processor with the device worker.
     this.#followRestore?.();
     this.#followRestore = undefined;
-    this.#checkTimer ??= setInterval(() => this.#checkHalted(), HALT_CHECK_MS);
+    this.#checkLater(HALT_CHECK_MS);
   }
 
   /** Stops the guest between two instructions; {@linkcode resume} goes on. */
@@ -421,6 +425,14 @@ export class Vm implements AsyncDisposable {
     }
   }
 
+  #checkLater(milliseconds: number): void {
+    clearTimeout(this.#checkTimer);
+    this.#checkTimer = setTimeout(() => {
+      this.#checkHalted();
+      if (!this.#ended) this.#checkLater(Math.min(2 * milliseconds, LAST_HALT_CHECK_MS));
+    }, milliseconds);
+  }
+
   /** One at a time: pausing, looking at the vCPUs, ending. */
   #exclusive<T>(work: () => Promise<T>): Promise<T> {
     const result = this.#busy.then(work);
@@ -495,7 +507,7 @@ export class Vm implements AsyncDisposable {
     return this.#disposal ??= (async () => {
       this.#ended = true;
       this.#running = false;
-      clearInterval(this.#checkTimer);
+      clearTimeout(this.#checkTimer);
       this.#feedSerial(); // whoever waits for input to be taken waits no longer
       try {
         await this.#stopThreads();

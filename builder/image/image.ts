@@ -200,7 +200,8 @@ async function inputs(declaration: ImageDeclaration, additions: Additions): Prom
   return {
     format: FORMAT,
     declaration: { ...declaration },
-    ...(declaration.agent && { agent: await agentState(), deno: await denoState() }),
+    ...(declaration.agent &&
+      { agent: await agentState(), deno: await denoState(), init: initScript() }),
     ...additionsKey(additions),
   };
 }

@@ -9,6 +9,7 @@
  */
 import type { Progress } from "../../base/progress.ts";
 import { cacheKey, type KeyPart } from "../../base/store.ts";
+import { initScript } from "./init.ts";
 import { temporaryIn } from "../../base/files.ts";
 import type { Debian } from "../debian/debian.ts";
 import type { OpenOptions } from "../oci/open.ts";
@@ -54,6 +55,7 @@ async function inputs(request: OciImageRequest, digest: string): Promise<KeyPart
     packages: request.packages,
     agent: await agentState(),
     deno: await denoState(),
+    init: initScript(),
     ...additionsKey(request.additions),
   };
 }
