@@ -50,7 +50,9 @@ export type ToVcpu =
   /** Run this vCPU, and no other one. */
   | { readonly type: "run"; readonly description: VcpuDescription }
   /** Run this vCPU, too; what there is to say of it goes to the port. */
-  | { readonly type: "host"; readonly description: VcpuDescription; readonly port: MessagePort };
+  | { readonly type: "host"; readonly description: VcpuDescription; readonly port: MessagePort }
+  /** End; there are no vCPUs. */
+  | { readonly type: "end" };
 
 /** From a vCPU thread. */
 export type FromVcpu =

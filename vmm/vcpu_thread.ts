@@ -158,7 +158,10 @@ export class VcpuThread extends Vcpu {
  * does not get one does not run.
  */
 const VCPUS_OF_A_THREAD = 24;
-const hosts = new SharedWorkers(MODULE, VCPUS_OF_A_THREAD);
+const hosts = new SharedWorkers(MODULE, VCPUS_OF_A_THREAD, (worker) => () => ({
+  post: (message, transfer) => worker.postMessage(message, transfer),
+  end: () => worker.postMessage({ type: "end" } satisfies ToVcpu),
+}));
 
 /**
  * A vCPU that shares its JavaScript thread with others and runs on a thread of the runtime's pool. An

@@ -44,7 +44,15 @@ async function host(description: VcpuDescription, port: MessagePort): Promise<vo
 }
 
 scope.onmessage = ({ data }) => {
-  if (data.type === "run") run(data.description);
-  else void host(data.description, data.port);
+  switch (data.type) {
+    case "run":
+      return run(data.description);
+    case "host":
+      return void host(data.description, data.port);
+    case "end":
+      return scope.close();
+    default:
+      data satisfies never;
+  }
 };
 scope.postMessage({ type: "loaded" });

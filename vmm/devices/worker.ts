@@ -242,7 +242,8 @@ function start(message: StartMessage, poller: Poller): void {
 
 const scope = workerScope<MessagePort, ThreadReady>();
 
-scope.onmessage = ({ data: port }) => {
+/** Runs the devices of all VMs that come, until it is told to end. */
+function serve(port: MessagePort): void {
   using wake = eventFd();
   using poller = new Poller((message) => console.error(`cloudlet: devices: ${message}`));
   poller.watch(wake.fd, EPOLLIN, () => {
@@ -258,5 +259,9 @@ scope.onmessage = ({ data: port }) => {
   scope.postMessage({ wake: wake.fd });
   poller.run();
   port.close();
-  scope.close();
+}
+
+scope.onmessage = ({ data: port }) => {
+  serve(port);
+  scope.close(); // nothing is done after that, not even what `using` promises
 };
