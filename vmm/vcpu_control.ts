@@ -115,14 +115,14 @@ export class VcpuControl {
     return Atomics.load(this.#words, Word.Tid);
   }
 
-  /** The word of {@linkcode tid} itself. */
-  get tidWord(): Int32Array<SharedArrayBuffer> {
-    return this.#words.subarray(Word.Tid, Word.Tid + 1);
-  }
-
   /** vCPU thread: tells its id. */
   set tid(tid: number) {
     Atomics.store(this.#words, Word.Tid, tid);
+  }
+
+  /** The word of {@linkcode tid} itself. */
+  get tidWord(): Int32Array<SharedArrayBuffer> {
+    return this.#words.subarray(Word.Tid, Word.Tid + 1);
   }
 
   /** When the vCPU first went into the guest, on the clock of {@linkcode hostMillis}; 0 before. */
