@@ -1,5 +1,5 @@
 /** `cloudlet serve` with microVMs: however it ends, nothing of them is left. */
-import { deepEqual, equal, match } from "node:assert/strict";
+import { deepEqual, equal, match, ok } from "node:assert/strict";
 import { checkoutPath, denoDir } from "../paths.ts";
 import { hasKvm } from "./fixtures.ts";
 
@@ -90,11 +90,11 @@ Deno.test({
       {
         await using first = await startServer(directory);
         const run = await begin(first.url, "killed", "echo go; sleep 1000", '"go\\n"');
-        equal(machines().length, 1);
+        ok(machines().length >= 1); // and those that wait for the next runs
         equal(await first.end("SIGKILL"), 137);
         await run.rest();
       }
-      equal(machines().length, 1);
+      ok(machines().length >= 1); // and those that wait for the next runs
       await using second = await startServer(directory);
       deepEqual(machines(), []);
       const record = await (await fetch(`${second.url}/runs/killed`)).json();
@@ -102,7 +102,7 @@ Deno.test({
 
       const code = "trap 'echo bye; exit 5' TERM; echo go; sleep 1000 & wait";
       const run = await begin(second.url, "asked", code, '"go\\n"');
-      equal(machines().length, 1);
+      ok(machines().length >= 1); // and those that wait for the next runs
       equal(await second.end("SIGTERM"), 0);
       match(await run.rest(), /"bye\\n".*"exit_code":5.*\n\n$/s);
       deepEqual(machines(), []);
