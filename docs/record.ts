@@ -107,8 +107,8 @@ function render(lines: readonly Line[]): string {
       `<text x="16" y="${y}" style="animation:k${index} ${total.toFixed(1)}s infinite">` +
       `${content}</text>`;
   });
-  return `<svg xmlns="http://www.w3.org/2000/svg" width="${width}" height="${height}" ` +
-    `viewBox="0 0 ${width} ${height}" role="img" aria-label="A terminal session with cloudlet">
+  return `<svg xmlns="http://www.w3.org/2000/svg" xml:space="preserve" width="${width}" ` +
+    `height="${height}" viewBox="0 0 ${width} ${height}" role="img" aria-label="A terminal session with cloudlet">
 <style>text{font:14px ui-monospace,Menlo,Consolas,"DejaVu Sans Mono",monospace;fill:#d8dee9;` +
     `white-space:pre}.p{fill:#88c0d0}.c{fill:#eceff4;font-weight:bold}` +
     `@media (prefers-reduced-motion){text{animation:none!important}}</style>
