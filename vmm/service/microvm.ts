@@ -205,14 +205,23 @@ async function restored(
   await using stack = new AsyncDisposableStack();
   stack.use(clone);
   signal.throwIfAborted();
-  const { vm, socket } = clone;
+  const agent = await wake(clone, id, clone.clockStep - AHEAD, signal);
+  const { vm, snapshot: base } = clone;
+  return new MicroVm({ vm, agent, parts, request, resources: stack.move(), base, prepared });
+}
+
+/** Lets a clone go on, tells it its name and the time, and waits until it has heard. */
+async function wake(
+  { vm, socket }: Clone,
+  id: string,
+  clockStepNs: bigint,
+  signal: AbortSignal,
+): Promise<AgentClient> {
   vm.resume();
   const agent = connectAgent(agentBehind(socket));
-  const clockStepNs = clone.clockStep - AHEAD;
   const resumed = agent.resume({ ...newIdentity(id), clockStepNs }, { signal });
   await untilReady(vm, resumed.then(() => {}), signal, RESTORE_TIMEOUT);
-  const resources = stack.move();
-  return new MicroVm({ vm, agent, parts, request, resources, base: clone.snapshot, prepared });
+  return agent;
 }
 
 /** What tells a file of the cache from others: entries are named by their content. */
@@ -319,13 +328,7 @@ class MicroVm implements Machine {
     const snapshot = Snapshot.open(directory.path, requires);
     const clone = stack.use(await Clone.make(snapshot, hardwareOf(parts, request), fork.progress));
     fork.signal.throwIfAborted();
-    clone.vm.resume();
-    const forked = connectAgent(agentBehind(clone.socket));
-    const resumed = forked.resume(
-      { ...newIdentity(fork.id), clockStepNs: clone.clockStep },
-      { signal: fork.signal },
-    );
-    await untilReady(clone.vm, resumed.then(() => {}), fork.signal, RESTORE_TIMEOUT);
+    const forked = await wake(clone, fork.id, clone.clockStep, fork.signal);
     return new MicroVm({
       vm: clone.vm,
       agent: forked,
