@@ -29,12 +29,6 @@ export interface Line {
  */
 export type OpenLine = (worker: Worker) => (loaded: unknown) => Line;
 
-/** For threads that do not block: messages go to the worker itself. */
-const plainLine: OpenLine = (worker) => () => ({
-  post: (message, transfer) => worker.postMessage(message, transfer),
-  end: () => worker.terminate(),
-});
-
 class SharedWorker {
   readonly line: Promise<Line>;
   /** Told when the thread breaks. */
@@ -68,7 +62,7 @@ export class SharedWorkers {
    * @param capacity most tenants of a thread
    * @param open how its threads are talked to
    */
-  constructor(module: URL, capacity: number, open: OpenLine = plainLine) {
+  constructor(module: URL, capacity: number, open: OpenLine) {
     this.#module = module;
     this.#capacity = capacity;
     this.#open = open;
