@@ -83,6 +83,9 @@ const SYMBOLS = {
   sigaction: { parameters: ["i32", "buffer", "buffer"], result: "i32" },
   // void *dlsym(void *handle, const char *symbol)
   dlsym: { parameters: ["pointer", "buffer"], result: "pointer" },
+  // void *memcpy(void *dest, const void *src, size_t n), to and from memory that has no ArrayBuffer
+  memcpy_to: { name: "memcpy", parameters: ["usize", "buffer", "usize"], result: "void" },
+  memcpy_from: { name: "memcpy", parameters: ["buffer", "usize", "usize"], result: "void" },
   // int *__errno_location(void)
   __errno_location: { parameters: [], result: "pointer" },
 } as const satisfies Deno.ForeignLibraryInterface;

@@ -54,6 +54,12 @@ export function bufferAt(address: bigint, length: number): ArrayBuffer {
   return Deno.UnsafePointerView.getArrayBuffer(pointer, length);
 }
 
+/** Takes a buffer from whoever still has views of it. */
+export function detach(buffer: ArrayBuffer): void {
+  // To no bytes: else the result is another buffer of as many, for V8 to count until it is collected.
+  buffer.transfer(0);
+}
+
 /**
  * A mapping that is unmapped when its owner is disposed. Its buffer is detached first, so that a
  * view that outlives it throws instead of touching memory that is somebody else's by then.
@@ -86,7 +92,7 @@ export class Mapping implements Disposable {
   [Symbol.dispose](): void {
     if (this.#disposed) return;
     this.#disposed = true;
-    this.#buffer?.transfer();
+    if (this.#buffer !== undefined) detach(this.#buffer);
     this.#buffer = undefined;
     // SAFETY: this object owns [address, address + length) and has just let go of its buffer.
     libc().munmap(Deno.UnsafePointer.create(this.address), BigInt(this.length));

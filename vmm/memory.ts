@@ -7,7 +7,8 @@
  *
  * @module
  */
-import { bufferAt, Mapping, mmap } from "../ffi/mapping.ts";
+import { HostMemory } from "../ffi/host_memory.ts";
+import { Mapping, mmap } from "../ffi/mapping.ts";
 import { libc } from "../ffi/libc.ts";
 import {
   MADV_DONTDUMP,
@@ -44,18 +45,18 @@ export class GuestAddressError extends Error {
   override readonly name = "GuestAddressError";
 }
 
-interface Window extends MemorySlot {
+interface Slot extends MemorySlot {
   readonly end: number;
-  readonly buffer: ArrayBuffer;
-  readonly view: DataView;
+  readonly host: HostMemory;
 }
 
 const LE = true;
 
 /** Memory of one VM. The thread that made it owns it; other threads attach. */
 export class GuestMemory implements Disposable {
-  #windows: Window[] = [];
+  #slots: Slot[] = [];
   #owned: Mapping[] = [];
+  readonly #word = new DataView(new ArrayBuffer(8));
 
   private constructor() {}
 
@@ -124,7 +125,7 @@ export class GuestMemory implements Disposable {
   /** What other threads need to attach. */
   get description(): MemoryDescription {
     return {
-      slots: this.#windows.map(({ start, size, address, readOnly }) => ({
+      slots: this.#slots.map(({ start, size, address, readOnly }) => ({
         start,
         size,
         address,
@@ -135,7 +136,7 @@ export class GuestMemory implements Disposable {
 
   /** Bytes of RAM. */
   get ramSize(): number {
-    return this.#windows.reduce((sum, slot) => sum + (slot.readOnly ? 0 : slot.size), 0);
+    return this.#slots.reduce((sum, slot) => sum + (slot.readOnly ? 0 : slot.size), 0);
   }
 
   /**
@@ -143,12 +144,12 @@ export class GuestMemory implements Disposable {
    *
    * @throws {TypeError} in a thread that only attached
    */
-  get ram(): { readonly address: bigint; readonly size: number; readonly buffer: ArrayBuffer } {
+  get ram(): Pick<Mapping, "address" | "length"> {
     const mapping = this.#owned[0];
     if (mapping === undefined) {
       throw new TypeError("Cannot reach RAM: it belongs to another thread");
     }
-    return { address: mapping.address, size: mapping.length, buffer: mapping.buffer };
+    return mapping;
   }
 
   /**
@@ -158,16 +159,16 @@ export class GuestMemory implements Disposable {
    * @param fd of a file as large as RAM, which the mapping keeps open
    */
   mapOverRam(fd: number): void {
-    const { address, size } = this.ram;
+    const { address, length } = this.ram;
     mmap({
       address,
-      length: size,
+      length,
       prot: PROT_READ | PROT_WRITE,
       flags: MAP_PRIVATE | MAP_FIXED | MAP_NORESERVE,
       fd,
     });
     // SAFETY: the range is this object's own mapping.
-    libc().madvise(Deno.UnsafePointer.create(address), BigInt(size), MADV_DONTDUMP);
+    libc().madvise(Deno.UnsafePointer.create(address), BigInt(length), MADV_DONTDUMP);
   }
 
   /** Whether `length` bytes at `address` are RAM. */
@@ -176,125 +177,94 @@ export class GuestMemory implements Disposable {
   }
 
   /**
-   * A live view of RAM.
+   * Lends a live view of RAM.
    *
    * @param address guest-physical address
    * @param length bytes
+   * @param use gets the view, which has no bytes any more when it returns
+   * @returns what `use` returns
    * @throws {GuestAddressError} when a byte of it is not RAM
    */
-  bytes(address: number, length: number): Uint8Array<ArrayBuffer> {
-    const window = this.#get(address, length, true);
-    return new Uint8Array(window.buffer, address - window.start, length);
-  }
-
-  /** As {@linkcode bytes}, but read-only files will do too; the view must not be written. */
-  readable(address: number, length: number): Uint8Array<ArrayBuffer> {
-    const window = this.#get(address, length, false);
-    return new Uint8Array(window.buffer, address - window.start, length);
+  lend<T>(address: number, length: number, use: (bytes: Uint8Array<ArrayBuffer>) => T): T {
+    const { start, host } = this.#get(address, length, true);
+    const window = host.window(address - start, length);
+    try {
+      return use(window);
+    } finally {
+      host.release(window);
+    }
   }
 
   /**
-   * A live DataView of RAM, for structures that are read often; remember little-endian.
+   * Copies memory, of read-only files as well.
    *
-   * @throws {GuestAddressError} when a byte of it is not RAM
+   * @param address guest-physical address
+   * @param length bytes
+   * @throws {GuestAddressError} when a byte of it is no memory
    */
-  dataView(address: number, length: number): DataView<ArrayBuffer> {
-    const window = this.#get(address, length, true);
-    return new DataView(window.buffer, address - window.start, length);
+  read(address: number, length: number): Uint8Array<ArrayBuffer> {
+    const slot = this.#get(address, length, false);
+    const result = new Uint8Array(length);
+    slot.host.read(address - slot.start, result);
+    return result;
   }
 
-  /** Reads an unsigned 8-bit value. */
-  getUint8(address: number): number {
-    const window = this.#get(address, 1, false);
-    return window.view.getUint8(address - window.start);
+  /** Copies `source` to RAM; throws a {@linkcode GuestAddressError} when it is not all RAM. */
+  write(address: number, source: Uint8Array): void {
+    const slot = this.#get(address, source.length, true);
+    slot.host.write(address - slot.start, source);
   }
 
-  /** Reads a little-endian unsigned 16-bit value. */
-  getUint16(address: number): number {
-    const window = this.#get(address, 2, false);
-    return window.view.getUint16(address - window.start, LE);
-  }
-
-  /** Reads a little-endian unsigned 32-bit value. */
-  getUint32(address: number): number {
-    const window = this.#get(address, 4, false);
-    return window.view.getUint32(address - window.start, LE);
-  }
-
-  /** Reads a little-endian unsigned 64-bit value. */
+  /** Reads a little-endian unsigned 64-bit value, at once. */
   getBigUint64(address: number): bigint {
-    const window = this.#get(address, 8, false);
-    return window.view.getBigUint64(address - window.start, LE);
-  }
-
-  /** Writes an unsigned 8-bit value. */
-  setUint8(address: number, value: number): void {
-    const window = this.#get(address, 1, true);
-    window.view.setUint8(address - window.start, value);
-  }
-
-  /** Writes a little-endian unsigned 16-bit value. */
-  setUint16(address: number, value: number): void {
-    const window = this.#get(address, 2, true);
-    window.view.setUint16(address - window.start, value, LE);
-  }
-
-  /** Writes a little-endian unsigned 32-bit value. */
-  setUint32(address: number, value: number): void {
-    const window = this.#get(address, 4, true);
-    window.view.setUint32(address - window.start, value, LE);
+    const slot = this.#get(address, 8, false);
+    slot.host.read(address - slot.start, new Uint8Array(this.#word.buffer));
+    return this.#word.getBigUint64(0, LE);
   }
 
   /** Writes a little-endian unsigned 64-bit value. */
   setBigUint64(address: number, value: bigint): void {
-    const window = this.#get(address, 8, true);
-    window.view.setBigUint64(address - window.start, value, LE);
-  }
-
-  /** Copies `source` to RAM. */
-  write(address: number, source: Uint8Array): void {
-    this.bytes(address, source.length).set(source);
+    this.#word.setBigUint64(0, value, LE);
+    this.write(address, new Uint8Array(this.#word.buffer));
   }
 
   /** Detaches every view; the owner also unmaps. Does nothing the second time. */
   [Symbol.dispose](): void {
-    for (const window of this.#windows) if (!window.buffer.detached) window.buffer.transfer();
-    this.#windows = [];
+    for (const { host } of this.#slots) host[Symbol.dispose]();
+    this.#slots = [];
     for (const mapping of this.#owned) mapping[Symbol.dispose]();
     this.#owned = [];
   }
 
   #add(slot: MemorySlot): void {
-    const buffer = bufferAt(slot.address, slot.size);
-    this.#windows.push({
+    this.#slots.push({
       ...slot,
       end: slot.start + slot.size,
-      buffer,
-      view: new DataView(buffer),
+      host: new HostMemory(slot.address, slot.size),
     });
   }
 
-  #find(address: number, length: number, writable: boolean): Window | undefined {
+  #find(address: number, length: number, writable: boolean): Slot | undefined {
     // Addresses and lengths come from the guest: a bigint rounded to a double beyond 2^53 is far
     // outside every slot, so rounding cannot bring it in.
     if (!(address >= 0) || !(length >= 0)) return undefined;
-    for (const window of this.#windows) {
-      if (address >= window.start && address + length <= window.end) {
-        return writable && window.readOnly ? undefined : window;
+    for (const slot of this.#slots) {
+      if (address >= slot.start && address + length <= slot.end) {
+        return writable && slot.readOnly ? undefined : slot;
       }
     }
     return undefined;
   }
 
-  #get(address: number, length: number, writable: boolean): Window {
-    const window = this.#find(address, length, writable);
-    if (window === undefined) {
+  #get(address: number, length: number, writable: boolean): Slot {
+    const slot = this.#find(address, length, writable);
+    if (slot === undefined) {
       throw new GuestAddressError(
         `Cannot access ${length} bytes at guest address 0x${address.toString(16)}: no ${
           writable ? "RAM" : "memory"
         } there`,
       );
     }
-    return window;
+    return slot;
   }
 }

@@ -5,7 +5,7 @@
  */
 import { EAGAIN, EINTR } from "../ffi/errno.ts";
 import { errno, libc } from "../ffi/libc.ts";
-import { bufferAt } from "../ffi/mapping.ts";
+import { bufferAt, detach } from "../ffi/mapping.ts";
 import {
   KVM_EXIT_FAIL_ENTRY,
   KVM_EXIT_INTERNAL_ERROR,
@@ -134,7 +134,7 @@ export class VcpuLoop implements Disposable {
   /** Lets go of the guest's memory. */
   [Symbol.dispose](): void {
     this.#memory[Symbol.dispose]();
-    this.#run.buffer.transfer();
+    detach(this.#run.buffer);
   }
 
   /** The same on threads of the runtime's pool, for a thread that has several vCPUs. */

@@ -81,7 +81,7 @@ export function assistInstruction(
   const read = (linear: bigint, length: number) => {
     const bytes = new Uint8Array(length);
     for (const chunk of chunks(linear, length, false)) {
-      bytes.set(memory.readable(chunk.physical, chunk.length), chunk.offset);
+      bytes.set(memory.read(chunk.physical, chunk.length), chunk.offset);
     }
     return bytes;
   };

@@ -88,8 +88,7 @@ export function translate(
     const marks = ACCESSED | (leaf && access.write ? DIRTY : 0n);
     if ((entry & marks) !== marks) {
       // Another processor may change the entry at the same time, so set the bits atomically.
-      const words = memory.bytes(address, 8);
-      Atomics.or(new BigUint64Array(words.buffer, words.byteOffset, 1), 0, marks);
+      memory.lend(address, 8, ({ buffer }) => Atomics.or(new BigUint64Array(buffer), 0, marks));
     }
     if (leaf) {
       const offsetMask = (1n << shift) - 1n;

@@ -95,11 +95,9 @@ export interface BootInformation {
 /** Writes boot_params and the random seed. */
 export function writeBootParams(memory: GuestMemory, information: BootInformation): void {
   const { kernel, initramfs, seed } = information;
-  const page = memory.dataView(BOOT_PARAMS_ADDRESS, boot_params.size);
-  memory.bytes(BOOT_PARAMS_ADDRESS, boot_params.size).fill(0);
-  if (kernel.setupHeader !== undefined) {
-    memory.write(BOOT_PARAMS_ADDRESS + boot_params.offsets.hdr, kernel.setupHeader);
-  }
+  const bytes = new Uint8Array(boot_params.size);
+  const page = new DataView(bytes.buffer);
+  if (kernel.setupHeader !== undefined) bytes.set(kernel.setupHeader, boot_params.offsets.hdr);
   setup_header.update(page, boot_params.offsets.hdr, {
     boot_flag: BOOT_FLAG,
     header: HDRS,
@@ -122,6 +120,7 @@ export function writeBootParams(memory: GuestMemory, information: BootInformatio
       ...entry,
     });
   });
+  memory.write(BOOT_PARAMS_ADDRESS, bytes);
   // A kernel that knows its seed is ready to give out random numbers before it has seen a device.
   memory.write(SETUP_DATA_ADDRESS, setup_data.encode({ type: SETUP_RNG_SEED, len: SEED_SIZE }));
   memory.write(SETUP_DATA_ADDRESS + setup_data.size, seed.subarray(0, SEED_SIZE));

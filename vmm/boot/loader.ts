@@ -65,8 +65,12 @@ export function placeKernel(memory: GuestMemory, file: KernelFile, plan: LoadPla
   const ram = ramRanges(memory.ramSize)[0]!.size;
   if (!(end <= ram)) throw tooLittle(`the kernel needs ${mib(end)} MiB`, memory.ramSize, end);
   for (const segment of plan.segments) {
-    const target = memory.bytes(segment.address, segment.fileSize);
-    if (!file.readInto(segment.offset, target)) throw invalidKernel(file, "it is truncated");
+    const whole = memory.lend(
+      segment.address,
+      segment.fileSize,
+      (target) => file.readInto(segment.offset, target),
+    );
+    if (!whole) throw invalidKernel(file, "it is truncated");
   }
   return {
     entry: plan.entry,

@@ -87,7 +87,7 @@ Deno.test("an ELF kernel goes to its physical addresses", () => {
   const file = fileOf(elf());
   const kernel = placeKernel(memory, file, planKernel(file));
   assert.deepEqual(kernel, { entry: 0x20_0000, end: 0x20_2000 });
-  assert.deepEqual(memory.bytes(0x20_0000, 5), Uint8Array.of(...CODE, 0));
+  assert.deepEqual(memory.read(0x20_0000, 5), Uint8Array.of(...CODE, 0));
 });
 
 Deno.test("a bzImage goes to 1 MiB, and its header is kept for boot_params", () => {
@@ -97,7 +97,7 @@ Deno.test("a bzImage goes to 1 MiB, and its header is kept for boot_params", () 
   assert.equal(kernel.entry, 0x10_0200);
   assert.equal(kernel.end, 0x110_0000);
   assert.equal(kernel.setupHeader!.length, 0x268 - 0x1f1);
-  assert.equal(memory.getUint8(0x10_0200), 0xcc);
+  assert.equal(memory.read(0x10_0200, 1)[0], 0xcc);
 });
 
 Deno.test("what is no kernel for a microVM is refused with the reason", () => {
@@ -163,7 +163,7 @@ Deno.test("an initramfs lies at the end of memory, its parts one after the other
   const parts = [Uint8Array.of(1, 2, 3, 4), Uint8Array.of(5, 6)];
   const loaded = loadInitramfs(memory, { end: 2 * MIB }, parts)!;
   assert.deepEqual(loaded, { start: 64 * MIB - 4096, size: 6 });
-  assert.deepEqual(memory.bytes(loaded.start, 6), Uint8Array.of(1, 2, 3, 4, 5, 6));
+  assert.deepEqual(memory.read(loaded.start, 6), Uint8Array.of(1, 2, 3, 4, 5, 6));
   assert.equal(loadInitramfs(memory, { end: 2 * MIB }, []), undefined);
 });
 

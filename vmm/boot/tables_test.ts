@@ -31,20 +31,20 @@ Deno.test("boot_params tell the kernel of memory, command line, initramfs and se
     initramfs: { start: 0x300_0000, size: 12345 },
     seed,
   });
-  const params = boot_params.decode(memory.bytes(BOOT_PARAMS_ADDRESS, boot_params.size));
+  const params = boot_params.decode(memory.read(BOOT_PARAMS_ADDRESS, boot_params.size));
   assert.equal(params.e820_entries, 3);
   assert.equal(params.sentinel, 0);
   assert.equal(params.hdr.header, 0x5372_6448);
   assert.equal(params.hdr.ramdisk_image, 0x300_0000);
   assert.equal(params.hdr.ramdisk_size, 12345);
   assert.deepEqual(
-    memory.bytes(params.hdr.cmd_line_ptr, 6),
+    memory.read(params.hdr.cmd_line_ptr, 6),
     new TextEncoder().encode("quiet\0"),
   );
   const at = Number(params.hdr.setup_data);
-  const data = setup_data.decode(memory.bytes(at, setup_data.size));
+  const data = setup_data.decode(memory.read(at, setup_data.size));
   assert.deepEqual(data, { next: 0n, type: SETUP_RNG_SEED, len: 32 });
-  assert.deepEqual(memory.bytes(at + setup_data.size, 32), seed);
+  assert.deepEqual(memory.read(at + setup_data.size, 32), seed);
 });
 
 Deno.test("the memory map covers all RAM but the EBDA and the ROM hole, without overlaps", () => {
@@ -70,7 +70,7 @@ Deno.test("the memory map covers all RAM but the EBDA and the ROM hole, without 
 Deno.test("a command line that the kernel would cut is refused", () => {
   using memory = GuestMemory.create(32 * MIB);
   writeCommandLine(memory, "x".repeat(2047));
-  assert.equal(memory.getUint8(CMDLINE_ADDRESS + 2047), 0);
+  assert.equal(memory.read(CMDLINE_ADDRESS + 2047, 1)[0], 0);
   for (const line of ["x".repeat(2048), "ü".repeat(1024), "a\0b"]) {
     assert.throws(
       () => writeCommandLine(memory, line),

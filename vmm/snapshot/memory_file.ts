@@ -15,6 +15,7 @@
 import { createHash } from "node:crypto";
 import { writeAllSync } from "../../base/files.ts";
 import { OwnedFd } from "../../ffi/fd.ts";
+import { HostMemory } from "../../ffi/host_memory.ts";
 import { check, errno, libc } from "../../ffi/libc.ts";
 import { Mapping } from "../../ffi/mapping.ts";
 import { MAP_SHARED, O_CLOEXEC, O_RDONLY, PROT_READ } from "../../ffi/uapi/mman.ts";
@@ -80,7 +81,7 @@ function* dataOf(fd: number, size: number): Generator<Extent> {
 
 /** Which pages of RAM may hold something else than zeros. */
 function touchedPages(memory: GuestMemory, base: number | undefined): Uint8Array {
-  const { address, size } = memory.ram;
+  const { address, length: size } = memory.ram;
   const pages = size / PAGE_SIZE;
   const touched = new Uint8Array(pages);
   const map = new Uint8Array(pages * PAGEMAP_ENTRY);
@@ -105,6 +106,27 @@ function touchedPages(memory: GuestMemory, base: number | undefined): Uint8Array
   return touched;
 }
 
+/** The ranges of bytes whose pages are marked and hold something else than zeros. */
+function* runs(
+  pages: Uint8Array,
+  bytes: Uint8Array<ArrayBuffer>,
+): Iterable<{ readonly start: number; readonly end: number }> {
+  const words = new Int32Array(bytes.buffer);
+  const wordsPerPage = PAGE_SIZE / 4;
+  const counts = (page: number): boolean => {
+    if (pages[page] !== 1) return false;
+    const end = (page + 1) * wordsPerPage;
+    for (let i = page * wordsPerPage; i < end; i++) if (words[i] !== 0) return true;
+    return false;
+  };
+  for (let page = 0; page < pages.length;) {
+    const start = page++;
+    if (!counts(start)) continue;
+    while (page < pages.length && counts(page)) page++;
+    yield { start: start * PAGE_SIZE, end: page * PAGE_SIZE };
+  }
+}
+
 /** What {@linkcode writeMemory} did. */
 export interface WrittenMemory {
   readonly identity: FileIdentity;
@@ -126,29 +148,24 @@ export async function writeMemory(
   path: string,
   { base, durable }: { readonly base: number | undefined; readonly durable: boolean },
 ): Promise<WrittenMemory> {
-  const { size, buffer } = memory.ram;
+  const { address, length: size } = memory.ram;
   const touched = touchedPages(memory, base);
-  const words = new Int32Array(buffer);
-  const bytes = new Uint8Array(buffer);
   const digests = new Uint8Array(Math.ceil(size / CHUNK) * DIGEST);
-  const wordsPerPage = PAGE_SIZE / 4;
-  const isZero = (page: number): boolean => {
-    const end = (page + 1) * wordsPerPage;
-    for (let i = page * wordsPerPage; i < end; i++) if (words[i] !== 0) return false;
-    return true;
-  };
   let data = 0;
+  using ram = new HostMemory(address, size);
   using file = await Deno.open(path, { createNew: true, write: true, read: true, mode: 0o600 });
   await file.truncate(size);
-  const pages = size / PAGE_SIZE;
-  let end = 0;
-  for (let page = 0; page < pages; page = end) {
-    end = page + 1;
-    if (touched[page] === 0 || isZero(page)) continue;
-    while (end < pages && touched[end] === 1 && !isZero(end)) end++;
-    data += (end - page) * PAGE_SIZE;
-    file.seekSync(page * PAGE_SIZE, Deno.SeekMode.Start);
-    writeAllSync(file, bytes.subarray(page * PAGE_SIZE, end * PAGE_SIZE));
+  for (let start = 0; start < size; start += CHUNK) {
+    const end = Math.min(start + CHUNK, size);
+    const pages = touched.subarray(start / PAGE_SIZE, end / PAGE_SIZE);
+    if (!pages.includes(1)) continue;
+    const bytes = ram.window(start, end - start);
+    for (const run of runs(pages, bytes)) {
+      data += run.end - run.start;
+      file.seekSync(start + run.start, Deno.SeekMode.Start);
+      writeAllSync(file, bytes.subarray(run.start, run.end));
+    }
+    ram.release(bytes);
   }
   if (durable) await file.sync();
   using opened = OwnedFd.open(path, O_RDONLY | O_CLOEXEC);
@@ -163,14 +180,16 @@ function digestChunks(
   found: (chunk: number, digest: Uint8Array) => void,
 ): void {
   using mapping = Mapping.create({ length: size, prot: PROT_READ, flags: MAP_SHARED, fd });
-  const bytes = new Uint8Array(mapping.buffer);
+  using memory = new HostMemory(mapping.address, size);
   let last = -1;
-  for (const { start, end } of dataOf(fd, size)) {
-    for (let chunk = Math.floor(start / CHUNK); chunk * CHUNK < end; chunk++) {
+  for (const { start: first, end } of dataOf(fd, size)) {
+    for (let chunk = Math.floor(first / CHUNK); chunk * CHUNK < end; chunk++) {
       if (chunk === last) continue;
       last = chunk;
-      const part = bytes.subarray(chunk * CHUNK, Math.min((chunk + 1) * CHUNK, size));
-      found(chunk, createHash("sha256").update(part).digest());
+      const start = chunk * CHUNK;
+      const bytes = memory.window(start, Math.min(CHUNK, size - start));
+      found(chunk, createHash("sha256").update(bytes).digest());
+      memory.release(bytes);
     }
   }
 }

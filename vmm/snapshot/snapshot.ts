@@ -134,9 +134,9 @@ export class Snapshot implements Disposable {
    *   told
    */
   restore(vm: Vm): bigint {
-    if (vm.memory.ram.size !== this.facts.memory.size) {
+    if (vm.memory.ram.length !== this.facts.memory.size) {
       throw refuse(
-        `it has ${this.facts.memory.size} bytes of memory, the VM ${vm.memory.ram.size}`,
+        `it has ${this.facts.memory.size} bytes of memory, the VM ${vm.memory.ram.length}`,
       );
     }
     const now = vm.restore(this.#pieces, this.#devices, this.#memory.fd);

@@ -75,7 +75,7 @@ export function refuseLayout(
 }
 
 /** One queue in use. */
-export class VirtQueue {
+export class VirtQueue implements Disposable {
   /** Number of descriptors. */
   readonly size: number;
   /** Chains that were refused since the queue was made. */
@@ -100,6 +100,8 @@ export class VirtQueue {
 
   readonly #memory: DeviceMemory;
   readonly #eventIndex: boolean;
+  /** The three parts of the ring. */
+  readonly #windows: readonly Uint8Array<ArrayBuffer>[];
   readonly #descriptors: DataView;
   readonly #available: Uint16Array;
   readonly #used: Uint16Array;
@@ -125,21 +127,28 @@ export class VirtQueue {
     const why = refuseLayout(layout, memory);
     if (why !== undefined) throw new RangeError(`Cannot use a virtqueue: ${why}`);
     const { size } = layout;
-    const { buffer, byteOffset } = memory.view;
-    const at = (address: number, length: number) => byteOffset + memory.offsetOf(address, length);
     this.size = size;
     this.offsets = new Float64Array(size);
     this.lengths = new Uint32Array(size);
     this.#memory = memory;
     this.#eventIndex = eventIndex;
-    const table = at(layout.descriptors, DESC_BYTES * size);
-    this.#descriptors = new DataView(buffer, table, DESC_BYTES * size);
-    this.#available = new Uint16Array(buffer, at(layout.available, 6 + 2 * size), 3 + size);
-    const used = at(layout.used, 6 + 8 * size);
-    this.#used = new Uint16Array(buffer, used, 3 + 4 * size);
-    this.#usedRing = new Uint32Array(buffer, used + 4, 2 * size);
+    const part = (address: number, length: number) =>
+      memory.window(memory.offsetOf(address, length), length);
+    const table = part(layout.descriptors, DESC_BYTES * size);
+    const available = part(layout.available, 6 + 2 * size);
+    const used = part(layout.used, 6 + 8 * size);
+    this.#windows = [table, available, used];
+    this.#descriptors = new DataView(table.buffer, table.byteOffset, table.length);
+    this.#available = new Uint16Array(available.buffer, available.byteOffset, 3 + size);
+    this.#used = new Uint16Array(used.buffer, used.byteOffset, 3 + 4 * size);
+    this.#usedRing = new Uint32Array(used.buffer, used.byteOffset + 4, 2 * size);
     this.#nextAvailable = state.nextAvailable & 0xffff;
     this.#nextUsed = this.#published = state.nextUsed & 0xffff;
+  }
+
+  /** Lets go of the ring. */
+  [Symbol.dispose](): void {
+    for (const window of this.#windows) this.#memory.release(window);
   }
 
   /** What has to be kept to go on with this queue later. */
@@ -328,8 +337,9 @@ export class VirtQueue {
       }
       const offset = this.offsets[i]! + skip;
       const count = Math.min(length - skip, bytes.length - done);
-      if (toGuest) this.#memory.bytes.set(bytes.subarray(done, done + count), offset);
-      else bytes.set(this.#memory.bytes.subarray(offset, offset + count), done);
+      const part = count === bytes.length ? bytes : bytes.subarray(done, done + count);
+      if (toGuest) this.#memory.write(offset, part);
+      else this.#memory.read(offset, part);
       done += count;
       skip = 0;
     }

@@ -61,7 +61,8 @@ export class DeviceSlot implements DeviceHost, Disposable {
   /** Its registers, shared with the vCPUs. */
   readonly state: TransportState;
   readonly #options: SlotOptions;
-  #queues: (VirtQueue | undefined)[] = [];
+  /** By index; those that the driver does not use are undefined. */
+  #queues: (VirtQueue | undefined)[];
   #active = false;
   #lazy = false;
   #warned = false;
@@ -75,6 +76,7 @@ export class DeviceSlot implements DeviceHost, Disposable {
     this.#options = options;
     this.memory = options.memory;
     this.device = make(this);
+    this.#queues = this.device.queueSizes.map(() => undefined);
     this.state = TransportState.create(this.device);
   }
 
@@ -111,14 +113,15 @@ export class DeviceSlot implements DeviceHost, Disposable {
     const features = state.negotiated;
     const eventIndex = (features >> Feature.EVENT_IDX & 1n) === 1n;
     try {
-      this.#queues = this.device.queueSizes.map((maximum, queue) => {
-        if (state.queueWord(queue, QueueWord.ready) === 0) return undefined;
+      this.device.queueSizes.forEach((maximum, queue) => {
+        if (state.queueWord(queue, QueueWord.ready) === 0) return;
         const layout = state.queueLayout(queue);
         if (layout.size > maximum) throw new RangeError(`queue ${queue} is too large`);
-        return new VirtQueue(memory, layout, eventIndex, states?.[queue] ?? undefined);
+        const saved = states?.[queue] ?? undefined;
+        this.#queues[queue] = new VirtQueue(memory, layout, eventIndex, saved);
       });
     } catch (error) { // the vCPU's side refuses these: registers changed in between
-      this.#queues = [];
+      this.#releaseQueues();
       this.#needsReset(messageOf(error));
       return;
     }
@@ -131,8 +134,13 @@ export class DeviceSlot implements DeviceHost, Disposable {
   #deactivate(): void {
     if (!this.#active) return;
     this.#active = false;
-    this.#queues = [];
     this.device.reset();
+    this.#releaseQueues();
+  }
+
+  #releaseQueues(): void {
+    for (const queue of this.#queues) queue?.[Symbol.dispose]();
+    this.#queues = this.device.queueSizes.map(() => undefined);
   }
 
   /** virtio 1.2, 2.1.2: the device sets DEVICE_NEEDS_RESET and sends a configuration change. */
@@ -242,7 +250,7 @@ export class DeviceSlot implements DeviceHost, Disposable {
     if (this.#disposed) return;
     this.#disposed = true;
     this.#active = false;
-    this.#queues = [];
     this.device[Symbol.dispose]();
+    this.#releaseQueues();
   }
 }

@@ -34,6 +34,20 @@ export class FakeMemory implements DeviceMemory {
     return offset >= 0 && offset + length <= this.size ? offset : -1;
   }
 
+  window(offset: number, length: number): Uint8Array<ArrayBuffer> {
+    return this.bytes.subarray(offset, offset + length);
+  }
+
+  release(): void {}
+
+  read(offset: number, target: Uint8Array): void {
+    target.set(this.window(offset, target.length));
+  }
+
+  write(offset: number, source: Uint8Array): void {
+    this.bytes.set(source, offset);
+  }
+
   /** Fails when something was written outside of RAM. */
   checkGuards(): void {
     const guard = (bytes: Uint8Array) => bytes.every((byte) => byte === GUARD_BYTE);
