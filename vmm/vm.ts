@@ -32,7 +32,7 @@ import { Serial } from "./legacy/serial.ts";
 import { GuestMemory } from "./memory.ts";
 import { addDevices } from "./snapshot/device_pieces.ts";
 import { piece, type Pieces } from "./snapshot/format.ts";
-import { type ClockPair, restoreMachine, saveMachine } from "./snapshot/state.ts";
+import { type ClockPair, prepareMachine, restoreMachine, saveMachine } from "./snapshot/state.ts";
 import type { VcpuExit } from "./messages.ts";
 import type { ExitCounts } from "./vcpu_control.ts";
 import { serialInterrupt } from "./vcpu_loop.ts";
@@ -182,7 +182,10 @@ export class Vm implements AsyncDisposable {
    * @param config as the VM had that the snapshot is of
    */
   static async shell(config: ShellConfig): Promise<Vm> {
-    return await Vm.#make(config, HostedVcpu, () => "");
+    return await Vm.#make(config, HostedVcpu, ({ vcpus }) => {
+      prepareMachine(vcpus);
+      return "";
+    });
   }
 
   static async #make(

@@ -153,6 +153,14 @@ function fromU32(bytes: Uint8Array): number {
   return new DataView(bytes.buffer, bytes.byteOffset, 4).getUint32(0, true);
 }
 
+/**
+ * What {@linkcode restoreMachine} needs of processors that have never run and no snapshot has a say in:
+ * it takes as long as the rest of them, so it is done beforehand.
+ */
+export function prepareMachine(vcpus: readonly KvmVcpu[]): void {
+  vcpus[0]!.setMsrs([FAR_TSC]);
+}
+
 /** Reads everything; the processors are paused. */
 export function saveMachine(
   kvm: Kvm,
@@ -212,7 +220,6 @@ function setMachine(vm: KvmVm, vcpus: readonly KvmVcpu[], pieces: Pieces): Clock
     if (pieces.has(`${prefix}xcrs`)) parts.write(XCRS, pieces);
     vcpu.setXsave(piece(pieces, `${prefix}xsave`, vcpu.xsaveBytes));
     for (const part of THEN) parts.write(part, pieces);
-    if (vcpu === vcpus[0]) vcpu.setMsrs([FAR_TSC]);
     writeMsrs(vcpu, piece(pieces, `${prefix}msrs`));
     parts.write(LAST, pieces);
   }
