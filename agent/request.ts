@@ -9,8 +9,10 @@ import {
   ExecuteRequest_Action,
   type File,
   type Options,
+  type WarmRequest,
 } from "../proto/gen/cloudlet/agent/agent_pb.ts";
 import { COMMAND, type Language, languageOrCommand } from "./languages.ts";
+import { usualNeeds, type WarmNeeds } from "./warm_needs.ts";
 
 /** Limits of one request. */
 export const LIMITS = {
@@ -224,6 +226,21 @@ export function checkRequest(request: ExecuteRequest): Job {
     user: checkUser(options?.user ?? ""),
     commandDirectory: checkDirectory(options?.commandDirectory ?? ""),
   };
+}
+
+/**
+ * Checks for what program an interpreter shall wait.
+ *
+ * @throws {CloudletError} `invalid-input` for what is out of order
+ */
+export function checkWarmRequest(
+  request: WarmRequest,
+): { readonly language: Language; readonly needs: WarmNeeds } {
+  const language = languageOrCommand(request.language);
+  const { entryPoint, files } = request;
+  checkFiles(files);
+  if (entryPoint === "") return { language, needs: { ...usualNeeds(language), files } };
+  return { language, needs: { entryPoint: checkPath(entryPoint, "the entry point"), files } };
 }
 
 function sources(

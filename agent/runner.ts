@@ -17,8 +17,9 @@ import { Execution, type Response } from "./execution.ts";
 import { COMMAND, type Language, type Project } from "./languages.ts";
 import { MemoryWatch, outOfMemoryKills, spareAgent } from "./memory_watch.ts";
 import type { Job } from "./request.ts";
-import { canStart, coldStart, release, type Start, type WarmChild, WarmPool } from "./warm_pool.ts";
-import { Workspace } from "./workspace.ts";
+import { canWait, isThere, type WarmNeeds, warmNeeds } from "./warm_needs.ts";
+import { coldStart, release, type Start, type WarmChild, WarmPool } from "./warm_pool.ts";
+import { sameFiles, Workspace } from "./workspace.ts";
 
 /** Executions at the same time; each holds a thread that waits for its program. */
 const MAX_RUNNING = 64;
@@ -125,11 +126,12 @@ export class Runner {
   /**
    * Has the language's interpreter started and waiting for a program.
    *
+   * @param needs what it must know of the program
    * @returns false when it cannot wait
    */
-  warm(language: Language): Promise<boolean> {
+  warm(language: Language, needs: WarmNeeds): Promise<boolean> {
     const environment = { ...this.#options.environment, ...language.environment };
-    return this.#warm.add(language, `${this.#options.root}/${++this.#count}`, environment);
+    return this.#warm.add(language, needs, `${this.#options.root}/${++this.#count}`, environment);
   }
 
   /** Ends everything that was started, at once; what is on disk stays. */
@@ -218,7 +220,7 @@ export class Runner {
       const workspace = warm?.workspace ?? Workspace.create(directory, job.sources);
       if (warm !== undefined) {
         running.child = warm.child; // ours to end from now on
-        workspace.fill(job.sources);
+        workspace.fill(job.sources.filter(({ path }) => !isThere(warm.needs, path)));
       }
       const project = workspace.asProject(job.sources, job);
       if (job.built.length > 0) {
@@ -279,20 +281,15 @@ export class Runner {
   #takePreparedWarm(prepared: Prepared, job: Job): WarmChild | undefined {
     const { warm } = prepared;
     prepared.warm = undefined;
-    const fits = !job.cold && job.user === "" && canStart(job.language, job.environment);
-    if (warm === undefined || fits) return warm;
+    if (warm === undefined || canWait(job)) return warm;
     warm.child[Symbol.dispose]();
     return undefined;
   }
 
   /** A waiting interpreter that fits the job. */
   #takeWarm(job: Job): WarmChild | undefined {
-    if (job.language.build !== undefined || job.user !== "" || job.cold) return undefined;
-    return this.#warm.take(
-      job.language,
-      job.environment,
-      (workspace) => job.language.run(workspace.asProject(job.sources, job)),
-    );
+    const needs = warmNeeds(job);
+    return needs && this.#warm.take(job.language, needs);
   }
 
   #environment(job: Job): Record<string, string> {
@@ -513,16 +510,6 @@ function isDirectory(path: string): boolean {
   } catch {
     return false;
   }
-}
-
-function sameFiles(a: readonly File[], b: readonly File[]): boolean {
-  if (a.length !== b.length) return false;
-  return a.every((file, i) => {
-    const other = b[i]!;
-    return file.path === other.path && file.mode === other.mode &&
-      file.content.length === other.content.length &&
-      file.content.every((byte, j) => byte === other.content[j]);
-  });
 }
 
 /** A protobuf Duration from microseconds. */

@@ -10,9 +10,9 @@ import {
   type WorkloadRunner,
 } from "../proto/gen/cloudlet/agent/agent_pb.ts";
 import { passing } from "./collect.ts";
-import { languageOrCommand, languages } from "./languages.ts";
+import { languages } from "./languages.ts";
 import { SIGNAL_NUMBERS } from "./libc.ts";
-import { checkRequest } from "./request.ts";
+import { checkRequest, checkWarmRequest } from "./request.ts";
 import { Identity } from "./identity.ts";
 import { packLayer } from "./layer.ts";
 import type { Runner } from "./runner.ts";
@@ -129,7 +129,8 @@ export function workloadRunner(
 
     async warm(request) {
       try {
-        return { warm: await runner.warm(languageOrCommand(request.language)) };
+        const { language, needs } = checkWarmRequest(request);
+        return { warm: await runner.warm(language, needs) };
       } catch (error) {
         throw asConnectError(error);
       }

@@ -5,16 +5,17 @@
  */
 import { Child, type ChildOptions, type ChildUsage } from "./child.ts";
 import type { Language } from "./languages.ts";
+import { sameNeeds, type WarmNeeds } from "./warm_needs.ts";
 import { encodeWarmJob, type WarmJob, type WarmStart } from "./warm_start.ts";
 import { Workspace } from "./workspace.ts";
 
 /** An interpreter that waits for its main file to appear. */
 export interface WarmChild {
   readonly child: Child;
-  /** Empty; the program's files belong there. */
+  /** Where the program's files belong; those that the interpreter needs are there. */
   readonly workspace: Workspace;
-  /** The command that it carries out. */
-  readonly command: readonly string[];
+  /** What it knows of the program. */
+  readonly needs: WarmNeeds;
   /** What it used before it had anything to run. */
   readonly used: ChildUsage;
   /** Directory of its hook. */
@@ -38,7 +39,8 @@ function usedBy(pid: number): ChildUsage {
 export class WarmPool {
   readonly #waiting = new Map<string, WarmChild>();
 
-  readonly #starting = new Map<string, Promise<boolean>>();
+  /** The last start under way or behind us, by language. */
+  readonly #starts = new Map<string, Promise<unknown>>();
   readonly #pids = new Set<number>();
 
   /** Process ids of those that wait or get ready to. */
@@ -47,41 +49,55 @@ export class WarmPool {
   }
 
   /**
-   * Starts the language's interpreter and returns when it waits.
+   * Starts the language's interpreter and returns when it waits. One that waits for another program
+   * is ended.
    *
+   * @param needs what it must know of the program
    * @param directory absolute; nothing is there yet
    * @param environment of a program without variables of its own
    * @returns false when the language has no interpreter that can wait
    */
   async add(
     language: Language,
+    needs: WarmNeeds,
     directory: string,
     environment: Readonly<Record<string, string>>,
   ): Promise<boolean> {
-    const { warm } = language;
+    const { name, warm } = language;
     if (warm === undefined) return false;
-    if (this.#waiting.has(language.name)) return true;
-    let starting = this.#starting.get(language.name);
-    if (starting === undefined) {
-      starting = this.#start(language, warm, directory, environment);
-      this.#starting.set(language.name, starting);
-      starting.finally(() => this.#starting.delete(language.name)).catch(() => {});
-    }
-    return await starting;
+    const added = (this.#starts.get(name) ?? Promise.resolve()).then(async () => {
+      const waiting = this.#waiting.get(name);
+      if (waiting !== undefined) {
+        if (sameNeeds(waiting.needs, needs)) return true;
+        this.#remove(language, waiting);
+        waiting.child[Symbol.dispose]();
+        await Deno.remove(waiting.directory, { recursive: true });
+      }
+      return await this.#start(language, warm, needs, directory, environment);
+    });
+    this.#starts.set(name, added.catch(() => {}));
+    return await added;
+  }
+
+  #remove({ name }: Language, { child }: WarmChild): void {
+    this.#waiting.delete(name);
+    this.#pids.delete(child.pid);
   }
 
   async #start(
     language: Language,
     warm: WarmStart,
+    needs: WarmNeeds,
     directory: string,
     environment: Readonly<Record<string, string>>,
   ): Promise<boolean> {
+    const { entryPoint, files } = needs;
     Deno.mkdirSync(directory);
-    const workspace = Workspace.create(`${directory}/workload`, []);
+    const workspace = Workspace.create(`${directory}/workload`, files);
     const path = `${directory}/${warm.file}`;
     Deno.writeTextFileSync(path, warm.hook);
-    const project = workspace.asProject([], { entryPoint: undefined, release: false });
-    const command = language.run({ ...project, files: [language.sourceFile] });
+    const project = workspace.asProject([], { entryPoint, release: false });
+    const command = language.run({ ...project, files: [entryPoint] });
     const start = warm.start(command, path);
     let child: Child;
     try {
@@ -104,40 +120,17 @@ export class WarmPool {
       return false;
     }
     const used = usedBy(child.pid);
-    this.#waiting.set(language.name, { child, workspace, command, used, directory });
+    this.#waiting.set(language.name, { child, workspace, needs, used, directory });
     return true;
   }
 
-  /**
-   * The interpreter that can run a program, if one waits. It is the caller's then.
-   *
-   * @param command that would run the program, given the workspace that it must be in
-   */
-  take(
-    language: Language,
-    environment: Readonly<Record<string, string>>,
-    command: (workspace: Workspace) => readonly string[],
-  ): WarmChild | undefined {
+  /** The interpreter that can run a program with these needs, if it waits. It is the caller's then. */
+  take(language: Language, needs: WarmNeeds): WarmChild | undefined {
     const waiting = this.#waiting.get(language.name);
-    if (waiting === undefined) return undefined;
-    if (!canStart(language, environment)) return undefined;
-    const wanted = command(waiting.workspace);
-    const same = waiting.command.slice(0, language.warm!.anyFile ? -1 : undefined);
-    if (wanted.length !== waiting.command.length || same.some((word, i) => word !== wanted[i])) {
-      return undefined;
-    }
-    this.#waiting.delete(language.name);
-    this.#pids.delete(waiting.child.pid);
+    if (waiting === undefined || !sameNeeds(waiting.needs, needs)) return undefined;
+    this.#remove(language, waiting);
     return waiting;
   }
-}
-
-/** Whether an interpreter that waits already can run a program with these variables. */
-export function canStart(
-  language: Language,
-  environment: Readonly<Record<string, string>>,
-): boolean {
-  return !Object.keys(environment).some((name) => language.warm?.startVariables.test(name));
 }
 
 /** Makes a waiting interpreter run the program whose files are in its workspace by now. */

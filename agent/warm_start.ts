@@ -48,6 +48,8 @@ export interface WarmStart {
   readonly startVariables: RegExp;
   /** Whether it can run a file of any name; otherwise only that of its command. */
   readonly anyFile: boolean;
+  /** Names of a project's files that an interpreter heeds only when it starts. */
+  readonly startFiles?: RegExp;
   /** A program that writes a line: run before a snapshot, so that its like runs smoothly afterwards. */
   readonly rehearsal: string;
 }
@@ -255,6 +257,7 @@ export const warmDeno: WarmStart = {
   }),
   startVariables: new RegExp(`^(DENO_.*|V8_.*|NO_COLOR|FORCE_COLOR|RUST_.*|${EVERYWHERE})$`),
   anyFile: false,
+  startFiles: /^(deno\.jsonc?|deno\.lock|package\.json|\.npmrc|tsconfig\.(.+\.)?json)$/,
   rehearsal: "console.log()",
 };
 

@@ -1,6 +1,13 @@
 import assert from "node:assert/strict";
 import { isHere, run, startAgent, type TestAgent } from "./harness_test.ts";
-import { ExecuteResponse_Stage as Stage } from "../proto/gen/cloudlet/agent/agent_pb.ts";
+import { create } from "@bufbuild/protobuf";
+import {
+  ExecuteRequest_Action as Action,
+  ExecuteRequestSchema,
+  ExecuteResponse_Stage as Stage,
+} from "../proto/gen/cloudlet/agent/agent_pb.ts";
+import { checkRequest } from "./request.ts";
+import { warmNeeds } from "./warm_needs.ts";
 
 /** One program for each language: it tells all that it can see of how it was started. */
 const PROGRAMS: Record<string, { program: string; code: string }> = {
@@ -52,8 +59,6 @@ exit 5`,
   },
 };
 
-const WARM_RESPONSE = "cloudlet.agent.WarmResponse";
-
 async function runBoth(
   agent: TestAgent,
   language: string,
@@ -61,7 +66,14 @@ async function runBoth(
   options: Parameters<typeof run>[3] = {},
 ) {
   const cold = await run(agent, language, code, options);
-  assert.deepEqual(await agent.client.warm({ language }), { $typeName: WARM_RESPONSE, warm: true });
+  const request = create(ExecuteRequestSchema, {
+    language,
+    code,
+    options,
+    action: Action.PREPARE_AND_RUN,
+  });
+  const { entryPoint, files } = warmNeeds(checkRequest(request))!;
+  assert((await agent.client.warm({ language, entryPoint, files: [...files] })).warm);
   assert.equal(agent.children().length, 1, "the interpreter waits");
   const warm = await run(agent, language, code, options);
   assert.deepEqual(agent.children(), [], "it is the one that ran");
@@ -115,6 +127,14 @@ for (
       "stack.js",
       "console.log(new Error('x').stack, require('module').runMain.name)",
     ],
+    [
+      "deno",
+      "deno",
+      "sub/any.ts",
+      "console.log(import.meta, Deno.mainModule); import n from 'named'; console.log(n); null.x",
+    ],
+    ["deno", "deno", "odd name.mts", "export {}; console.log(new Error('x').stack)"],
+    ["bash", "bash", "sub/any.sh", 'echo "$0 $PWD $LINENO"; caller; nothing here'],
   ] as const
 ) {
   Deno.test(`a ${language} interpreter that waits runs ${path} as if it had started with it`, async () => {
@@ -124,6 +144,11 @@ for (
       files: [
         { path, content: new TextEncoder().encode(code) },
         { path: "sub/m.py", content: new TextEncoder().encode("print(__name__)") },
+        { path: "sub/m.ts", content: new TextEncoder().encode("export default 'imported';") },
+        {
+          path: "deno.json",
+          content: new TextEncoder().encode('{ "imports": { "named": "./sub/m.ts" } }'),
+        },
       ],
       entryPoint: path,
       args: ["x"],
@@ -136,6 +161,40 @@ for (
     assert(cold.out + cold.err !== "");
   });
 }
+
+Deno.test("what an interpreter must know beforehand is the main file and its configuration", () => {
+  const needs = (language: string, files: string[], entryPoint = "") => {
+    const options = { files: files.map((path) => ({ path })), entryPoint };
+    const found = warmNeeds(checkRequest(create(ExecuteRequestSchema, { language, options })));
+    return found && [found.entryPoint, ...found.files.map(({ path }) => path)];
+  };
+  assert.deepEqual(needs("deno", ["main.ts", "a.ts"]), ["main.ts"]);
+  assert.deepEqual(needs("deno", ["hello.ts"]), ["hello.ts"]);
+  assert.deepEqual(needs("deno", ["a.ts", "b/c.ts", "b/deno.jsonc", "tsconfig.json"], "b/c.ts"), [
+    "b/c.ts",
+    "b/deno.jsonc",
+    "tsconfig.json",
+  ]);
+  assert.deepEqual(needs("bash", ["x.sh", "deno.json"]), ["x.sh"]);
+  assert.deepEqual(needs("python", ["hello.py", "x.py"], "x.py"), ["main.py"], "it runs any file");
+  assert.equal(needs("deno", ["a.ts", "b.ts"]), undefined, "the agent says that it is not clear");
+  assert.equal(needs("rust", ["main.rs"]), undefined);
+});
+
+Deno.test("an interpreter that waits for another program is ended", async () => {
+  await using agent = await startAgent();
+  const names = ["one.sh", "two.sh", "two.sh"];
+  const answers = await Promise.all(
+    names.map((entryPoint) => agent.client.warm({ language: "bash", entryPoint })),
+  );
+  assert(answers.every(({ warm }) => warm));
+  assert.equal(agent.children().length, 1);
+  const files = [{ path: "two.sh", content: new TextEncoder().encode("echo $0") }];
+  const two = await run(agent, "bash", "", { files });
+  assert.match(two.out, /two\.sh$/m);
+  assert.deepEqual(agent.children(), []);
+  await assert.rejects(agent.client.warm({ language: "bash", entryPoint: "../two.sh" }), /\.\./);
+});
 
 Deno.test("a waiting interpreter is left alone by programs that it does not fit", async () => {
   await using agent = await startAgent();
