@@ -26,6 +26,12 @@ export function usualNeeds({ sourceFile }: Language): WarmNeeds {
   return { entryPoint: sourceFile, files: [] };
 }
 
+/** What a job needs beyond a workload of one file; undefined when that is nothing, or no use. */
+export function unusualNeeds(job: Job): WarmNeeds | undefined {
+  const needs = warmNeeds(job);
+  return needs === undefined || sameNeeds(needs, usualNeeds(job.language)) ? undefined : needs;
+}
+
 /** What a job needs, or undefined when no interpreter can wait for it. */
 export function warmNeeds(
   job: Pick<Job, "language" | "sources" | "entryPoint" | "environment" | "user" | "cold">,

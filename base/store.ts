@@ -32,9 +32,21 @@ function canonical(part: KeyPart): string {
   return JSON.stringify(part);
 }
 
+/** Files as a part of a key. */
+export function filesKey(
+  files: readonly { readonly path: string; readonly mode: number; readonly content: Uint8Array }[],
+): KeyPart {
+  return files.map(({ path, mode, content }) => [path, mode, sha256(content)]);
+}
+
+/** SHA-256 in hexadecimal digits, of a text's UTF-8. */
+export function sha256(content: Uint8Array | string): string {
+  return createHash("sha256").update(content).digest("hex");
+}
+
 /** SHA-256 of a canonical form of `parts`, in hex, cut to 32 digits. */
 export function cacheKey(parts: KeyPart): string {
-  return createHash("sha256").update(canonical(parts)).digest("hex").slice(0, 32);
+  return sha256(canonical(parts)).slice(0, 32);
 }
 
 // As cacheKey() makes them, and other plain names; never a path, and never the name of a lock.

@@ -20,6 +20,8 @@ const SHORT = 12; // hex digits of a key that are shown
 interface Row {
   readonly key: string;
   readonly language: string;
+  /** Main file of the program that its interpreter waits for, when that is not the usual one. */
+  readonly main?: string;
   /** Key of the workload that is prepared in it. */
   readonly workload?: string;
   readonly memory: string;
@@ -31,13 +33,16 @@ interface Row {
 function describe(
   key: string,
   whole: boolean,
-): Pick<Row, "language" | "workload" | "memory" | "problem"> {
+): Pick<Row, "language" | "main" | "workload" | "memory" | "problem"> {
   try {
     using snapshot = Snapshot.open(join(snapshotStore().root, key), undefined, whole);
-    const { warm, memory, workload } = snapshot.facts.requires as Readonly<Record<string, unknown>>;
+    const { warm, memory, main, workload } = snapshot.facts.requires as Readonly<
+      Record<string, unknown>
+    >;
     return {
       language: String(warm),
       memory: formatBytes(Number(memory)),
+      ...(main !== undefined && { main: String(main) }),
       ...(workload !== undefined && { workload: String(workload) }),
     };
   } catch (error) {
@@ -54,6 +59,12 @@ async function rows(whole: boolean): Promise<Row[]> {
   }));
 }
 
+/** What a snapshot has besides its language. */
+function holds({ main, workload }: Row): string {
+  if (workload !== undefined) return `prepared ${workload.slice(0, SHORT)}`;
+  return main === undefined ? "" : `waits for ${main}`;
+}
+
 const ls = buildCommand({
   docs: { brief: "List the snapshots in the cache, the one used last first" },
   parameters: {
@@ -68,7 +79,7 @@ const ls = buildCommand({
     const cells = list.map((row) => [
       row.key.slice(0, SHORT),
       row.language,
-      row.workload === undefined ? "" : `prepared ${row.workload.slice(0, SHORT)}`,
+      holds(row),
       row.memory,
       formatBytes(row.bytes),
       `${formatSpan(Date.now() - Date.parse(row.used))} ago`,

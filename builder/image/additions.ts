@@ -3,9 +3,8 @@
  *
  * @module
  */
-import { createHash } from "node:crypto";
 import { openSource } from "../archive/source.ts";
-import type { KeyPart } from "../../base/store.ts";
+import { filesKey, type KeyPart } from "../../base/store.ts";
 import { fileNode, type Tree } from "../tree.ts";
 
 /** A file to add. */
@@ -30,13 +29,7 @@ export const NO_ADDITIONS: Additions = { files: [] };
 /** What tells additions from others; empty for none, so that the keys of plain images stay. */
 export function additionsKey({ files, layer }: Additions): { readonly [name: string]: KeyPart } {
   return {
-    ...(files.length > 0 && {
-      files: files.map(({ path, content, mode }) => [
-        path,
-        mode,
-        createHash("sha256").update(content).digest("hex"),
-      ]),
-    }),
+    ...(files.length > 0 && { files: filesKey(files) }),
     ...(layer !== undefined && { layer: layer.key }),
   };
 }

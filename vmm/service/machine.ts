@@ -4,6 +4,7 @@
  * @module
  */
 import type { Client } from "@connectrpc/connect";
+import type { WarmNeeds } from "../../agent/warm_needs.ts";
 import type { Progress } from "../../base/progress.ts";
 import type { ProgramConfig } from "../../builder/oci/manifest.ts";
 import type { RootRequest } from "../../builder/workshop.ts";
@@ -28,6 +29,11 @@ export interface MachineRequest {
    * kept when it has it.
    */
   readonly layer?: string | undefined;
+  /**
+   * What an interpreter that waits in the machine must know of the program, when that is more than
+   * its language.
+   */
+  readonly needs?: WarmNeeds | undefined;
   /** Prepare the layer anew, although there is one. */
   readonly rebuild?: boolean;
   /** Gives up: the factory then rejects, and leaves nothing behind. */

@@ -4,17 +4,19 @@
  *
  * Snapshots come in two layers: of a machine that is ready for any program of its language, and of
  * one in which a workload is prepared. A machine of the first becomes one of the second by
- * {@linkcode Machine.keep}.
+ * {@linkcode Machine.keep}. In between are those whose interpreter had to be told more of the program
+ * than its language ({@linkcode MachineRequest.needs}).
  *
  * @module
  */
 import { join } from "node:path";
 import { agentBehind, type AgentClient, connectAgent, listenForReady } from "../../agent/client.ts";
 import { languageOrCommand } from "../../agent/languages.ts";
+import type { WarmNeeds } from "../../agent/warm_needs.ts";
 import { CloudletError, messageOf } from "../../base/errors.ts";
 import { temporaryIn } from "../../base/files.ts";
 import { silentProgress } from "../../base/progress.ts";
-import { cacheKey, type KeyPart } from "../../base/store.ts";
+import { cacheKey, filesKey, type KeyPart } from "../../base/store.ts";
 import type { ProgramConfig } from "../../builder/oci/manifest.ts";
 import { type BootFiles, Workshop } from "../../builder/workshop.ts";
 import { defaultKernel } from "../host_traits.ts";
@@ -84,7 +86,9 @@ export function microVms(options: MicroVmOptions = {}): MachineFactory {
       }
     }
     const requires = requirementsOf(parts, request);
-    const snapshot = await readySnapshot(requires, parts, request, options);
+    const snapshot = request.needs === undefined
+      ? await readySnapshot(requires, parts, request, options)
+      : await waitingSnapshot(requires, request.needs, parts, request, options);
     const clone = await cloneOf(snapshot, requires, parts, request, options);
     return await restored(clone, parts, request, false);
   };
@@ -137,6 +141,10 @@ function requirementsOf(parts: Parts, request: MachineRequest, layer?: string): 
     memory: request.memory * MIB,
     vcpus: request.vcpus,
     warm: request.language,
+    ...(request.needs !== undefined && {
+      main: request.needs.entryPoint,
+      files: filesKey(request.needs.files),
+    }),
     ...(layer !== undefined && { workload: layer }),
   });
 }
@@ -161,6 +169,35 @@ async function readySnapshot(
       await rehearse(agent, language, signal); // last: what is warm cools down
       await vm.pause();
       await saveSnapshot(vm, directory, requires);
+      task.done();
+    },
+  });
+}
+
+/** The snapshot of a machine in which an interpreter waits for one program: made of the ready one. */
+async function waitingSnapshot(
+  requires: KeyPart,
+  needs: WarmNeeds,
+  parts: Parts,
+  request: MachineRequest,
+  options: MicroVmOptions,
+): Promise<Snapshot> {
+  const { progress, signal, language } = request;
+  return await openOrMake(requires, {
+    note: (message) => progress.info(message),
+    async make(directory) {
+      const usual = { ...request, needs: undefined };
+      const ready = await readySnapshot(requirementsOf(parts, usual), parts, usual, options);
+      const base = ready.memory;
+      const clone = await Clone.make(ready, hardwareOf(parts, request), progress);
+      await using machine = await restored(clone, parts, usual, false);
+      const { vm, agent } = machine;
+      using task = progress.task(
+        `Start ${language} for ${needs.entryPoint}, for the next runs as well`,
+      );
+      await agent.warm({ language, ...needs, files: [...needs.files] }, { signal });
+      await stand(vm, agent, signal);
+      await saveSnapshot(vm, directory, requires, { base });
       task.done();
     },
   });
@@ -192,6 +229,12 @@ async function cloneOf(
     given?.[Symbol.dispose]();
     given = undefined; // one that is made later opens the snapshot again
   }
+}
+
+/** Makes a clone ready to be saved: as in {@linkcode readySnapshot}, its clock is ahead. */
+async function stand(vm: Vm, agent: AgentClient, signal: AbortSignal): Promise<void> {
+  await agent.resume({ ...newIdentity(), clockStepNs: AHEAD }, { signal });
+  await vm.pause();
 }
 
 /** Lets a clone loose and tells it who it is. */
@@ -293,9 +336,7 @@ class MicroVm implements Machine {
     const { signal, progress } = request;
     using task = progress.task("Save the prepared microVM for the next runs");
     if (languageOrCommand(request.language).build !== undefined) await compact(vm, signal);
-    // As in readySnapshot: the clock is ahead in the snapshot only.
-    await agent.resume({ ...newIdentity(), clockStepNs: AHEAD }, { signal });
-    await vm.pause();
+    await stand(vm, agent, signal);
     const requires = requirementsOf(parts, request, layer);
     try {
       await keepSnapshot(

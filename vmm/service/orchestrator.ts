@@ -5,6 +5,8 @@
  */
 import { create, type MessageInitShape } from "@bufbuild/protobuf";
 import { Code, ConnectError } from "@connectrpc/connect";
+import { checkRequest } from "../../agent/request.ts";
+import { unusualNeeds } from "../../agent/warm_needs.ts";
 import { CloudletError, messageOf } from "../../base/errors.ts";
 import type { Progress } from "../../base/progress.ts";
 import {
@@ -253,6 +255,7 @@ export class Orchestrator implements AsyncDisposable {
       machines({
         ...workload,
         layer,
+        needs: unusualNeeds(checkRequest(workload.execute)),
         rebuild: action === "prepare",
         signal: run.signal,
         progress: notes.progress,

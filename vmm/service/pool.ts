@@ -126,5 +126,5 @@ export class MachinePool implements AsyncDisposable {
 function fits(kind: PoolKind, request: MachineRequest): boolean {
   return request.language === kind.language && request.memory === kind.memory &&
     request.vcpus === VCPUS && request.packages.length === 0 && request.image === undefined &&
-    request.layer === undefined;
+    request.layer === undefined && request.needs === undefined;
 }

@@ -11,14 +11,13 @@
  *
  * @module
  */
-import { createHash } from "node:crypto";
 import { Buffer } from "node:buffer";
 import { join } from "node:path";
 import { create, fromBinary, toBinary } from "@bufbuild/protobuf";
 import { COMMAND, languageOrCommand } from "../../agent/languages.ts";
 import { cacheDir } from "../../base/dirs.ts";
 import { CloudletError } from "../../base/errors.ts";
-import { cacheKey, Store } from "../../base/store.ts";
+import { cacheKey, filesKey, sha256, Store } from "../../base/store.ts";
 import { readPointer, writePointer } from "../../builder/pointers.ts";
 import {
   type ExecuteRequest,
@@ -47,8 +46,6 @@ export function isBuilt(language: string): boolean {
 
 /** Names the files of a workload and all else that decides what building makes of them. */
 export function workloadKey({ language, packages, image, execute }: Workload): string {
-  const sha256 = (content: Uint8Array | string) =>
-    createHash("sha256").update(content).digest("hex");
   return cacheKey({
     format: 2,
     language,
@@ -57,16 +54,14 @@ export function workloadKey({ language, packages, image, execute }: Workload): s
       image: {
         from: image.from ?? "",
         run: image.run,
-        files: image.files.map(({ path, mode, content }) => [path, mode, sha256(content)]),
+        files: filesKey(image.files),
       },
     }),
     release: execute.options?.release ?? false,
     entryPoint: execute.options?.entryPoint ?? "",
     ...(isBuilt(language) && { env: { ...execute.options?.env } }), // a build reads it too
     code: sha256(execute.code),
-    files: (execute.options?.files ?? []).map((
-      { path, mode, content },
-    ) => [path, mode, sha256(content)]),
+    files: filesKey(execute.options?.files ?? []),
   });
 }
 

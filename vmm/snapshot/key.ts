@@ -3,9 +3,8 @@
  *
  * @module
  */
-import { createHash } from "node:crypto";
 import { KVM_CAP_TSC_DEADLINE_TIMER } from "../../ffi/uapi/kvm.ts";
-import type { KeyPart } from "../../base/store.ts";
+import { type KeyPart, sha256 } from "../../base/store.ts";
 import { cpuidFor } from "../boot/cpu.ts";
 import { hostKind } from "../host_probe.ts";
 import { HOST_TRAITS } from "../host_traits.ts";
@@ -30,6 +29,10 @@ export interface GuestParts {
   readonly vcpus: number;
   /** The language whose interpreter waits in it. */
   readonly warm: string;
+  /** Main file of the program that it waits for, if that is more than one of its language. */
+  readonly main?: string;
+  /** Files that it has read already. */
+  readonly files?: KeyPart;
   /** The workload that is prepared in it, if any. */
   readonly workload?: string;
 }
@@ -43,7 +46,7 @@ function hostRequirements(): KeyPart {
   const tscDeadline = kvm.capability(KVM_CAP_TSC_DEADLINE_TIMER) !== 0;
   // As one processor sees it: the set that KVM gives carries the number of the one that asked.
   const leaves = cpuidFor(kvm.supportedCpuid(), { id: 0, count: 1, tscDeadline });
-  const cpu = createHash("sha256").update(JSON.stringify(leaves)).digest("hex");
+  const cpu = sha256(JSON.stringify(leaves));
   const kind = hostKind(kvm);
   return host = {
     kvm: kind,
