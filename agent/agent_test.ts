@@ -106,6 +106,7 @@ withAgent("requests out of order are refused and the agent lives on", async (age
   await refused({ args: Array(5000).fill("x") }, /more than/);
   await refused({ env: { "A=B": "x" } }, /valid name/);
   await refused({ env: { "": "x" } }, /valid name/);
+  await refused({ buildEnv: { "A=B": "x" } }, /valid name/);
   await refused({ executionId: "../x" }, /execution id/);
   await refused({ timeout: { seconds: -1n } }, /timeout/);
   await refused({ entryPoint: "none.sh" }, /no such file/);
@@ -197,6 +198,18 @@ withAgent("what an agent built runs in another one, which does not build", async
   assert.ok(result.responses.every(({ stage }) => stage !== Stage.BUILDING));
   const outside = { ...request, options: { built: [{ path: "../x" }] } };
   await assert.rejects(collect(other.client.execute(outside)), /"\.\."/);
+});
+
+withAgent("the compiler has its variables, and the program its own", async (agent) => {
+  if (!await isHere("rustc")) return;
+  const code = `fn main() {
+    println!("{:?} {:?}", option_env!("WHEN"), std::env::var("WHEN").ok());
+    println!("{:?} {:?}", option_env!("ONE"), std::env::var("OTHER").ok());
+  }`;
+  const env = { WHEN: "run", ONE: "run" };
+  const buildEnv = { WHEN: "build", OTHER: "build" };
+  const result = await run(agent, "rust", code, { env, buildEnv });
+  assert.equal(result.out, 'Some("build") Some("run")\nNone None\n', result.building);
 });
 
 withAgent("a signal that ends the program is told", async (agent) => {

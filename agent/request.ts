@@ -43,7 +43,9 @@ export interface Job {
   /** Files of the workload; empty when it is one that was prepared before. */
   readonly sources: readonly File[];
   readonly args: readonly string[];
+  /** The program's. */
   readonly environment: Readonly<Record<string, string>>;
+  readonly buildEnvironment: Readonly<Record<string, string>>;
   /** Relative; "" is the workload's directory. */
   readonly workingDirectory: string;
   readonly entryPoint: string | undefined;
@@ -194,6 +196,8 @@ export function checkRequest(request: ExecuteRequest): Job {
   const args = options?.args ?? [];
   const environment = options?.env ?? {};
   checkStrings(args, environment);
+  const buildEnvironment = options?.buildEnv ?? {};
+  checkStrings([], buildEnvironment);
   const workingDirectory = options?.workingDirectory ?? "";
   if (workingDirectory !== "" && workingDirectory !== ".") {
     checkPath(workingDirectory, "the working directory");
@@ -211,6 +215,7 @@ export function checkRequest(request: ExecuteRequest): Job {
     sources: sources(request, language, files),
     args,
     environment,
+    buildEnvironment,
     workingDirectory: workingDirectory === "." ? "" : workingDirectory,
     entryPoint: entryPoint === "" ? undefined : entryPoint,
     release: options?.release ?? false,

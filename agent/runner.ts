@@ -263,7 +263,8 @@ export class Runner {
     }
     if (
       prepared === undefined || prepared.job.language !== job.language ||
-      prepared.job.release !== job.release || prepared.job.entryPoint !== job.entryPoint
+      prepared.job.release !== job.release || prepared.job.entryPoint !== job.entryPoint ||
+      !sameVariables(prepared.job.buildEnvironment, job.buildEnvironment)
     ) return undefined;
     return sameFiles(prepared.sources, job.sources) ? prepared : undefined;
   }
@@ -292,8 +293,11 @@ export class Runner {
     return needs && this.#warm.take(job.language, needs);
   }
 
-  #environment(job: Job): Record<string, string> {
-    return { ...this.#options.environment, ...job.language.environment, ...job.environment };
+  #environment(
+    { language, environment }: Job,
+    own: Readonly<Record<string, string>> = environment,
+  ): Record<string, string> {
+    return { ...this.#options.environment, ...language.environment, ...own };
   }
 
   /** Builds the project; gives the last response when that fails. */
@@ -309,7 +313,7 @@ export class Runner {
     yield { stage: Stage.BUILDING };
     const start = coldStart({
       command,
-      environment: this.#environment(job),
+      environment: this.#environment(job, job.buildEnvironment),
       directory: workspace.project,
       stdin: false,
     });
@@ -510,6 +514,14 @@ function isDirectory(path: string): boolean {
   } catch {
     return false;
   }
+}
+
+function sameVariables(
+  a: Readonly<Record<string, string>>,
+  b: Readonly<Record<string, string>>,
+): boolean {
+  const names = Object.keys(a);
+  return names.length === Object.keys(b).length && names.every((name) => a[name] === b[name]);
 }
 
 /** A protobuf Duration from microseconds. */

@@ -48,6 +48,8 @@ export interface RunOptions {
   readonly args?: readonly string[];
   /** Variables added to its environment. */
   readonly env?: Readonly<Record<string, string>>;
+  /** Variables added to the environment of building it. */
+  readonly buildEnv?: Readonly<Record<string, string>>;
   /** Its standard input; empty when absent. */
   readonly stdin?: string | Uint8Array | AsyncIterable<Uint8Array>;
   /** Milliseconds after which the program is killed. */
@@ -229,6 +231,7 @@ async function toRequest(options: RunOptions): Promise<RunVmmRequest> {
     options: {
       args: [...options.args ?? []],
       env: options.env ?? {},
+      buildEnv: options.buildEnv ?? {},
       release: options.release ?? false,
       ...(options.timeout !== undefined && { timeout: durationFromMs(options.timeout) }),
       files: source?.files.map(({ path, content, mode }) => ({ path, content, mode })) ?? [],

@@ -46,6 +46,8 @@ const image = z.strictObject({
   run: optional(z.array(noNul)).describe("Shell commands whose changes belong to the image"),
 });
 
+const variables = z.record(noNul.regex(/^[^=]+$/, "is no name of a variable"), noNul);
+
 /** Body of POST /run: the fields of virt-do/cloudlet first, then ours. */
 export const runRequest = z.strictObject({
   workload_name: optional(z.string().max(200)).describe("A name for people"),
@@ -63,11 +65,11 @@ export const runRequest = z.strictObject({
     source_code_path: optional(z.string()).describe("Of the client's file; not read here"),
     "source-code-path": optional(z.string()),
     release: optional(z.boolean()).describe("Build with optimisation"),
+    env: optional(variables).describe("Variables added to the environment of building"),
   })),
   id: optional(runId).describe("Id of the run; made up when absent"),
   args: optional(z.array(noNul)).describe("Arguments of the program"),
-  env: optional(z.record(noNul.regex(/^[^=]+$/, "is no name of a variable"), noNul))
-    .describe("Variables added to the program's environment"),
+  env: optional(variables).describe("Variables added to the program's environment"),
   stdin: optional(z.string()).describe("Standard input as text"),
   stdin_base64: optional(base64).describe("Standard input as bytes, in place of `stdin`"),
   timeout: optional(z.number().positive().max(2 ** 31 / 1000 - 1))

@@ -51,6 +51,7 @@ export function toRunVmmRequest(body: RunRequest): RunVmmRequest {
       executionId: body.id ?? "",
       args: body.args ?? [],
       env: body.env ?? {},
+      buildEnv: body.build?.env ?? {},
       ...(body.timeout !== undefined && { timeout: durationFromMs(body.timeout * 1000) }),
       release: body.build?.release ?? false,
       files: toFiles(body.files),

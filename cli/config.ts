@@ -36,6 +36,8 @@ export interface Config {
   readonly source: string | undefined;
   /** Build with optimisation. */
   readonly release: boolean;
+  /** Variables added to the environment of building. */
+  readonly buildEnv: Readonly<Record<string, string>>;
   /** How the program is started. */
   readonly run: {
     /** Its arguments, without its own name. */
@@ -89,6 +91,11 @@ const noNul = (text: string) => !text.includes("\0");
 const text = z.string().refine(noNul, "must not have a NUL byte in it");
 const path = text.min(1, "must not be empty");
 
+const variables = z.record(
+  text.regex(/^[^=]+$/, 'a variable\'s name must not be empty nor have "=" in it'),
+  text,
+).default({});
+
 const schema = z.strictObject({
   "workload-name": text.min(1, "must not be empty").max(200, "must have at most 200 characters")
     .optional(),
@@ -101,13 +108,11 @@ const schema = z.strictObject({
   build: z.strictObject({
     "source-code-path": path.optional(),
     release: z.boolean().default(false),
+    env: variables,
   }).prefault({}),
   run: z.strictObject({
     args: z.array(text).default([]),
-    env: z.record(
-      text.regex(/^[^=]+$/, 'a variable\'s name must not be empty nor have "=" in it'),
-      text,
-    ).default({}),
+    env: variables,
     stdin: path.optional(),
     timeout: unit(parseDuration).optional(),
   }).prefault({}),
@@ -130,7 +135,7 @@ const schema = z.strictObject({
 const KEYS: Record<string, readonly string[]> = {
   "": Object.keys(schema.shape),
   server: ["address", "port"],
-  build: ["source-code-path", "release"],
+  build: ["source-code-path", "release", "env"],
   run: ["args", "env", "stdin", "timeout"],
   vm: ["vcpus", "memory", "kernel"],
   image: ["from", "packages", "files", "run"],
@@ -263,6 +268,7 @@ export async function parseConfig(content: string, file: string): Promise<Config
     server: values.server,
     source,
     release: values.build.release,
+    buildEnv: values.build.env,
     run: { args: values.run.args, env: values.run.env, stdin, timeout: values.run.timeout },
     vm: { vcpus: values.vm.vcpus, memory: values.vm.memory, kernel },
     image: { ...values.image, from, files },

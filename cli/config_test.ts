@@ -43,6 +43,7 @@ server = { address = "10.0.0.1", port = 50052 }
 [build]
 source-code-path = "main.py"
 release = true
+env = { RUSTFLAGS = "-g" }
 [run]
 args = ["a", "b c"]
 env = { A = "1", B = "x=y" }
@@ -66,6 +67,7 @@ run = ["touch /etc/made"]
       server: { address: "10.0.0.1", port: 50052 },
       source: join(directory, "main.py"),
       release: true,
+      buildEnv: { RUSTFLAGS: "-g" },
       run: {
         args: ["a", "b c"],
         env: { A: "1", B: "x=y" },

@@ -21,6 +21,7 @@ import { parseDuration, parseMemory } from "./units.ts";
 export interface RunFlags {
   /** Variables: `NAME=VALUE`, or `NAME` to pass this process's. */
   readonly env?: readonly string[];
+  readonly buildEnv?: readonly string[];
   /** File that is the program's standard input; `-` is the command's own. */
   readonly stdin?: string;
   /** Milliseconds. */
@@ -93,6 +94,7 @@ function merge(
     ...(source !== undefined && { source }),
     args: args.length > 0 ? args : config?.run.args ?? [],
     env: { ...config?.run.env, ...environment(flags.env ?? []) },
+    buildEnv: { ...config?.buildEnv, ...environment(flags.buildEnv ?? []) },
     release: flags.release ?? config?.release ?? false,
     action: config?.action ?? "prepare-and-run",
     packages: config?.image.packages ?? [],
@@ -260,6 +262,13 @@ export const runCommand = buildCommand({
         brief: `what it is written in: ${Object.keys(languages).join(", ")}`,
       },
       release: { kind: "boolean", optional: true, brief: "build with optimisation" },
+      buildEnv: {
+        kind: "parsed",
+        parse: String,
+        variadic: true,
+        optional: true,
+        brief: "NAME=VALUE for the compiler's environment; NAME passes this one's",
+      },
       json: { kind: "boolean", default: false, brief: "print what happens as JSON, one a line" },
       quiet: { kind: "boolean", default: false, brief: "show no progress" },
       verbose: { kind: "boolean", default: false, brief: "show what the service says" },

@@ -58,6 +58,7 @@ export function asImageWants(
       ...options,
       args,
       env: { ...environment(program.env), ...options.env },
+      buildEnv: { ...environment(program.env), ...options.buildEnv },
       user: options.user || program.user,
       commandDirectory: options.commandDirectory ||
         (workingDir === "" || workingDir.startsWith("/") ? workingDir : `/${workingDir}`),

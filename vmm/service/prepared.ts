@@ -59,7 +59,7 @@ export function workloadKey({ language, packages, image, execute }: Workload): s
     }),
     release: execute.options?.release ?? false,
     entryPoint: execute.options?.entryPoint ?? "",
-    ...(isBuilt(language) && { env: { ...execute.options?.env } }), // a build reads it too
+    ...(isBuilt(language) && { env: { ...execute.options?.buildEnv } }),
     code: sha256(execute.code),
     files: filesKey(execute.options?.files ?? []),
   });

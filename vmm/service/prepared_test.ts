@@ -48,12 +48,15 @@ const piece = (path: string, text: string, offset = 0) =>
 Deno.test("a workload's key tells what decides the build, and nothing else", () => {
   const same = workloadKey(workload());
   equal(workloadKey(workload({ workloadName: "x", memoryMib: 512 })), same);
-  equal(workloadKey(workload({ options: { args: ["a"], stdin: utf8.encode("x") } })), same);
+  equal(
+    workloadKey(workload({ options: { args: ["a"], env: { A: "1" }, stdin: utf8.encode("x") } })),
+    same,
+  );
   const others = [
     { code: "fn main() { }" },
     { options: { release: true } },
     { options: { entryPoint: "a.rs" } },
-    { options: { env: { RUSTFLAGS: "-g" } } },
+    { options: { buildEnv: { RUSTFLAGS: "-g" } } },
     { packages: ["libfoo"] },
     { image: { from: "alpine:3" } },
     { image: { files: [{ path: "etc/a", content: utf8.encode("x") }] } },
