@@ -29,6 +29,7 @@ import {
   SYS_PIDFD_OPEN,
 } from "./libc.ts";
 import { exposeChild } from "./memory_watch.ts";
+import { mapCode } from "./prefault.ts";
 
 /** What to start. */
 export interface ChildOptions {
@@ -234,6 +235,11 @@ export class Child implements Disposable {
       for (const fd of open) c.close(fd);
       c.posix_spawn_file_actions_destroy(actions);
     }
+  }
+
+  /** Has the code of the program mapped before it runs there. */
+  mapCode(): void {
+    mapCode(this.pid, this.#pidfd);
   }
 
   /** Whether all output was read: nobody has the pipes open for writing any more. */

@@ -226,6 +226,7 @@ const deno: RealLanguage = {
     "--allow-all",
     "--quiet",
     "--no-prompt",
+    "--no-code-cache", // the next run is in another microVM
     inside(project, entryPoint(deno, project)),
   ],
   warm: warmDeno,

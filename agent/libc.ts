@@ -43,6 +43,11 @@ const SYMBOLS = {
   syscall: { parameters: ["i64", "i64", "i64"], result: "i64" },
   syscall3: { name: "syscall", parameters: ["i64", "i64", "i64", "i64"], result: "i64" },
   syscall_buffer: { name: "syscall", parameters: ["i64", "i64", "buffer"], result: "i64" },
+  process_madvise: {
+    name: "syscall",
+    parameters: ["i64", "i64", "buffer", "u64", "i64", "u64"],
+    result: "i64",
+  },
   llistxattr: { parameters: ["buffer", "buffer", "usize"], result: "isize" },
   lgetxattr: { parameters: ["buffer", "buffer", "buffer", "usize"], result: "isize" },
   fchown: { parameters: ["i32", "u32", "u32"], result: "i32" },
@@ -144,5 +149,6 @@ export const PR_SET_CHILD_SUBREAPER = 36;
 
 // include/uapi/asm-generic/unistd.h and arch/x86/entry/syscalls/syscall_64.tbl
 export const SYS_PIDFD_OPEN = 434;
+export const SYS_PROCESS_MADVISE = 440;
 
 export const SIGNAL_NUMBERS = { KILL: 9, TERM: 15, INT: 2 } as const;

@@ -23,7 +23,8 @@ export function exposeChild(pid: number): void {
   }
 }
 
-const FIRST_LOOK = 200; // milliseconds
+/** In milliseconds: where a kernel is emulated, looking takes 50, and most programs are over. */
+const FIRST_LOOK = 500;
 
 /** The number behind a name in a file of lines `name[:] number ...`; 0 when it is not there. */
 function numberIn(path: string, name: string): number {

@@ -425,7 +425,6 @@ export class Runner {
           deadline = now + GRACE;
           clearTimeout(timer);
         } else if (event.kind !== "timeout") {
-          memory.look(now - start);
           if (remainder !== undefined) remainder -= event.bytes.length;
           const response = text?.response(stage, event.kind, event.bytes) ??
             (job.rawOutput
@@ -434,6 +433,7 @@ export class Runner {
                 : { stage, stderrBytes: event.bytes }
               : undefined);
           if (response !== undefined) yield response;
+          memory.look(now - start); // when what was written is on its way
         }
         if (deadline === undefined || performance.now() < deadline) continue;
         if (remainder === undefined) {

@@ -3,6 +3,7 @@
  *
  * @module
  */
+import { goRound } from "./collect.ts";
 import { Child, type ChildOptions, type ChildUsage } from "./child.ts";
 import type { Language } from "./languages.ts";
 import { sameNeeds, type WarmNeeds } from "./warm_needs.ts";
@@ -119,6 +120,8 @@ export class WarmPool {
       await Deno.remove(directory, { recursive: true });
       return false;
     }
+    child.mapCode();
+    goRound();
     const used = usedBy(child.pid);
     this.#waiting.set(language.name, { child, workspace, needs, used, directory });
     return true;

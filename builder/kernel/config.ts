@@ -9,6 +9,10 @@ import systemCallsByPageFault from "./patches/0001-x86-mm-system-calls-by-page-f
   type: "text",
 };
 import receive64KiB from "./patches/0002-vsock-virtio-receive-64-kib.patch" with { type: "text" };
+import exitLater from "./patches/0003-exit-address-spaces-later.patch" with { type: "text" };
+import populateOthers from "./patches/0004-madvise-populate-other-processes.patch" with {
+  type: "text",
+};
 import smp from "./smp.config" with { type: "text" };
 
 /** What a kernel is built for. */
@@ -20,7 +24,12 @@ export function configFragments(variant: KernelVariant): string[] {
 }
 
 /** Patches in the order in which they are applied. */
-export const PATCHES: readonly string[] = [systemCallsByPageFault, receive64KiB];
+export const PATCHES: readonly string[] = [
+  systemCallsByPageFault,
+  receive64KiB,
+  exitLater,
+  populateOthers,
+];
 
 /** Options that a fragment or a `.config` sets; `n` for those named "is not set". */
 export function parseConfig(text: string): Map<string, string> {
