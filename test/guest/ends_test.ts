@@ -119,6 +119,14 @@ inClone("a program that takes all memory is said to have", async (agent) => {
   assert.equal(last.exitCode, 137);
 });
 
+inClone("what a program's memory was is there for the next one", async (agent) => {
+  // A run ends before the memory is free; four of these do not fit into it.
+  for (let i = 0; i < 4; i++) {
+    const { out, err } = await run(agent, "x=x; for i in {1..24}; do x=$x$x; done; echo ${#x}");
+    assert.equal(out, `${2 ** 24}\n`, err);
+  }
+});
+
 inClone("a program that fills the disk is told so", async (agent) => {
   const { err, last } = await run(agent, "head -c 1G /dev/zero >zeros");
   assert.match(err, /No space left on device/);
