@@ -341,7 +341,8 @@ class MicroVm implements Machine {
     try {
       await keepSnapshot(
         requires,
-        (directory) => saveSnapshot(vm, directory, requires, { base: base?.memory }),
+        (directory) =>
+          saveSnapshot(vm, directory, requires, { base: base?.memory, copied: () => vm.resume() }),
       );
       task.done();
     } catch (error) { // the disk is full, say; the run itself needs no snapshot
@@ -361,7 +362,11 @@ class MicroVm implements Machine {
     const requires = { fork: fork.id };
     try {
       await vm.pause();
-      await saveSnapshot(vm, directory.path, requires, { base: base?.memory, durable: false });
+      await saveSnapshot(vm, directory.path, requires, {
+        base: base?.memory,
+        durable: false,
+        copied: () => vm.resume(),
+      });
     } finally {
       vm.resume();
       agent.hold({ executionId: fork.execution, seconds: 0 }).catch(() => {}); // it has ended

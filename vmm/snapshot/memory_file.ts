@@ -130,7 +130,7 @@ function* runs(
 /** What {@linkcode writeMemory} did. */
 export interface WrittenMemory {
   readonly identity: FileIdentity;
-  /** SHA-256 of each 2 MiB; zeros for one without data. */
+  /** SHA-256 of each 2 MiB; zeros for one without data, and where nobody will need the file later. */
   readonly digests: Uint8Array<ArrayBuffer>;
   /** Bytes that are not holes. */
   readonly data: number;
@@ -141,12 +141,17 @@ export interface WrittenMemory {
  *
  * @param memory of the guest
  * @param path must not exist
- * @param options the file that RAM was mapped from, if it was; whether to wait for the disk
+ * @param options the file that RAM was mapped from, if it was; whether anybody will
+ *   need it later; what to call when RAM was read
  */
 export async function writeMemory(
   memory: GuestMemory,
   path: string,
-  { base, durable }: { readonly base: number | undefined; readonly durable: boolean },
+  { base, durable, copied }: {
+    readonly base: number | undefined;
+    readonly durable: boolean;
+    readonly copied: () => void;
+  },
 ): Promise<WrittenMemory> {
   const { address, length: size } = memory.ram;
   const touched = touchedPages(memory, base);
@@ -167,9 +172,12 @@ export async function writeMemory(
     }
     ram.release(bytes);
   }
-  if (durable) await file.sync();
+  copied();
   using opened = OwnedFd.open(path, O_RDONLY | O_CLOEXEC);
-  digestChunks(opened.fd, size, (chunk, digest) => digests.set(digest, chunk * DIGEST));
+  if (durable) {
+    await file.sync();
+    digestChunks(opened.fd, size, (chunk, digest) => digests.set(digest, chunk * DIGEST));
+  }
   return { identity: identityOf(opened.fd), digests, data };
 }
 

@@ -41,8 +41,13 @@ const MEMORY = "memory";
 export interface SaveOptions {
   /** The memory file that the VM was restored from, if it was. */
   readonly base?: OwnedFd | undefined;
-  /** Whether it must outlive a crash of the host; it must when absent. */
+  /**
+   * Whether anybody will need it later, so that it has to outlive a crash of the host and to be
+   * recognised in a file that was copied; true when absent.
+   */
   readonly durable?: boolean;
+  /** Called when all of the VM was read, so that it may go on before the rest is done. */
+  readonly copied?: () => void;
 }
 
 /**
@@ -60,11 +65,12 @@ export async function saveSnapshot(
   requires: KeyPart,
   options: SaveOptions = {},
 ): Promise<void> {
-  const { base, durable = true } = options;
+  const { base, durable = true, copied = () => {} } = options;
   const pieces = await vm.save();
   const written = await writeMemory(vm.memory, join(directory, MEMORY), {
     base: base?.fd,
     durable,
+    copied,
   });
   const facts: SnapshotFacts = {
     requires,
