@@ -14,7 +14,8 @@ const CLONES = 3;
 const CLOCK = 1;
 
 const javascript = (read: string) => `
-const { randomUUID, randomBytes } = await import("node:crypto");
+const { randomUUID, randomBytes, webcrypto } = await import("node:crypto");
+const crypto = globalThis.crypto ?? webcrypto; // Debian's Node.js has it there only
 console.log("uuid", randomUUID());
 console.log("web uuid", crypto.randomUUID());
 console.log("bytes", randomBytes(16).toString("hex"));
