@@ -43,6 +43,11 @@ export function warmNeeds(
   const files = startFiles === undefined
     ? []
     : sources.filter(({ path }) => startFiles.test(path.slice(path.lastIndexOf("/") + 1)));
+  const { startReferences } = warm;
+  if (startReferences !== undefined) {
+    const text = (file: File) => new TextDecoder().decode(file.content);
+    if (files.some((file) => startReferences.test(text(file)))) return undefined;
+  }
   if (warm.anyFile) return { ...usualNeeds(language), files };
   try {
     const main = language.run({

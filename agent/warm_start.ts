@@ -50,6 +50,8 @@ export interface WarmStart {
   readonly anyFile: boolean;
   /** Names of a project's files that an interpreter heeds only when it starts. */
   readonly startFiles?: RegExp;
+  /** In the text of such a file: it names others that are read at the start as well. */
+  readonly startReferences?: RegExp;
   /** A program that writes a line: run before a snapshot, so that its like runs smoothly afterwards. */
   readonly rehearsal: string;
 }
@@ -264,6 +266,7 @@ export const warmDeno: WarmStart = {
   startVariables: new RegExp(`^(DENO_.*|V8_.*|NO_COLOR|FORCE_COLOR|RUST_.*|${EVERYWHERE})$`),
   anyFile: false,
   startFiles: /^(deno\.jsonc?|deno\.lock|package\.json|\.npmrc|tsconfig\.(.+\.)?json)$/,
+  startReferences: /"(importMap|vendor|lock|links|patch)"\s*:/,
   rehearsal: "console.log()",
 };
 
@@ -290,6 +293,8 @@ while IFS= read -r -d '' REPLY && [ -n "$REPLY" ]; do
 done
 unset REPLY
 RANDOM=$SRANDOM
+IFS= read -r HOSTNAME </proc/sys/kernel/hostname
+SECONDS=0
 `;
 
 /** GNU bash. */

@@ -179,6 +179,12 @@ Deno.test("what an interpreter must know beforehand is the main file and its con
   assert.deepEqual(needs("python", ["hello.py", "x.py"], "x.py"), ["main.py"], "it runs any file");
   assert.equal(needs("deno", ["a.ts", "b.ts"]), undefined, "the agent says that it is not clear");
   assert.equal(needs("rust", ["main.rs"]), undefined);
+  for (const text of ['{ "importMap" : "x.json" }', '{\n// vendored\n"vendor":true}']) {
+    const content = new TextEncoder().encode(text);
+    const options = { files: [{ path: "main.ts" }, { path: "deno.json", content }] };
+    const job = checkRequest(create(ExecuteRequestSchema, { language: "deno", options }));
+    assert.equal(warmNeeds(job), undefined, "it reads more than its configuration");
+  }
 });
 
 Deno.test("an interpreter that waits for another program is ended", async () => {

@@ -79,7 +79,11 @@ export class HostMemory implements Disposable {
 
   #check(offset: number, length: number): void {
     if (offset >= 0 && offset + length <= this.#length) return;
-    throw new RangeError(`Cannot reach ${length} bytes at ${offset}: there are ${this.#length}`);
+    throw new RangeError(
+      this.#length === 0
+        ? "Cannot reach memory: it is unmapped"
+        : `Cannot reach ${length} bytes at ${offset}: there are ${this.#length}`,
+    );
   }
 
   /** Detaches all windows; the memory itself stays. */

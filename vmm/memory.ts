@@ -56,6 +56,7 @@ const LE = true;
 export class GuestMemory implements Disposable {
   #slots: Slot[] = [];
   #owned: Mapping[] = [];
+  #ram: HostMemory | undefined;
   readonly #word = new DataView(new ArrayBuffer(8));
 
   private constructor() {}
@@ -74,6 +75,7 @@ export class GuestMemory implements Disposable {
       flags: MAP_PRIVATE | MAP_ANONYMOUS | MAP_NORESERVE,
     });
     memory.#owned.push(mapping);
+    memory.#ram = new HostMemory(mapping.address, size);
     // SAFETY: the range is the mapping made above.
     libc().madvise(Deno.UnsafePointer.create(mapping.address), BigInt(size), MADV_DONTDUMP);
     let offset = 0;
@@ -144,12 +146,9 @@ export class GuestMemory implements Disposable {
    *
    * @throws {TypeError} in a thread that only attached
    */
-  get ram(): Pick<Mapping, "address" | "length"> {
-    const mapping = this.#owned[0];
-    if (mapping === undefined) {
-      throw new TypeError("Cannot reach RAM: it belongs to another thread");
-    }
-    return mapping;
+  get ram(): HostMemory {
+    if (this.#ram !== undefined) return this.#ram;
+    throw new TypeError("Cannot reach RAM: it belongs to another thread");
   }
 
   /**
@@ -231,6 +230,7 @@ export class GuestMemory implements Disposable {
   /** Detaches every view; the owner also unmaps. Does nothing the second time. */
   [Symbol.dispose](): void {
     for (const { host } of this.#slots) host[Symbol.dispose]();
+    this.#ram?.[Symbol.dispose](); // whoever still saves it reads nothing that is somebody else's
     this.#slots = [];
     for (const mapping of this.#owned) mapping[Symbol.dispose]();
     this.#owned = [];

@@ -336,10 +336,13 @@ export class Vm implements AsyncDisposable {
    */
   async save(): Promise<Map<string, Uint8Array<ArrayBuffer>>> {
     return await this.#exclusive(async () => {
-      if (this.#running || this.#ended) {
+      const check = () => {
+        if (!this.#running && !this.#ended) return;
         throw new CloudletError("Cannot save the VM: it is not paused", { code: "conflict" });
-      }
+      };
+      check();
       const devices = await this.devices.save(); // first: they may still write to memory
+      check();
       using kvm = Kvm.open();
       const pieces = saveMachine(kvm, this.#vm, this.#vcpus);
       pieces.set("serial", new Uint8Array(this.#serialState).slice());

@@ -123,6 +123,32 @@ Deno.test({
 });
 
 Deno.test({
+  name: "two copies that are made at the same time are both whole",
+  ignore: !hasKvm(),
+  async fn() {
+    await withService(async (run) => {
+      await using original = run({ language: "python", code: COUNT, name: "count" });
+      const first = new Lines(original);
+      for (let line = ""; !line.startsWith("at 3 ");) line = await first.next();
+      const copies = ["one", "two"].map((id) => original.fork({ id }));
+      const all = await Promise.all(
+        [first, ...copies.map((copy) => new Lines(copy))].map((lines) => lines.rest()),
+      );
+      for (const lines of all) {
+        const numbers = lines.filter((line) => line.startsWith("at ")).map((line) =>
+          Number(line.split(" ")[1])
+        );
+        const expected = Array.from({ length: numbers.length }, (_, i) => 61 - numbers.length + i);
+        assert.deepEqual(numbers, expected, "it goes on where it was, and misses nothing");
+        assert.match(lines.at(-1)!, /^end 60 /);
+      }
+      const results = await Promise.all([original, ...copies].map(({ result }) => result));
+      assert.deepEqual(results.map(({ exitCode }) => exitCode), [7, 7, 7]);
+    });
+  },
+});
+
+Deno.test({
   name: "a prepared workload starts from a snapshot of its own, with what each run brings",
   ignore: !hasKvm(),
   async fn() {

@@ -85,10 +85,7 @@ export function microVms(options: MicroVmOptions = {}): MachineFactory {
         return await restored(clone, parts, request, true);
       }
     }
-    const requires = requirementsOf(parts, request);
-    const snapshot = request.needs === undefined
-      ? await readySnapshot(requires, parts, request, options)
-      : await waitingSnapshot(requires, request.needs, parts, request, options);
+    const { requires, snapshot } = await findSnapshot(parts, request, options);
     const clone = await cloneOf(snapshot, requires, parts, request, options);
     return await restored(clone, parts, request, false);
   };
@@ -141,7 +138,7 @@ function requirementsOf(parts: Parts, request: MachineRequest, layer?: string): 
     memory: request.memory * MIB,
     vcpus: request.vcpus,
     warm: request.language,
-    ...(request.needs !== undefined && {
+    ...(layer === undefined && request.needs !== undefined && { // a layer's name tells its files
       main: request.needs.entryPoint,
       files: filesKey(request.needs.files),
     }),
@@ -174,6 +171,35 @@ async function readySnapshot(
   });
 }
 
+interface Found {
+  readonly requires: KeyPart;
+  readonly snapshot: Snapshot;
+}
+
+/** The snapshot of a machine whose interpreter waits for the program, or at least for its language. */
+async function findSnapshot(
+  parts: Parts,
+  request: MachineRequest,
+  options: MicroVmOptions,
+): Promise<Found> {
+  const { needs, signal, progress, language } = request;
+  if (needs !== undefined) {
+    const requires = requirementsOf(parts, request);
+    try {
+      return {
+        requires,
+        snapshot: await waitingSnapshot(requires, needs, parts, request, options),
+      };
+    } catch (error) { // the disk is full, say, or its configuration is wrong: the run will tell
+      signal.throwIfAborted();
+      progress.info(`No ${language} waits for ${needs.entryPoint}: ${messageOf(error)}`);
+    }
+  }
+  const usual = { ...request, needs: undefined };
+  const requires = requirementsOf(parts, usual);
+  return { requires, snapshot: await readySnapshot(requires, parts, usual, options) };
+}
+
 /** The snapshot of a machine in which an interpreter waits for one program: made of the ready one. */
 async function waitingSnapshot(
   requires: KeyPart,
@@ -186,18 +212,20 @@ async function waitingSnapshot(
   return await openOrMake(requires, {
     note: (message) => progress.info(message),
     async make(directory) {
-      const usual = { ...request, needs: undefined };
-      const ready = await readySnapshot(requirementsOf(parts, usual), parts, usual, options);
-      const base = ready.memory;
-      const clone = await Clone.make(ready, hardwareOf(parts, request), progress);
-      await using machine = await restored(clone, parts, usual, false);
-      const { vm, agent } = machine;
+      const ready = await findSnapshot(parts, { ...request, needs: undefined }, options);
+      const base = ready.snapshot.memory;
+      await using clone = await Clone.make(ready.snapshot, hardwareOf(parts, request), progress);
       using task = progress.task(
         `Start ${language} for ${needs.entryPoint}, for the next runs as well`,
       );
-      await agent.warm({ language, ...needs, files: [...needs.files] }, { signal });
-      await stand(vm, agent, signal);
-      await saveSnapshot(vm, directory, requires, { base });
+      // It keeps the name and the clock of the ready one: what starts now starts ahead of its clones.
+      const agent = await wake(clone, "", clone.clockStep, signal);
+      const { warm } = await agent.warm({ language, ...needs, files: [...needs.files] }, {
+        signal,
+      });
+      if (!warm) throw new CloudletError("Cannot start it", { code: "invalid-input" });
+      await clone.vm.pause();
+      await saveSnapshot(clone.vm, directory, requires, { base });
       task.done();
     },
   });
@@ -229,12 +257,6 @@ async function cloneOf(
     given?.[Symbol.dispose]();
     given = undefined; // one that is made later opens the snapshot again
   }
-}
-
-/** Makes a clone ready to be saved: as in {@linkcode readySnapshot}, its clock is ahead. */
-async function stand(vm: Vm, agent: AgentClient, signal: AbortSignal): Promise<void> {
-  await agent.resume({ ...newIdentity(), clockStepNs: AHEAD }, { signal });
-  await vm.pause();
 }
 
 /** Lets a clone loose and tells it who it is. */
@@ -313,6 +335,7 @@ class MicroVm implements Machine {
   readonly prepared: boolean;
   readonly keep?: () => Promise<void>;
   readonly #made: MicroVmParts;
+  #saving: Promise<unknown> = Promise.resolve();
 
   constructor(made: MicroVmParts) {
     const { vm, agent, parts, request, base, prepared = false } = made;
@@ -323,11 +346,24 @@ class MicroVm implements Machine {
     this.prepared = prepared;
     this.ended = vm.outcome.then(describe);
     const { layer } = request;
-    if (base !== undefined && layer !== undefined && !prepared) this.keep = () => this.#keep(layer);
+    if (base !== undefined && layer !== undefined && !prepared) {
+      this.keep = () => this.#save(() => this.#keep(layer));
+    }
   }
 
   console(): string {
     return this.vm.consoleText;
+  }
+
+  /**
+   * One at a time: whatever pauses the machine to save it.
+   *
+   * @param after is done before the next one, but not waited for
+   */
+  async #save(work: () => Promise<void>, after?: () => Promise<unknown>): Promise<void> {
+    const saved = this.#saving.then(work);
+    this.#saving = saved.catch(() => {}).then(after).catch(() => {}); // it may have ended
+    await saved;
   }
 
   /** Saves the machine under a layer's name, and goes on. */
@@ -336,13 +372,14 @@ class MicroVm implements Machine {
     const { signal, progress } = request;
     using task = progress.task("Save the prepared microVM for the next runs");
     if (languageOrCommand(request.language).build !== undefined) await compact(vm, signal);
-    await stand(vm, agent, signal);
+    // As in readySnapshot: the clock is ahead in the snapshot only.
+    await agent.resume({ ...newIdentity(), clockStepNs: AHEAD }, { signal });
+    await vm.pause();
     const requires = requirementsOf(parts, request, layer);
     try {
       await keepSnapshot(
         requires,
-        (directory) =>
-          saveSnapshot(vm, directory, requires, { base: base?.memory, copied: () => vm.resume() }),
+        (directory) => saveSnapshot(vm, directory, requires, { base: base?.memory }),
       );
       task.done();
     } catch (error) { // the disk is full, say; the run itself needs no snapshot
@@ -358,19 +395,21 @@ class MicroVm implements Machine {
     await using stack = new AsyncDisposableStack();
     using directory = temporaryIn(snapshotStore().root); // the clone keeps the file open
     await Deno.mkdir(directory.path, { recursive: true, mode: 0o700 });
-    await agent.hold({ executionId: fork.execution, seconds: HOLD }, { signal: fork.signal });
     const requires = { fork: fork.id };
-    try {
-      await vm.pause();
-      await saveSnapshot(vm, directory.path, requires, {
-        base: base?.memory,
-        durable: false,
-        copied: () => vm.resume(),
-      });
-    } finally {
-      vm.resume();
-      agent.hold({ executionId: fork.execution, seconds: 0 }).catch(() => {}); // it has ended
-    }
+    await this.#save(async () => {
+      fork.signal.throwIfAborted();
+      await agent.hold({ executionId: fork.execution, seconds: HOLD }, { signal: fork.signal });
+      try {
+        await vm.pause();
+        await saveSnapshot(vm, directory.path, requires, {
+          base: base?.memory,
+          durable: false,
+          copied: () => vm.resume(),
+        });
+      } finally {
+        vm.resume();
+      }
+    }, () => agent.hold({ executionId: fork.execution, seconds: 0 }));
     const snapshot = Snapshot.open(directory.path, requires);
     const clone = stack.use(await Clone.make(snapshot, hardwareOf(parts, request), fork.progress));
     fork.signal.throwIfAborted();

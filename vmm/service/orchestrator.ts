@@ -255,7 +255,10 @@ export class Orchestrator implements AsyncDisposable {
       machines({
         ...workload,
         layer,
-        needs: unusualNeeds(checkRequest(workload.execute)),
+        // The variables of an image, which are not known yet, let no interpreter wait.
+        needs: workload.image?.from === undefined
+          ? unusualNeeds(checkRequest(workload.execute))
+          : undefined,
         rebuild: action === "prepare",
         signal: run.signal,
         progress: notes.progress,

@@ -153,11 +153,11 @@ export async function writeMemory(
     readonly copied: () => void;
   },
 ): Promise<WrittenMemory> {
-  const { address, length: size } = memory.ram;
+  const { ram } = memory;
+  const size = ram.length;
   const touched = touchedPages(memory, base);
   const digests = new Uint8Array(Math.ceil(size / CHUNK) * DIGEST);
   let data = 0;
-  using ram = new HostMemory(address, size);
   using file = await Deno.open(path, { createNew: true, write: true, read: true, mode: 0o600 });
   await file.truncate(size);
   for (let start = 0; start < size; start += CHUNK) {
