@@ -183,21 +183,21 @@ async function findSnapshot(
   options: MicroVmOptions,
 ): Promise<Found> {
   const { needs, signal, progress, language } = request;
-  if (needs !== undefined) {
-    const requires = requirementsOf(parts, request);
-    try {
-      return {
-        requires,
-        snapshot: await waitingSnapshot(requires, needs, parts, request, options),
-      };
-    } catch (error) { // the disk is full, say, or its configuration is wrong: the run will tell
-      signal.throwIfAborted();
-      progress.info(`No ${language} waits for ${needs.entryPoint}: ${messageOf(error)}`);
-    }
-  }
   const usual = { ...request, needs: undefined };
-  const requires = requirementsOf(parts, usual);
-  return { requires, snapshot: await readySnapshot(requires, parts, usual, options) };
+  const ready = requirementsOf(parts, usual);
+  if (needs === undefined) {
+    return { requires: ready, snapshot: await readySnapshot(ready, parts, usual, options) };
+  }
+  const requires = requirementsOf(parts, request);
+  try {
+    return { requires, snapshot: await waitingSnapshot(requires, needs, parts, request, options) };
+  } catch (error) { // the disk is full, say, or its configuration is wrong: the run will tell
+    signal.throwIfAborted();
+    const snapshot = await openCached(ready, (message) => progress.info(message));
+    if (snapshot === undefined) throw error; // not even that one could be made
+    progress.info(`No ${language} waits for ${needs.entryPoint}: ${messageOf(error)}`);
+    return { requires: ready, snapshot };
+  }
 }
 
 /** The snapshot of a machine in which an interpreter waits for one program: made of the ready one. */

@@ -4,7 +4,7 @@ import { hostKind } from "../host_probe.ts";
 import { HOST_TRAITS } from "../host_traits.ts";
 import { Kvm } from "../kvm.ts";
 import { KVM_IDENTITY_MAP_ADDRESS, KVM_TSS_ADDRESS } from "../layout.ts";
-import { restoreMachine, saveMachine } from "./state.ts";
+import { prepareMachine, restoreMachine, saveMachine } from "./state.ts";
 
 const MSR_IA32_TSC = 0x10;
 
@@ -46,6 +46,7 @@ Deno.test({
     }
     const pieces = saveMachine(kvm, from.vm, from.vcpus);
     const to = machine(kvm, stack, 2);
+    prepareMachine(to.vcpus);
     restoreMachine(to.vm, to.vcpus, pieces);
     for (const vcpu of to.vcpus) {
       const { value } = vcpu.getMsrs([MSR_IA32_TSC])[0]!;
