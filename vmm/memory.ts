@@ -57,7 +57,8 @@ export class GuestMemory implements Disposable {
   #slots: Slot[] = [];
   #owned: Mapping[] = [];
   #ram: HostMemory | undefined;
-  readonly #word = new DataView(new ArrayBuffer(8));
+  readonly #bytes = new Uint8Array(8);
+  readonly #word = new DataView(this.#bytes.buffer);
 
   private constructor() {}
 
@@ -217,14 +218,14 @@ export class GuestMemory implements Disposable {
   /** Reads a little-endian unsigned 64-bit value, at once. */
   getBigUint64(address: number): bigint {
     const slot = this.#get(address, 8, false);
-    slot.host.read(address - slot.start, new Uint8Array(this.#word.buffer));
+    slot.host.read(address - slot.start, this.#bytes);
     return this.#word.getBigUint64(0, LE);
   }
 
   /** Writes a little-endian unsigned 64-bit value. */
   setBigUint64(address: number, value: bigint): void {
     this.#word.setBigUint64(0, value, LE);
-    this.write(address, new Uint8Array(this.#word.buffer));
+    this.write(address, this.#bytes);
   }
 
   /** Detaches every view; the owner also unmaps. Does nothing the second time. */

@@ -22,7 +22,7 @@ import { type BootFiles, Workshop } from "../../builder/workshop.ts";
 import { defaultKernel } from "../host_traits.ts";
 import { MIB } from "../layout.ts";
 import { keepSnapshot, openCached, openOrMake, snapshotStore } from "../snapshot/cache.ts";
-import { requirements } from "../snapshot/key.ts";
+import { type GuestParts, requirements } from "../snapshot/key.ts";
 import { saveSnapshot, Snapshot } from "../snapshot/snapshot.ts";
 import { Vm } from "../vm.ts";
 import { Clone, type Hardware, machineOf } from "./clone.ts";
@@ -78,7 +78,7 @@ export function microVms(options: MicroVmOptions = {}): MachineFactory {
     if (options.snapshots === false) return await boot(parts, request, options);
 
     if (layer !== undefined && !rebuild) {
-      const requires = requirementsOf(parts, request, layer);
+      const requires = requirementsOf(parts, request, { workload: layer });
       const prepared = await openCached(requires, (message) => request.progress.info(message));
       if (prepared !== undefined) {
         const clone = await cloneOf(prepared, requires, parts, request, options);
@@ -125,9 +125,13 @@ function hardwareOf(parts: Parts, { memory, vcpus }: MachineRequest): Hardware {
 /**
  * What a snapshot must be of to serve a request.
  *
- * @param layer the workload that is prepared in it, if any
+ * @param more what it has beyond a ready machine
  */
-function requirementsOf(parts: Parts, request: MachineRequest, layer?: string): KeyPart {
+function requirementsOf(
+  parts: Parts,
+  request: MachineRequest,
+  more: Pick<GuestParts, "main" | "files" | "workload"> = {},
+): KeyPart {
   return requirements({
     kernel: fileOf(parts.kernel),
     initramfs: parts.initramfs.map(fileOf).join(" "),
@@ -138,42 +142,71 @@ function requirementsOf(parts: Parts, request: MachineRequest, layer?: string): 
     memory: request.memory * MIB,
     vcpus: request.vcpus,
     warm: request.language,
-    ...(layer === undefined && request.needs !== undefined && { // a layer's name tells its files
-      main: request.needs.entryPoint,
-      files: filesKey(request.needs.files),
-    }),
-    ...(layer !== undefined && { workload: layer }),
+    ...more,
   });
 }
 
-/** The snapshot of such a machine that has just become ready: from the cache, or made now. */
-async function readySnapshot(
-  requires: KeyPart,
-  parts: Parts,
-  request: MachineRequest,
-  options: MicroVmOptions,
-): Promise<Snapshot> {
-  const { progress, signal, language } = request;
-  return await openOrMake(requires, {
-    note: (message) => progress.info(message),
-    async make(directory) {
-      await using machine = await boot(parts, request, options);
-      const { vm, agent } = machine;
-      using task = progress.task("Save the microVM for the next runs");
-      const clockStepNs = AHEAD - await clockError(agent, signal);
-      await agent.resume({ ...newIdentity(), clockStepNs }, { signal });
-      await compact(vm, signal);
-      await rehearse(agent, language, signal); // last: what is warm cools down
-      await vm.pause();
-      await saveSnapshot(vm, directory, requires);
-      task.done();
-    },
-  });
-}
-
+/** A snapshot, with what it is of. */
 interface Found {
   readonly requires: KeyPart;
   readonly snapshot: Snapshot;
+}
+
+/** From the cache, or made now. */
+async function findOrMake(
+  requires: KeyPart,
+  { progress }: MachineRequest,
+  make: (directory: string) => Promise<void>,
+): Promise<Found> {
+  const snapshot = await openOrMake(requires, { make, note: (message) => progress.info(message) });
+  return { requires, snapshot };
+}
+
+/** The snapshot of such a machine that has just become ready. */
+async function readySnapshot(
+  parts: Parts,
+  request: MachineRequest,
+  options: MicroVmOptions,
+): Promise<Found> {
+  const { progress, signal, language } = request;
+  const requires = requirementsOf(parts, request);
+  return await findOrMake(requires, request, async (directory) => {
+    await using machine = await boot(parts, request, options);
+    const { vm, agent } = machine;
+    using task = progress.task("Save the microVM for the next runs");
+    const clockStepNs = AHEAD - await clockError(agent, signal);
+    await agent.resume({ ...newIdentity(), clockStepNs }, { signal });
+    await compact(vm, signal);
+    await rehearse(agent, language, signal); // last: what is warm cools down
+    await vm.pause();
+    await saveSnapshot(vm, directory, requires);
+    task.done();
+  });
+}
+
+/** The snapshot of a machine in which an interpreter waits for one program: made of the ready one. */
+async function waitingSnapshot(
+  parts: Parts,
+  request: MachineRequest,
+  needs: WarmNeeds,
+  options: MicroVmOptions,
+): Promise<Found> {
+  const { progress, signal, language } = request;
+  const { entryPoint: main, files } = needs;
+  const requires = requirementsOf(parts, request, { main, files: filesKey(files) });
+  return await findOrMake(requires, request, async (directory) => {
+    const { snapshot } = await readySnapshot(parts, request, options);
+    await using clone = await Clone.make(snapshot, hardwareOf(parts, request), progress);
+    using task = progress.task(`Start ${language} for ${main}, for the next runs as well`);
+    // It keeps the name and the clock of the ready one: what starts now starts ahead of its clones.
+    const agent = await wake(clone, "", clone.clockStep, signal);
+    const asked = { language, entryPoint: main, files: [...files] };
+    const { warm } = await agent.warm(asked, { signal });
+    if (!warm) throw new CloudletError("Cannot start it", { code: "invalid-input" });
+    await clone.vm.pause();
+    await saveSnapshot(clone.vm, directory, requires, { base: snapshot.memory });
+    task.done();
+  });
 }
 
 /** The snapshot of a machine whose interpreter waits for the program, or at least for its language. */
@@ -183,52 +216,17 @@ async function findSnapshot(
   options: MicroVmOptions,
 ): Promise<Found> {
   const { needs, signal, progress, language } = request;
-  const usual = { ...request, needs: undefined };
-  const ready = requirementsOf(parts, usual);
-  if (needs === undefined) {
-    return { requires: ready, snapshot: await readySnapshot(ready, parts, usual, options) };
-  }
-  const requires = requirementsOf(parts, request);
+  if (needs === undefined) return await readySnapshot(parts, request, options);
   try {
-    return { requires, snapshot: await waitingSnapshot(requires, needs, parts, request, options) };
+    return await waitingSnapshot(parts, request, needs, options);
   } catch (error) { // the disk is full, say, or its configuration is wrong: the run will tell
     signal.throwIfAborted();
-    const snapshot = await openCached(ready, (message) => progress.info(message));
+    const requires = requirementsOf(parts, request);
+    const snapshot = await openCached(requires, (message) => progress.info(message));
     if (snapshot === undefined) throw error; // not even that one could be made
     progress.info(`No ${language} waits for ${needs.entryPoint}: ${messageOf(error)}`);
-    return { requires: ready, snapshot };
+    return { requires, snapshot };
   }
-}
-
-/** The snapshot of a machine in which an interpreter waits for one program: made of the ready one. */
-async function waitingSnapshot(
-  requires: KeyPart,
-  needs: WarmNeeds,
-  parts: Parts,
-  request: MachineRequest,
-  options: MicroVmOptions,
-): Promise<Snapshot> {
-  const { progress, signal, language } = request;
-  return await openOrMake(requires, {
-    note: (message) => progress.info(message),
-    async make(directory) {
-      const ready = await findSnapshot(parts, { ...request, needs: undefined }, options);
-      const base = ready.snapshot.memory;
-      await using clone = await Clone.make(ready.snapshot, hardwareOf(parts, request), progress);
-      using task = progress.task(
-        `Start ${language} for ${needs.entryPoint}, for the next runs as well`,
-      );
-      // It keeps the name and the clock of the ready one: what starts now starts ahead of its clones.
-      const agent = await wake(clone, "", clone.clockStep, signal);
-      const { warm } = await agent.warm({ language, ...needs, files: [...needs.files] }, {
-        signal,
-      });
-      if (!warm) throw new CloudletError("Cannot start it", { code: "invalid-input" });
-      await clone.vm.pause();
-      await saveSnapshot(clone.vm, directory, requires, { base });
-      task.done();
-    },
-  });
 }
 
 /** A clone that waits already, or a new one. The snapshot is taken over. */
@@ -375,7 +373,7 @@ class MicroVm implements Machine {
     // As in readySnapshot: the clock is ahead in the snapshot only.
     await agent.resume({ ...newIdentity(), clockStepNs: AHEAD }, { signal });
     await vm.pause();
-    const requires = requirementsOf(parts, request, layer);
+    const requires = requirementsOf(parts, request, { workload: layer });
     try {
       await keepSnapshot(
         requires,
