@@ -77,6 +77,12 @@ const SYMBOLS = {
   getrandom: { parameters: ["buffer", "usize", "u32"], result: "isize" },
   // pid_t gettid(void)
   gettid: { parameters: [], result: "i32" },
+  // long syscall(SYS_futex, uint32_t *uaddr, int op, uint32_t val, const struct timespec *timeout)
+  futex: {
+    name: "syscall",
+    parameters: ["isize", "pointer", "i32", "u32", "pointer"],
+    result: "isize",
+  },
   // int tgkill(pid_t tgid, pid_t tid, int sig)
   tgkill: { parameters: ["i32", "i32", "i32"], result: "i32" },
   // int sigaction(int signum, const struct sigaction *act, struct sigaction *oldact)

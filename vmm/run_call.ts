@@ -3,31 +3,112 @@
  * takes eight megabytes, a thread of the pool some kilobytes.
  *
  * An asynchronous FFI call loses two things that a vCPU's owner needs: errno, which belongs to the
- * thread, and which thread it is, to be kicked. So what is called is not ioctl(2) of the C library
- * but the few instructions below, which make the system calls themselves.
+ * thread, and which thread it is, to be kicked. And a paused vCPU that waits in JavaScript goes on
+ * late: two threads have to wake up one after the other. So what is called is not ioctl(2) of the C
+ * library but the few instructions below, which wait and make the system calls themselves.
  *
  * @module
  */
+import { EINTR } from "../ffi/errno.ts";
+import { FUTEX_WAIT_PRIVATE } from "../ffi/futex.ts";
 import { check, libc } from "../ffi/libc.ts";
 import { Mapping } from "../ffi/mapping.ts";
+import { KVM_RUN } from "../ffi/uapi/kvm.ts";
 import { MAP_ANONYMOUS, MAP_PRIVATE, PROT_EXEC, PROT_READ, PROT_WRITE } from "../ffi/uapi/mman.ts";
+import { CLOCK_MONOTONIC, Command, State, WORDS } from "./vcpu_control.ts";
+
+/** Little-endian operand of four bytes. */
+function dword(value: number): number[] {
+  return [value & 0xff, (value >> 8) & 0xff, (value >> 16) & 0xff, (value >> 24) & 0xff];
+}
+
+/** asm/unistd_64.h */
+const SYS = { ioctl: 16, gettid: 186, futex: 202, clock_gettime: 228 } as const;
+
+const syscall = (number: number) => [0xb8, ...dword(number), 0x0f, 0x05]; // mov eax, number; syscall
+
+/** Skips the instructions when the flags say so; `opcode` of a conditional jump by a byte. */
+function unless(opcode: number, instructions: readonly number[]): number[] {
+  return [opcode, instructions.length, ...instructions];
+}
+
+const JE = 0x74;
+const JNE = 0x75;
+
+const NOTE_ENTRY = [
+  ...[0xbf, ...dword(CLOCK_MONOTONIC)], // mov edi, CLOCK_MONOTONIC
+  ...[0x49, 0x8d, 0x74, 0x24, WORDS.enteredAt], // lea rsi, [r12 + enteredAt]
+  ...syscall(SYS.clock_gettime),
+];
+
+const ENTER_GUEST = [
+  ...[0x89, 0xdf], // mov edi, ebx
+  ...[0xbe, ...dword(KVM_RUN.request)], // mov esi, KVM_RUN
+  ...[0x31, 0xd2], // xor edx, edx
+  ...syscall(SYS.ioctl),
+];
+
+const SLEEP = [
+  ...[0x49, 0x8d, 0x7c, 0x24, WORDS.command], // lea rdi, [r12 + command]
+  ...[0xbe, ...dword(FUTEX_WAIT_PRIVATE)], // mov esi, FUTEX_WAIT_PRIVATE
+  ...[0xba, ...dword(Command.Pause)], // mov edx, Pause
+  ...[0x45, 0x31, 0xd2], // xor r10d, r10d: without a time limit
+  ...syscall(SYS.futex),
+];
+
+const LOOK = [
+  ...[0x41, 0x8b, 0x44, 0x24, WORDS.command], // mov eax, [r12 + command]
+  ...[0x83, 0xf8, Command.Pause], // cmp eax, Pause
+];
+/** Sleeps until there is another command, which is in eax then. */
+const WAIT = [
+  ...LOOK,
+  ...unless(JNE, [...SLEEP, 0xeb, -(LOOK.length + 2 + SLEEP.length + 2) & 0xff]), // jmp LOOK
+];
+
+const GO_ON = [
+  ...[0x41, 0x83, 0x7c, 0x24, WORDS.enteredAt, 0], // cmp dword [r12 + enteredAt], 0
+  ...unless(JNE, NOTE_ENTRY),
+  ...[0x41, 0xc7, 0x44, 0x24, WORDS.state, ...dword(State.Running)], // mov dword [r12 + state], Running
+];
+
+const LEAVE = [
+  ...[0x41, 0xc7, 0x44, 0x24, WORDS.tid, ...dword(0)], // mov dword [r12 + tid], 0
+  ...[0x41, 0x5c], // pop r12
+  0x5b, // pop rbx
+  0xc3, // ret
+];
+
+/** What is done with a paused vCPU: wait, and then go on or leave. */
+const PAUSED = [
+  ...WAIT,
+  ...[0x83, 0xf8, Command.Run], // cmp eax, Run
+  ...unless(JE, [
+    ...[0x48, 0xc7, 0xc0, ...dword(-EINTR)], // mov rax, -EINTR
+    ...LEAVE,
+  ]),
+  ...GO_ON,
+];
 
 /**
- * `long enter(int fd, int *tid)`: writes the thread's id to `*tid`, runs KVM_RUN, writes 0 there.
- * System V x86-64 psABI, A.2.1: a system call takes its number in rax and its arguments in rdi, rsi
- * and rdx, gives its result or `-errno` in rax, and changes no other register but rcx and r11.
+ * `long enter(int fd, void *words)`: writes the thread's id to the words of a {@linkcode VcpuControl},
+ * waits for another command if the vCPU is paused, runs KVM_RUN, writes 0 for the thread's id.
+ *
+ * System V x86-64 psABI, 3.2.1 and A.2.1: rbx and r12 belong to the caller; a system call takes its
+ * number in rax and its arguments in rdi, rsi, rdx and r10, gives its result or `-errno` in rax, and
+ * changes no other register but rcx and r11.
  */
 const ENTER = Uint8Array.of(
-  ...[0x49, 0x89, 0xf0], // mov r8, rsi
-  ...[0xb8, 186, 0, 0, 0], // mov eax, SYS_gettid
-  ...[0x0f, 0x05], // syscall
-  ...[0x41, 0x89, 0x00], // mov [r8], eax
-  ...[0xbe, 0x80, 0xae, 0, 0], // mov esi, KVM_RUN
-  ...[0x31, 0xd2], // xor edx, edx
-  ...[0xb8, 16, 0, 0, 0], // mov eax, SYS_ioctl
-  ...[0x0f, 0x05], // syscall
-  ...[0x41, 0xc7, 0x00, 0, 0, 0, 0], // mov dword [r8], 0
-  0xc3, // ret
+  0x53, // push rbx
+  ...[0x41, 0x54], // push r12
+  ...[0x89, 0xfb], // mov ebx, edi
+  ...[0x49, 0x89, 0xf4], // mov r12, rsi
+  ...syscall(SYS.gettid),
+  ...[0x41, 0x89, 0x44, 0x24, WORDS.tid], // mov [r12 + tid], eax
+  ...[0x41, 0x83, 0x7c, 0x24, WORDS.state, State.Paused], // cmp dword [r12 + state], Paused
+  ...unless(JNE, PAUSED),
+  ...ENTER_GUEST,
+  ...LEAVE,
 );
 
 const SIGNATURE = {
@@ -39,13 +120,13 @@ const SIGNATURE = {
 const PAGE = 4096;
 
 /**
- * Runs a vCPU until it leaves the guest.
+ * Runs a vCPU until it leaves the guest; one that is paused, when it shall run again.
  *
  * @param fd of the vCPU
- * @param tid shared word that says which thread runs it, 0 when none does
- * @returns what KVM_RUN returns, or `-errno`
+ * @param words of its {@linkcode VcpuControl}
+ * @returns what KVM_RUN returns, or `-errno`; `-EINTR` too when it shall not run again
  */
-export type RunCall = (fd: number, tid: Deno.PointerValue) => Promise<bigint>;
+export type RunCall = (fd: number, words: Deno.PointerValue) => Promise<bigint>;
 
 let made: RunCall | undefined;
 
@@ -61,7 +142,7 @@ export function runCall(): RunCall {
   // SAFETY: the mapping was made above, is never unmapped, and is not written to any more.
   const address = Deno.UnsafePointer.create(code.address)!;
   check("mprotect", libc().mprotect(address, BigInt(PAGE), PROT_READ | PROT_EXEC));
-  // SAFETY: ENTER has this signature, and touches nothing but the word that it is given.
+  // SAFETY: ENTER has this signature, and touches nothing but the words that it is given.
   const call = new Deno.UnsafeFnPointer(address as Deno.PointerObject<typeof SIGNATURE>, SIGNATURE);
-  return made = (fd, tid) => call.call(fd, tid);
+  return made = (fd, words) => call.call(fd, words);
 }

@@ -3,6 +3,7 @@
  *
  * @module
  */
+import { futexWait, futexWake } from "../ffi/futex.ts";
 import { check, libc } from "../ffi/libc.ts";
 
 /** Milliseconds of a clock that is the same in all threads (`performance.now()` is not). */
@@ -11,7 +12,8 @@ export function hostMillis(): number {
   return Number(timespec[0]!) * 1e3 + Number(timespec[1]!) / 1e6;
 }
 
-const CLOCK_MONOTONIC = 1;
+/** time.h */
+export const CLOCK_MONOTONIC = 1;
 const timespec = new BigInt64Array(2);
 const timespecBytes = new Uint8Array(timespec.buffer);
 
@@ -23,10 +25,18 @@ const enum Word {
   MmioExits,
   Assists,
   Kicks,
-  /** A double in two words, at a multiple of 8 bytes: see {@linkcode VcpuControl.enteredAt}. */
+  /** A struct timespec, at a multiple of 8 bytes: see {@linkcode VcpuControl.enteredAt}. */
   EnteredAt = 8,
-  End = EnteredAt + 2,
+  End = EnteredAt + 4,
 }
+
+/** Where words are that the instructions of run_call.ts use, in bytes; below 128. */
+export const WORDS = {
+  command: Word.Command * 4,
+  state: Word.State * 4,
+  tid: Word.Tid * 4,
+  enteredAt: Word.EnteredAt * 4,
+} as const;
 
 /** What the thread shall do. */
 export const Command = { Pause: 0, Run: 1, Stop: 2 } as const;
@@ -55,13 +65,20 @@ export class VcpuControl {
   /** What is shared. */
   readonly shared: SharedArrayBuffer;
   readonly #words: Int32Array<SharedArrayBuffer>;
-  readonly #entered: Float64Array<SharedArrayBuffer>;
+  readonly #entered: BigInt64Array<SharedArrayBuffer>;
+  #address: Deno.PointerObject | undefined;
 
   /** @param shared of another thread's control; a new one when left out */
   constructor(shared: SharedArrayBuffer = new SharedArrayBuffer(Word.End * 4)) {
     this.shared = shared;
     this.#words = new Int32Array(shared);
-    this.#entered = new Float64Array(shared, Word.EnteredAt * 4, 1);
+    this.#entered = new BigInt64Array(shared, Word.EnteredAt * 4, 2);
+  }
+
+  /** Where the words are, in this process; the first is the command. They must be kept meanwhile. */
+  get address(): Deno.PointerObject {
+    // SAFETY: of what this object keeps; callers use it only while they keep this object.
+    return this.#address ??= Deno.UnsafePointer.of(this.#words)!;
   }
 
   /** What the thread shall do. */
@@ -73,20 +90,12 @@ export class VcpuControl {
   set command(command: Command) {
     if (this.command === Command.Stop) return;
     Atomics.store(this.#words, Word.Command, command);
-    Atomics.notify(this.#words, Word.Command);
+    futexWake(this.address);
   }
 
-  /** vCPU thread: sleeps until the command is another one. */
+  /** vCPU thread: sleeps until the command may be another one. */
   waitForOtherCommand(than: Command): void {
-    Atomics.wait(this.#words, Word.Command, than);
-  }
-
-  /** The same for a thread that has other things to do. */
-  async otherCommand(than: Command): Promise<void> {
-    while (this.command === than) {
-      const wait = Atomics.waitAsync(this.#words, Word.Command, than);
-      if (wait.async) await wait.value;
-    }
+    futexWait(this.address, than);
   }
 
   /** What the thread does. */
@@ -120,19 +129,18 @@ export class VcpuControl {
     Atomics.store(this.#words, Word.Tid, tid);
   }
 
-  /** The word of {@linkcode tid} itself. */
-  get tidWord(): Int32Array<SharedArrayBuffer> {
-    return this.#words.subarray(Word.Tid, Word.Tid + 1);
-  }
-
   /** When the vCPU first went into the guest, on the clock of {@linkcode hostMillis}; 0 before. */
   get enteredAt(): number {
-    return this.#entered[0]!;
+    const [seconds, nanoseconds] = [this.#entered[0]!, this.#entered[1]!];
+    if (seconds === 0n || nanoseconds === 0n) return 0; // the kernel writes one after the other
+    return Number(seconds) * 1e3 + Number(nanoseconds) / 1e6;
   }
 
   /** vCPU thread: is about to go into the guest. */
   noteEntry(): void {
-    if (this.#entered[0] === 0) this.#entered[0] = hostMillis();
+    if (this.#entered[0] !== 0n) return;
+    check("clock_gettime", libc().clock_gettime(CLOCK_MONOTONIC, timespecBytes));
+    this.#entered.set(timespec);
   }
 
   /** Counts an exit; only the vCPU thread writes, so no atomic operation is needed. */

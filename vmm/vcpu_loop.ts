@@ -141,22 +141,16 @@ export class VcpuLoop implements Disposable {
   async runOnPool(): Promise<VcpuExit> {
     const control = this.#control;
     const enter = runCall();
-    // SAFETY: the words outlive the call: the loop holds them, and its owner awaits the loop.
-    const tid = Deno.UnsafePointer.of(control.tidWord);
+    const words = control.address; // which outlive the call: the loop has them, and its owner awaits it
     const { fd } = this.#description;
     try {
       for (;;) {
-        const command = control.command;
-        if (command === Command.Stop) return { kind: "stopped" };
-        if (command === Command.Pause) {
-          control.state = State.Paused;
-          await control.otherCommand(Command.Pause);
-          continue;
-        }
-        control.noteEntry();
-        control.state = State.Running;
+        if (control.command === Command.Stop) return { kind: "stopped" };
+        // Only here may it be paused: an exit that was answered is complete with the next KVM_RUN. If
+        // the command is another one by now, it runs at once.
+        control.state = State.Paused;
         for (;;) {
-          const result = Number(await enter(fd, tid));
+          const result = Number(await enter(fd, words));
           const exit = this.#left(result < 0 ? -result : 0);
           if (exit === KICKED) break;
           if (exit !== undefined) return exit;
