@@ -40,6 +40,8 @@ export const HOST_TRAITS: Readonly<Record<HostKind, HostTraits>> = {
       `clearcpuid=${CLEARED}`,
       // A page fault takes two milliseconds there: 512 pages by one of them, where there is room.
       "transparent_hugepage=always",
+      // Each page fault, and with it each system call, would ask whether it is one of KVM's own.
+      "no-kvmapf",
       // Its clock stands still between a snapshot and its clones, as on other hosts. That of the TSC
       // goes on, and every timer of the kernel is due at once when a clone wakes up.
       "clocksource=kvm-clock",
