@@ -64,9 +64,12 @@ export async function connectVsock(unixPath: string, port: number): Promise<Deno
   }
 }
 
+/** Options of a call that another one follows within a second, which is to have its connection. */
+export const KEEP_ALIVE = { headers: { connection: "keep-alive" } } as const;
+
 /**
- * The agent's calls. Nothing is connected until one is made; each has a connection of its own,
- * which an AbortSignal given to it closes.
+ * The agent's calls. Nothing is connected until one is made; each has a connection of its own, unless
+ * the one before said {@linkcode KEEP_ALIVE}. An AbortSignal given to it closes the connection.
  */
 export function connectAgent(address: AgentAddress): AgentClient {
   const { unixPath, vsockPort } = address;

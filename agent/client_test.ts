@@ -2,7 +2,7 @@ import assert from "node:assert/strict";
 import { join } from "node:path";
 import { Code, ConnectError } from "@connectrpc/connect";
 import fc from "fast-check";
-import { connectAgent, connectVsock, listenForReady } from "./client.ts";
+import { connectAgent, connectVsock, KEEP_ALIVE, listenForReady } from "./client.ts";
 import { collect, startAgent } from "./harness_test.ts";
 import { READY_PORT } from "./port.ts";
 import { ExecuteRequest_Action as Action } from "../proto/gen/cloudlet/agent/agent_pb.ts";
@@ -130,6 +130,52 @@ Deno.test("calls reach an agent behind a vsock device's socket", async () => {
     }));
     assert.equal(out, "through\n");
   });
+});
+
+Deno.test("a call leaves its connection to the next one if that is asked for, for a second", async () => {
+  await using agent = await startAgent();
+  const ends: Promise<void>[] = [];
+  const proxy = async (connection: Deno.Conn) => {
+    using inside = await Deno.connect({ transport: "unix", path: agent.socket });
+    const end = connection.readable.pipeTo(inside.writable, { preventCancel: true });
+    ends.push(end.catch(() => {}));
+    await Promise.all([
+      end,
+      inside.readable.pipeTo(connection.writable, { preventCancel: true }),
+    ]);
+  };
+  await withSocket(proxy, async (unixPath) => {
+    const client = connectAgent({ unixPath, vsockPort: undefined });
+    await client.info({}, KEEP_ALIVE);
+    const run = { language: "bash", code: "echo once more", action: Action.PREPARE_AND_RUN };
+    assert.equal((await collect(client.execute(run))).out, "once more\n");
+    assert.equal(ends.length, 1);
+    await client.info({}, KEEP_ALIVE); // the call before did not leave it
+    await Promise.all([client.info({}), client.info({})]); // one has it
+    assert.equal(ends.length, 3);
+    await client.info({}, KEEP_ALIVE);
+    assert.equal(ends.length, 4);
+    await Promise.all(ends); // nobody wants the last one
+    await client.info({});
+    assert.equal(ends.length, 5);
+  });
+});
+
+Deno.test("a connection is left to no other call when the agent closes it or says too much", async () => {
+  const nothing = `${HEAD}content-length: 0\r\n`;
+  const answers = [`${nothing}connection: close\r\n\r\n`, `${nothing}\r\nmore`, `${HEAD}\r\n`];
+  for (const answer of answers) {
+    let connections = 0;
+    const serve = async (connection: Deno.Conn) => {
+      connections++;
+      await answering(encoder.encode(answer))(connection);
+    };
+    await withSocket(serve, async (unixPath) => {
+      const agent = connectAgent({ unixPath, vsockPort: undefined });
+      for (let i = 0; i < 2; i++) await agent.info({}, KEEP_ALIVE);
+      assert.equal(connections, 2, answer);
+    });
+  }
 });
 
 Deno.test("a port where nobody listens is told as unavailable", async () => {

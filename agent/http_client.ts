@@ -1,6 +1,7 @@
 /**
  * A small HTTP/1.1 client (RFC 9112) over any byte stream, for the Connect transport: one request
- * for each connection, both bodies streamed, with the stream's own backpressure.
+ * for each connection, unless it says that the next one follows; both bodies streamed, with the
+ * stream's own backpressure.
  *
  * `fetch` can do neither the handshake of a vsock host socket nor close a connection by hand. The
  * server is inside a microVM and hostile: what it sends is bounded before it is kept.
@@ -55,6 +56,11 @@ class Reader {
     if (length === null) return false;
     this.#bytes = this.#buffer.subarray(0, length);
     return true;
+  }
+
+  /** Whether nothing was read that nobody has taken. */
+  get empty(): boolean {
+    return this.#bytes.length === 0;
   }
 
   /** A line without its end; at most `limit` bytes. */
@@ -136,10 +142,21 @@ async function* readBody(reader: Reader, header: Headers): AsyncGenerator<Uint8A
   }
 }
 
+/** Whether the connection shall be kept for the next request (RFC 9112, section 9.3). */
+function keepsAlive({ header }: UniversalClientRequest): boolean {
+  return header.get("connection") === "keep-alive";
+}
+
+/** Whether the server waits for another request, and where the answer ended is certain. */
+function staysOpen(header: Headers): boolean {
+  return header.get("connection")?.toLowerCase() !== "close" &&
+    (header.has("content-length") || header.has("transfer-encoding"));
+}
+
 function requestHead(request: UniversalClientRequest, framing: string): Uint8Array {
   const { pathname, search } = new URL(request.url);
-  let text = `${request.method} ${pathname}${search} HTTP/1.1\r\nhost: agent\r\n` +
-    `connection: close\r\n${framing}\r\n`;
+  let text = `${request.method} ${pathname}${search} HTTP/1.1\r\nhost: agent\r\n${framing}\r\n`;
+  if (!keepsAlive(request)) text += "connection: close\r\n";
   for (const [name, value] of request.header) text += `${name}: ${value}\r\n`;
   return encoder.encode(text + "\r\n");
 }
@@ -174,24 +191,53 @@ async function sendRequest(connection: Deno.Conn, request: UniversalClientReques
   await writeAll(connection, encoder.encode("0\r\n\r\n"));
 }
 
+/** How long a connection waits for the next request, in milliseconds. */
+const IDLE = 1000;
+
+/** A connection that waits for the next request, if there is one. */
+class Idle {
+  #connection: Deno.Conn | undefined;
+  #timer: ReturnType<typeof setTimeout> | undefined;
+
+  /** Takes a connection over, and closes it when nobody wants it. */
+  keep(connection: Deno.Conn): void {
+    this.take()?.close();
+    this.#connection = connection;
+    this.#timer = setTimeout(() => this.take()?.close(), IDLE);
+    Deno.unrefTimer(this.#timer);
+  }
+
+  take(): Deno.Conn | undefined {
+    clearTimeout(this.#timer);
+    const connection = this.#connection;
+    this.#connection = undefined;
+    return connection;
+  }
+}
+
 /**
- * Makes the client.
+ * Makes the client. A request with the header field `connection: keep-alive` leaves its connection to
+ * the next one, if that comes within a second.
  *
  * @param connect opens a connection to the server
  */
 export function httpClient(connect: () => Promise<Deno.Conn>): UniversalClientFn {
+  const idle = new Idle();
   return async (request: UniversalClientRequest): Promise<UniversalClientResponse> => {
     const { signal } = request;
     signal?.throwIfAborted();
-    const connection = await connect();
+    const connection = idle.take() ?? await connect();
     let open = true;
-    const close = () => {
+    /** Lets go of the connection. */
+    const close = (reusable = false) => {
       if (!open) return;
       open = false;
-      signal?.removeEventListener("abort", close);
-      connection.close();
+      signal?.removeEventListener("abort", abort);
+      if (reusable) idle.keep(connection);
+      else connection.close();
     };
-    signal?.addEventListener("abort", close);
+    const abort = () => close();
+    signal?.addEventListener("abort", abort);
     const failed = (error: unknown): unknown => {
       close();
       return signal?.aborted ? signal.reason : error;
@@ -215,6 +261,10 @@ export function httpClient(connect: () => Promise<Deno.Conn>): UniversalClientFn
       const body = async function* () {
         try {
           yield* readBody(reader, head.header);
+          if (keepsAlive(request)) {
+            await sending;
+            close(reader.empty && sendFailure === undefined && staysOpen(head.header));
+          }
         } catch (error) {
           throw failed(error);
         } finally {

@@ -67,23 +67,28 @@ export class Identity {
   }
 }
 
+const O_WRONLY_CLOEXEC = 0o2000001;
+
+let pool: number | undefined;
+
+/** The random device; it stays open, since to open it takes milliseconds where a kernel is emulated. */
+function randomPool(): number {
+  return pool ??= checked(
+    libc().open(cString("/dev/urandom"), O_WRONLY_CLOEXEC),
+    "open /dev/urandom",
+  );
+}
+
 /** Credits the bytes to the kernel's random pool and makes it use them at once (random(4)). */
 function addEntropy(entropy: Uint8Array): void {
-  const c = libc();
-  const path = cString("/dev/urandom");
-  const fd = checked(c.open(path, 1), "open /dev/urandom"); // O_WRONLY
-  try {
-    // struct rand_pool_info { int entropy_count (bits); int buf_size (bytes); __u32 buf[]; }
-    const info = new Uint8Array(new ArrayBuffer(8 + entropy.length));
-    const view = new DataView(info.buffer);
-    view.setInt32(0, entropy.length * 8, true);
-    view.setInt32(4, entropy.length, true);
-    info.set(entropy, 8);
-    checked(c.ioctl(fd, RNDADDENTROPY, info), "add entropy");
-    checked(c.ioctl(fd, RNDRESEEDCRNG, null), "reseed the random numbers");
-  } finally {
-    c.close(fd);
-  }
+  // struct rand_pool_info { int entropy_count (bits); int buf_size (bytes); __u32 buf[]; }
+  const info = new Uint8Array(new ArrayBuffer(8 + entropy.length));
+  const view = new DataView(info.buffer);
+  view.setInt32(0, entropy.length * 8, true);
+  view.setInt32(4, entropy.length, true);
+  info.set(entropy, 8);
+  checked(libc().ioctl(randomPool(), RNDADDENTROPY, info), "add entropy");
+  checked(libc().ioctl(randomPool(), RNDRESEEDCRNG, null), "reseed the random numbers");
 }
 
 // include/uapi/linux/timex.h: ADJ_SETOFFSET | ADJ_NANO, and where struct timex has modes and time

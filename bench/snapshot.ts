@@ -4,9 +4,9 @@
  * @module
  */
 import { join } from "node:path";
-import { agentBehind, connectAgent } from "../agent/client.ts";
+import { agentBehind, connectAgent, KEEP_ALIVE } from "../agent/client.ts";
 import { Workshop } from "../builder/workshop.ts";
-import { AHEAD } from "../vmm/service/identity.ts";
+import { AHEAD, newIdentity } from "../vmm/service/identity.ts";
 import { listSnapshots, snapshotStore } from "../vmm/snapshot/cache.ts";
 import { Snapshot } from "../vmm/snapshot/snapshot.ts";
 import { hostMillis } from "../vmm/vcpu_control.ts";
@@ -100,8 +100,7 @@ async function benchStages(): Promise<void> {
         const restored = hostMillis();
         vm.resume();
         const agent = connectAgent(agentBehind(join(directory, "1")));
-        const entropy = crypto.getRandomValues(new Uint8Array(64));
-        await agent.resume({ entropy, clockNs: BigInt(Date.now()) * 1_000_000n, clockStepNs });
+        await agent.resume({ ...newIdentity(), clockStepNs }, KEEP_ALIVE);
         times.answer.push(hostMillis() - start);
         for await (const { stdoutBytes } of runHello(agent, HELLO)) {
           if (stdoutBytes === undefined) continue;

@@ -14,7 +14,8 @@ import type { ResumeRequestSchema } from "../../proto/gen/cloudlet/agent/agent_p
  */
 export const AHEAD: bigint = 5n * 365n * 86_400_000_000_000n;
 
-const ENTROPY = 64; // bytes
+/** In bytes: what the key of the kernel's random pool has. Twice as many take it longer to hash. */
+const ENTROPY = 32;
 /** How often a guest that is to be saved is asked what time it is. */
 const CLOCK_LOOKS = 5;
 
