@@ -5,7 +5,7 @@
  * @module
  */
 import { CloudletError, messageOf } from "../base/errors.ts";
-import { KVM_CAP_TSC_DEADLINE_TIMER } from "../ffi/uapi/kvm.ts";
+import { KVM_CAP_TSC_DEADLINE_TIMER, KVM_MP_STATE_RUNNABLE } from "../ffi/uapi/kvm.ts";
 import { xsaveComponents } from "./assist/assist.ts";
 import { acpiTables } from "./boot/acpi.ts";
 import { writeBootParams, writeCommandLine } from "./boot/boot_params.ts";
@@ -327,6 +327,18 @@ export class Vm implements AsyncDisposable {
   async pause(): Promise<void> {
     this.#running = false;
     await this.#exclusive(() => this.#pauseThreads());
+  }
+
+  /** Whether no processor of a running guest has anything to do at the moment. */
+  async idle(): Promise<boolean> {
+    return await this.#exclusive(async () => {
+      if (!this.#running || this.#ended) return false;
+      await this.#pauseThreads();
+      if (!this.#running || this.#ended) return false;
+      const idle = this.#vcpus.every((vcpu) => vcpu.getMpState() !== KVM_MP_STATE_RUNNABLE);
+      for (const thread of this.#threads) thread.resume();
+      return idle;
+    });
   }
 
   /**

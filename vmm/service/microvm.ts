@@ -10,7 +10,13 @@
  * @module
  */
 import { join } from "node:path";
-import { agentBehind, type AgentClient, connectAgent, listenForReady } from "../../agent/client.ts";
+import {
+  agentBehind,
+  type AgentClient,
+  connectAgent,
+  KEEP_ALIVE,
+  listenForReady,
+} from "../../agent/client.ts";
 import { languageOrCommand } from "../../agent/languages.ts";
 import type { WarmNeeds } from "../../agent/warm_needs.ts";
 import { CloudletError, messageOf } from "../../base/errors.ts";
@@ -37,7 +43,7 @@ import type {
   MachineRequest,
 } from "./machine.ts";
 import { describe, untilReady } from "./ready.ts";
-import { rehearse } from "./rehearsal.ts";
+import { rehearse, settle } from "./rehearsal.ts";
 import { makeScratch, sweepScratch } from "./scratch.ts";
 import type { Shells } from "./shells.ts";
 
@@ -178,6 +184,7 @@ async function readySnapshot(
     await agent.resume({ ...newIdentity(), clockStepNs }, { signal });
     await compact(vm, signal);
     await rehearse(agent, language, signal); // last: what is warm cools down
+    await settle(vm, signal);
     await vm.pause();
     await saveSnapshot(vm, directory, requires);
     task.done();
@@ -203,6 +210,7 @@ async function waitingSnapshot(
     const asked = { language, entryPoint: main, files: [...files] };
     const { warm } = await agent.warm(asked, { signal });
     if (!warm) throw new CloudletError("Cannot start it", { code: "invalid-input" });
+    await settle(clone.vm, signal);
     await clone.vm.pause();
     await saveSnapshot(clone.vm, directory, requires, { base: snapshot.memory });
     task.done();
@@ -282,7 +290,8 @@ async function wake(
 ): Promise<AgentClient> {
   vm.resume();
   const agent = connectAgent(agentBehind(socket));
-  const resumed = agent.resume({ ...newIdentity(id), clockStepNs }, { signal });
+  // What the machine is for follows at once.
+  const resumed = agent.resume({ ...newIdentity(id), clockStepNs }, { ...KEEP_ALIVE, signal });
   await untilReady(vm, resumed.then(() => {}), signal, RESTORE_TIMEOUT);
   return agent;
 }

@@ -3,12 +3,30 @@
  *
  * @module
  */
+import { setTimeout as delay } from "node:timers/promises";
 import type { AgentClient } from "../../agent/client.ts";
 import { languageOrCommand } from "../../agent/languages.ts";
 import { ExecuteRequest_Action as Action } from "../../proto/gen/cloudlet/agent/agent_pb.ts";
+import type { Vm } from "../vm.ts";
 
 /** After the second time the agent has its code compiled and its memory at hand. */
 const TIMES = 2;
+
+const LOOK = 50; // ms
+const IDLE_LOOKS = 4;
+const MOST_LOOKS = 200;
+
+/**
+ * Waits until a guest has done what is left to do behind the answer to a call, such as taking down the
+ * memory of a program, but for no longer than ten seconds: what is not done when it is saved, each
+ * clone has to do first.
+ */
+export async function settle(vm: Vm, signal: AbortSignal): Promise<void> {
+  for (let looks = 0, idle = 0; looks < MOST_LOOKS && idle < IDLE_LOOKS; looks++) {
+    await delay(LOOK, undefined, { signal });
+    idle = await vm.idle() ? idle + 1 : 0;
+  }
+}
 
 /**
  * Runs a program of a line a few times, then leaves an interpreter waiting. A clone's first request
