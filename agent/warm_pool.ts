@@ -7,6 +7,7 @@ import { goRound } from "./collect.ts";
 import { Child, type ChildOptions, type ChildUsage } from "./child.ts";
 import type { Language } from "./languages.ts";
 import { sameNeeds, type WarmNeeds } from "./warm_needs.ts";
+import { spareThreads } from "./spare_threads.ts";
 import { encodeWarmJob, type WarmJob, type WarmStart } from "./warm_start.ts";
 import { Workspace } from "./workspace.ts";
 
@@ -122,6 +123,7 @@ export class WarmPool {
     }
     child.mapCode();
     goRound();
+    await spareThreads();
     const used = usedBy(child.pid);
     this.#waiting.set(language.name, { child, workspace, needs, used, directory });
     return true;

@@ -79,6 +79,14 @@ const EVERYWHERE = "LANG|LANGUAGE|LC_.*|LD_.*|TZ|MALLOC_.*|GLIBC_.*|GCONV_.*|HOM
 // written in C: setattr() calls a property's setter, that is object.__reduce_ex__, that the method
 // __reduce__, and that is exec() with the program. The module `sitecustomize` is imported last of all
 // before (Python's `site` module).
+//
+// Where the kernel is emulated a page fault takes two milliseconds, and so does freeing five pages. So
+// save_faults() has the kernel make the pages that Python will write to its own before it waits
+// (MADV_POPULATE_WRITE, 23): those of static data and what is left of its heap. And when all is said,
+// Python unmaps its objects' memory piece by piece, while that of a process goes later, as a whole: so
+// the last function of all that run at the exit (atexit: the first that was registered) replaces the
+// one that unmaps in the allocator for arenas (PEP 445: a context and two functions) by abs(), which
+// does nothing.
 const PYTHON_HOOK = `
 import sys
 class Runpy:
@@ -94,6 +102,7 @@ def wait():
     del sys.modules["runpy"]
     os.environ.pop("PYTHONPATH", None)
     compile("pass", "", "exec")
+    save_faults()
     os.write(1, b".")
     def take(length):
         taken = b""
@@ -126,6 +135,27 @@ def wait():
         run = partial(compile, text, file, "exec", 0, True)
     chain = {"__reduce__": run, "__main__": property(None, object.__reduce_ex__)}
     return partial(setattr, type("Program", (), chain)())
+def save_faults():
+    try:
+        import _ctypes
+    except ImportError:
+        return
+    import atexit
+    from _functools import partial
+    class Pointer(_ctypes._SimpleCData):
+        _type_ = "P"
+    call, find = _ctypes.call_function, partial(_ctypes.dlsym, _ctypes.dlopen(None, 0))
+    with open("/proc/self/maps") as maps:
+        lines = [line.split(maxsplit=2) for line in maps]
+    for place, access, _ in lines:
+        start, end = (int(address, 16) for address in place.split("-"))
+        if access == "rw-p" and end - start <= 4 << 20:
+            call(find("madvise"), (Pointer(start), Pointer(end - start), 23))
+    arenas = bytes(24)
+    call(find("PyObject_GetArenaAllocator"), (arenas,))
+    arenas = arenas[:16] + find("abs").to_bytes(8, "little")
+    atexit.register(call, find("PyObject_SetArenaAllocator"), (arenas,))
+    del sys.modules["_ctypes"]
 sys.modules["runpy"] = Runpy()
 `;
 
@@ -142,14 +172,33 @@ export const warmPython: WarmStart = {
   rehearsal: "print()",
 };
 
-// V8 seeds Math.random once, so all that is restored from one snapshot would draw the same numbers;
-// each begins elsewhere in the sequence. (What has to be unpredictable comes from `crypto`.)
-const SKIP_RANDOM =
-  "for (let n = (Date.now() * 1e3 + performance.now() * 1e6) % 262144; n > 0; n--) Math.random();";
-
 // V8 asks the kernel for memory in pieces, each of whose pages costs a fault when it is first touched. So
 // it goes round that of its young objects once: all of it is there then, and free for the program.
 const GO_ROUND = "for (let i = 0; i < 512; i++) new Array(1024).fill(i);"; // 4 MiB
+
+// At their end Node and Deno give V8's memory back piece by piece, which takes more than a second where
+// the kernel is emulated; not so in process.exit() and Deno.exit(). So behind the last thing that a
+// program can see of its end, the event "exit" of `process`, something is done; until then `emit` is the
+// function that it always was. (Not for Node's other exit codes: it may still have an error to print.)
+const atEnd = (ends: string, then: string) => `
+  const { emit } = process;
+  const emitLast = function (...args) {
+    const result = Reflect.apply(emit, process, args);
+    if (args[0] === "exit") ${then}
+    return result;
+  };
+  Object.defineProperty(Object.getPrototypeOf(process), "emit", {
+    configurable: true,
+    get: () => ${ends} ? emitLast : emit,
+    set: (value) =>
+      Object.defineProperty(process, "emit", {
+        value,
+        configurable: true,
+        enumerable: true,
+        writable: true,
+      }),
+  });
+`;
 
 // Modules of --require run before the program, in the main thread and in each worker.
 const NODE_HOOK = `"use strict";
@@ -168,11 +217,19 @@ if (require("node:worker_threads").isMainThread) {
     return taken.toString();
   };
   const fields = take(Number.parseInt(take(8), 16)).split("\\0");
-  ${SKIP_RANDOM}
   const [directory, file] = fields;
   const end = 3 + Number(fields[2]);
   process.chdir(directory);
   process.argv.splice(1, 1, file, ...fields.slice(3, end));
+  const { reallyExit } = process;
+  ${
+  atEnd(
+    "process._exiting",
+    `{
+    if (args[1] === 0) reallyExit.call(process, process.exitCode || 0);
+  }`,
+  )
+}
   const Module = require("node:module");
   const { runMain } = Module;
   Object.defineProperty(Module, "runMain", {
@@ -186,7 +243,8 @@ if (require("node:worker_threads").isMainThread) {
     const equals = field.indexOf("=");
     process.env[field.slice(0, equals)] = field.slice(equals + 1);
   }
-  // Math.random takes its seed when it is first called.
+  // Math.random takes its seed when it is first called: all that is restored from one snapshot would
+  // draw the same numbers. (What has to be unpredictable comes from crypto.)
   const seed = Buffer.alloc(4);
   const source = fs.openSync("/dev/urandom");
   fs.readSync(source, seed, 0, 4, null);
@@ -213,6 +271,10 @@ const DENO_HOOK = `
 const waiting: boolean = !("WorkerGlobalScope" in globalThis);
 if (waiting) {
   ${GO_ROUND}
+  let unloaded = false;
+  addEventListener("unload", () => unloaded = true);
+  const { process } = globalThis as any;
+  ${atEnd("unloaded", "Deno.exit();")}
   Deno.stdout.writeSync(new TextEncoder().encode("."));
   const take = (length: number): string => {
     const taken = new Uint8Array(length);
@@ -224,7 +286,6 @@ if (waiting) {
     return new TextDecoder("utf-8", { ignoreBOM: true }).decode(taken);
   };
   const fields = take(Number.parseInt(take(8), 16)).split("\\0");
-  ${SKIP_RANDOM}
   const end = 3 + Number(fields[2]);
   Deno.chdir(fields[0]);
   const value = Object.freeze(fields.slice(3, end));

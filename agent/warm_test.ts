@@ -119,6 +119,28 @@ for (
       "argv.py",
       "import sys\nprint(sys.argv, sys.orig_argv, __loader__.path)\n",
     ],
+    [
+      "python",
+      "python3",
+      "end.py",
+      "import atexit\natexit.register(print, 'end')\nx = [object() for _ in range(10**5)]\ndel x\n" +
+      "print(len([0] * 10**5))\n",
+    ],
+    [
+      "node",
+      "node",
+      "end.js",
+      "process.on('exit', (code) => { console.log('exit', code); process.exitCode = 7; });\n" +
+      "process.on('beforeExit', () => console.log(new Error('x').stack));\n" +
+      "process.emit('exit', 0); console.log(Object.getOwnPropertyNames(process).includes('emit'));",
+    ],
+    [
+      "node",
+      "node",
+      "late.js",
+      "process.once('beforeExit', () => setTimeout(() => { throw new Error('late'); }, 1));" +
+      "process.on('exit', console.log)",
+    ],
     ["node", "node", "sub/any.js", "console.log(process.argv, __filename); null.x"],
     ["node", "node", "module.mjs", "console.log(import.meta.url); throw new Error('no')"],
     [
@@ -127,6 +149,16 @@ for (
       "stack.js",
       "console.log(new Error('x').stack, require('module').runMain.name)",
     ],
+    [
+      "deno",
+      "deno",
+      "end.ts",
+      "process.on('exit', (code) => { console.log('exit', code); Deno.exitCode = 7; });\n" +
+      "addEventListener('unload', () => console.log('unload'));\n" +
+      "process.on('beforeExit', () => console.log(new Error('x').stack));\n" +
+      "process.emit('exit', 1); console.log(Object.getOwnPropertyNames(process).includes('emit'));",
+    ],
+    ["deno", "deno", "exit.ts", "process.on('exit', console.log); process.exit(4);"],
     [
       "deno",
       "deno",
