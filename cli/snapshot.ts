@@ -139,7 +139,9 @@ const rm = buildCommand({
 const gc = buildCommand({
   docs: {
     brief: "Remove the snapshots that cannot be used, were not used for long or take too much room",
-    fullDescription: "The same is done with the defaults whenever a snapshot is made.",
+    fullDescription:
+      "The same is done with the defaults whenever a snapshot is made. Snapshots that " +
+      "serve one program each may take half of the room.",
   },
   parameters: {
     flags: {

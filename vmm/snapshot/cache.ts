@@ -9,7 +9,8 @@ import { join } from "node:path";
 import { cacheDir } from "../../base/dirs.ts";
 import { CloudletError, messageOf } from "../../base/errors.ts";
 import { cacheKey, type KeyPart, Store } from "../../base/store.ts";
-import { Snapshot } from "./snapshot.ts";
+import type { GuestParts } from "./key.ts";
+import { readFacts, Snapshot } from "./snapshot.ts";
 
 /** One snapshot in the cache. */
 export interface CachedSnapshot {
@@ -28,6 +29,12 @@ export interface CacheLimits {
   /** Milliseconds since the last use. */
   readonly age: number;
 }
+
+/**
+ * What part of the room those may take that serve one program each, prepared or waited for: there are
+ * as many as a client has names for, and those that serve any program of a language take longest to make.
+ */
+const ROOM_OF_PROGRAMS = 1 / 2;
 
 const DAY = 24 * 60 * 60 * 1000;
 /** Limits when nobody says otherwise. */
@@ -121,9 +128,21 @@ export async function listSnapshots(): Promise<CachedSnapshot[]> {
   return list.sort((a, b) => b.used.getTime() - a.used.getTime());
 }
 
+/** Whether a snapshot serves one program only, or none. */
+function isOfProgram(key: string): boolean {
+  try {
+    const { requires } = readFacts(join(snapshotStore().root, key));
+    const { main, workload } = requires as Partial<GuestParts>;
+    return main !== undefined || workload !== undefined;
+  } catch {
+    return true; // removed meanwhile, or broken
+  }
+}
+
 /**
- * Removes what was not used for long, and what was used longest ago until the rest is small enough.
- * A VM that runs from a snapshot keeps what it has mapped.
+ * Removes what was not used for long, and what was used longest ago until the rest is small enough;
+ * those that serve one program each may take half of the room. A VM that runs from a snapshot keeps
+ * what it has mapped.
  *
  * @param limits what may stay
  * @param keep key of one that stays in any case
@@ -135,11 +154,18 @@ export async function collect(
 ): Promise<CachedSnapshot[]> {
   const removed: CachedSnapshot[] = [];
   let total = 0;
+  let ofPrograms = 0;
   for (const entry of await listSnapshots()) {
-    total += entry.bytes;
-    const old = Date.now() - entry.used.getTime() > limits.age;
-    if (entry.key === keep || (!old && total <= limits.bytes)) continue;
-    total -= entry.bytes;
+    const { key, bytes, used } = entry;
+    const ofProgram = isOfProgram(key) ? bytes : 0;
+    const fits = total + bytes <= limits.bytes &&
+      (ofProgram === 0 || ofPrograms + ofProgram <= limits.bytes * ROOM_OF_PROGRAMS);
+    const old = Date.now() - used.getTime() > limits.age;
+    if (key === keep || (!old && fits)) {
+      total += bytes;
+      ofPrograms += ofProgram;
+      continue;
+    }
     await snapshotStore().remove(entry.key);
     removed.push(entry);
   }

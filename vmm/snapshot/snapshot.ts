@@ -111,16 +111,7 @@ export class Snapshot implements Disposable {
    * @throws {CloudletError} `untrusted` with the reason when it cannot be used
    */
   static open(directory: string, requires?: KeyPart, whole = false): Snapshot {
-    const path = join(directory, STATE);
-    let file: Uint8Array<ArrayBuffer>;
-    try {
-      if (Deno.statSync(path).size > MAX_STATE_BYTES) throw refuse("its state file is too large");
-      file = Deno.readFileSync(path);
-    } catch (cause) {
-      if (cause instanceof CloudletError) throw cause;
-      throw refuse("its state file cannot be read", cause);
-    }
-    const pieces = decodeState(file);
+    const pieces = readPieces(directory);
     const facts = factsOf(pieces);
     if (requires !== undefined) checkRequirements(facts.requires, requires);
     const digests = piece(pieces, "memory.digests");
@@ -154,6 +145,28 @@ export class Snapshot implements Disposable {
   [Symbol.dispose](): void {
     this.#memory[Symbol.dispose]();
   }
+}
+
+function readPieces(directory: string): Pieces {
+  const path = join(directory, STATE);
+  let file: Uint8Array<ArrayBuffer>;
+  try {
+    if (Deno.statSync(path).size > MAX_STATE_BYTES) throw refuse("its state file is too large");
+    file = Deno.readFileSync(path);
+  } catch (cause) {
+    if (cause instanceof CloudletError) throw cause;
+    throw refuse("its state file cannot be read", cause);
+  }
+  return decodeState(file);
+}
+
+/**
+ * What the snapshot in a directory says of itself.
+ *
+ * @throws {CloudletError} `untrusted` when it cannot be read
+ */
+export function readFacts(directory: string): SnapshotFacts {
+  return factsOf(readPieces(directory));
 }
 
 function factsOf(pieces: Pieces): SnapshotFacts {
