@@ -150,7 +150,7 @@ function keepsAlive({ header }: UniversalClientRequest): boolean {
 /** Whether the server waits for another request, and where the answer ended is certain. */
 function staysOpen(header: Headers): boolean {
   return header.get("connection")?.toLowerCase() !== "close" &&
-    (header.has("content-length") || header.has("transfer-encoding"));
+    (header.has("content-length") || header.get("transfer-encoding")?.toLowerCase() === "chunked");
 }
 
 function requestHead(request: UniversalClientRequest, framing: string): Uint8Array {

@@ -133,7 +133,7 @@ def wait():
         run = partial(exec, compile(text, file, "exec", 0, True), main)
     except (SyntaxError, ValueError):
         run = partial(compile, text, file, "exec", 0, True)
-    chain = {"__reduce__": run, "__main__": property(None, object.__reduce_ex__)}
+    chain = {"__reduce__": staticmethod(run), "__main__": property(None, object.__reduce_ex__)}
     return partial(setattr, type("Program", (), chain)())
 def save_faults():
     try:
@@ -144,6 +144,9 @@ def save_faults():
     from _functools import partial
     class Pointer(_ctypes._SimpleCData):
         _type_ = "P"
+    class Function(_ctypes.CFuncPtr):
+        _flags_ = _ctypes.FUNCFLAG_CDECL
+        _restype_ = None
     call, find = _ctypes.call_function, partial(_ctypes.dlsym, _ctypes.dlopen(None, 0))
     with open("/proc/self/maps") as maps:
         lines = [line.split(maxsplit=2) for line in maps]
@@ -154,7 +157,7 @@ def save_faults():
     arenas = bytes(24)
     call(find("PyObject_GetArenaAllocator"), (arenas,))
     arenas = arenas[:16] + find("abs").to_bytes(8, "little")
-    atexit.register(call, find("PyObject_SetArenaAllocator"), (arenas,))
+    atexit.register(Function(find("PyObject_SetArenaAllocator")), arenas)
     del sys.modules["_ctypes"]
 sys.modules["runpy"] = Runpy()
 `;
@@ -177,26 +180,29 @@ export const warmPython: WarmStart = {
 const GO_ROUND = "for (let i = 0; i < 512; i++) new Array(1024).fill(i);"; // 4 MiB
 
 // At their end Node and Deno give V8's memory back piece by piece, which takes more than a second where
-// the kernel is emulated; not so in process.exit() and Deno.exit(). So behind the last thing that a
-// program can see of its end, the event "exit" of `process`, something is done; until then `emit` is the
-// function that it always was. (Not for Node's other exit codes: it may still have an error to print.)
-const atEnd = (ends: string, then: string) => `
+// the kernel is emulated; not so in process.exit() and Deno.exit(). So there is one behind the last
+// thing that a program can see of its end, the event "exit" of `process`: when its `emit` is looked up
+// for that, a listener is added behind those that there are by then.
+const atEnd = (ends: string, listener: string) => `
   const { emit } = process;
-  const emitLast = function (...args) {
-    const result = Reflect.apply(emit, process, args);
-    if (args[0] === "exit") ${then}
-    return result;
-  };
+  let last = false;
   Object.defineProperty(Object.getPrototypeOf(process), "emit", {
     configurable: true,
-    get: () => ${ends} ? emitLast : emit,
-    set: (value) =>
-      Object.defineProperty(process, "emit", {
+    get() {
+      if (!last && this === process && ${ends}) {
+        last = true;
+        process.on("exit", ${listener});
+      }
+      return emit;
+    },
+    set(value) {
+      Object.defineProperty(this, "emit", {
         value,
         configurable: true,
         enumerable: true,
         writable: true,
-      }),
+      });
+    },
   });
 `;
 
@@ -222,14 +228,11 @@ if (require("node:worker_threads").isMainThread) {
   process.chdir(directory);
   process.argv.splice(1, 1, file, ...fields.slice(3, end));
   const { reallyExit } = process;
-  ${
-  atEnd(
-    "process._exiting",
-    `{
-    if (args[1] === 0) reallyExit.call(process, process.exitCode || 0);
-  }`,
-  )
-}
+  const exit = (code) => { // not for other codes: there may be an error still to be printed
+    if (code !== 0 || process.reallyExit !== reallyExit) return;
+    reallyExit.call(process, process.exitCode || 0);
+  };
+  ${atEnd("process._exiting", "exit")}
   const Module = require("node:module");
   const { runMain } = Module;
   Object.defineProperty(Module, "runMain", {
@@ -274,7 +277,8 @@ if (waiting) {
   let unloaded = false;
   addEventListener("unload", () => unloaded = true);
   const { process } = globalThis as any;
-  ${atEnd("unloaded", "Deno.exit();")}
+  const { exit } = Deno;
+  ${atEnd("unloaded", "() => exit()")}
   Deno.stdout.writeSync(new TextEncoder().encode("."));
   const take = (length: number): string => {
     const taken = new Uint8Array(length);

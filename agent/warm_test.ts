@@ -122,6 +122,13 @@ for (
     [
       "python",
       "python3",
+      "audit.py",
+      "import sys\nsys.addaudithook(lambda event, _: event.startswith('ctypes') and print(event))\n" +
+      "print('on')\n",
+    ],
+    [
+      "python",
+      "python3",
       "end.py",
       "import atexit\natexit.register(print, 'end')\nx = [object() for _ in range(10**5)]\ndel x\n" +
       "print(len([0] * 10**5))\n",
@@ -130,7 +137,8 @@ for (
       "node",
       "node",
       "end.js",
-      "process.on('exit', (code) => { console.log('exit', code); process.exitCode = 7; });\n" +
+      "process.on('exit', (code) => { console.log(new Error('exit ' + code).stack); process.exitCode = 7; });\n" +
+      "process.on('exit', () => {});\n" +
       "process.on('beforeExit', () => console.log(new Error('x').stack));\n" +
       "process.emit('exit', 0); console.log(Object.getOwnPropertyNames(process).includes('emit'));",
     ],
@@ -140,6 +148,14 @@ for (
       "late.js",
       "process.once('beforeExit', () => setTimeout(() => { throw new Error('late'); }, 1));" +
       "process.on('exit', console.log)",
+    ],
+    [
+      "node",
+      "node",
+      "stub.js",
+      "const { reallyExit } = process;\n" +
+      "process.reallyExit = (code) => { console.log('really', code); reallyExit.call(process, 3); };\n" +
+      "Object.create(process).emit = null; process.on('exit', console.log); process.exit(0);",
     ],
     ["node", "node", "sub/any.js", "console.log(process.argv, __filename); null.x"],
     ["node", "node", "module.mjs", "console.log(import.meta.url); throw new Error('no')"],
@@ -153,10 +169,17 @@ for (
       "deno",
       "deno",
       "end.ts",
-      "process.on('exit', (code) => { console.log('exit', code); Deno.exitCode = 7; });\n" +
+      "process.on('exit', (code) => { console.log(new Error('exit ' + code).stack); Deno.exitCode = 7; });\n" +
+      "process.on('exit', () => {});\n" +
       "addEventListener('unload', () => console.log('unload'));\n" +
       "process.on('beforeExit', () => console.log(new Error('x').stack));\n" +
       "process.emit('exit', 1); console.log(Object.getOwnPropertyNames(process).includes('emit'));",
+    ],
+    [
+      "deno",
+      "deno",
+      "stub.ts",
+      "Deno.exit = () => { throw new Error('not at the end'); }; console.log(1)",
     ],
     ["deno", "deno", "exit.ts", "process.on('exit', console.log); process.exit(4);"],
     [

@@ -329,12 +329,12 @@ export class Vm implements AsyncDisposable {
     await this.#exclusive(() => this.#pauseThreads());
   }
 
-  /** Whether no processor of a running guest has anything to do at the moment. */
-  async idle(): Promise<boolean> {
+  /** Whether no processor has anything to do at the moment; undefined when the guest does not run. */
+  async idle(): Promise<boolean | undefined> {
     return await this.#exclusive(async () => {
-      if (!this.#running || this.#ended) return false;
+      if (!this.#running || this.#ended) return undefined;
       await this.#pauseThreads();
-      if (!this.#running || this.#ended) return false;
+      if (!this.#running || this.#ended) return undefined;
       const idle = this.#vcpus.every((vcpu) => vcpu.getMpState() !== KVM_MP_STATE_RUNNABLE);
       for (const thread of this.#threads) thread.resume();
       return idle;

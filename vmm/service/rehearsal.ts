@@ -24,7 +24,9 @@ const MOST_LOOKS = 200;
 export async function settle(vm: Vm, signal: AbortSignal): Promise<void> {
   for (let looks = 0, idle = 0; looks < MOST_LOOKS && idle < IDLE_LOOKS; looks++) {
     await delay(LOOK, undefined, { signal });
-    idle = await vm.idle() ? idle + 1 : 0;
+    const now = await vm.idle();
+    if (now === undefined) return; // who saves it learns why
+    idle = now ? idle + 1 : 0;
   }
 }
 
