@@ -12,6 +12,7 @@ import { Mapping, mmap } from "../ffi/mapping.ts";
 import { libc } from "../ffi/libc.ts";
 import {
   MADV_DONTDUMP,
+  MADV_NOHUGEPAGE,
   MAP_ANONYMOUS,
   MAP_FIXED,
   MAP_NORESERVE,
@@ -32,6 +33,14 @@ export interface MemorySlot {
   readonly address: bigint;
   /** Whether the guest and its devices may only read it. */
   readonly readOnly: boolean;
+}
+
+/** Bytes of a file, from the first to the one behind the last. */
+export interface FileRange {
+  /** A multiple of the page size. */
+  readonly start: number;
+  /** A multiple of the page size, or the file's end. */
+  readonly end: number;
 }
 
 /** What {@linkcode GuestMemory.attach} needs in another thread; structured-clonable. */
@@ -153,22 +162,35 @@ export class GuestMemory implements Disposable {
   }
 
   /**
-   * Maps a file over RAM: the guest sees its content, and what it writes stays in this process. Any
-   * slots and views stay as they are. Nobody may be using RAM meanwhile.
+   * Maps a file over RAM that nobody has written to: the guest sees its content, and what it writes
+   * stays in this process. Any slots and views stay as they are. Nobody may be using RAM meanwhile.
    *
    * @param fd of a file as large as RAM, which the mapping keeps open
+   * @param data of the file, by offset: elsewhere it has zeros, as RAM has, which is left as it is
    */
-  mapOverRam(fd: number): void {
+  mapOverRam(fd: number, data: readonly FileRange[]): void {
     const { address, length } = this.ram;
-    mmap({
-      address,
-      length,
-      prot: PROT_READ | PROT_WRITE,
-      flags: MAP_PRIVATE | MAP_FIXED | MAP_NORESERVE,
-      fd,
-    });
+    for (const { start, end } of data) {
+      if (!(start >= 0 && start < end && end <= length)) throw new RangeError("no range of RAM");
+      const place = address + BigInt(start);
+      mmap({
+        address: place,
+        length: end - start,
+        prot: PROT_READ | PROT_WRITE,
+        flags: MAP_PRIVATE | MAP_FIXED | MAP_NORESERVE,
+        fd,
+        offset: start,
+      });
+      // SAFETY: the range is in this object's own mapping.
+      libc().madvise(Deno.UnsafePointer.create(place), BigInt(end - start), MADV_DONTDUMP);
+    }
+  }
+
+  /** Has the host back RAM by small pages only: a guest that writes here and there takes little then. */
+  useSmallPages(): void {
+    const { address, length } = this.ram;
     // SAFETY: the range is this object's own mapping.
-    libc().madvise(Deno.UnsafePointer.create(address), BigInt(length), MADV_DONTDUMP);
+    libc().madvise(Deno.UnsafePointer.create(address), BigInt(length), MADV_NOHUGEPAGE);
   }
 
   /** Whether `length` bytes at `address` are RAM. */

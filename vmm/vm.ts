@@ -32,6 +32,7 @@ import { Serial } from "./legacy/serial.ts";
 import { GuestMemory } from "./memory.ts";
 import { addDevices } from "./snapshot/device_pieces.ts";
 import { piece, type Pieces } from "./snapshot/format.ts";
+import type { MemoryFile } from "./snapshot/memory_file.ts";
 import { type ClockPair, prepareMachine, restoreMachine, saveMachine } from "./snapshot/state.ts";
 import type { VcpuExit } from "./messages.ts";
 import type { ExitCounts } from "./vcpu_control.ts";
@@ -83,6 +84,7 @@ export class Vm implements AsyncDisposable {
   readonly #setup: number;
   readonly #drained: Promise<void>;
   #resumedAt: number | undefined;
+  #restored = false;
   #followRestore: (() => void) | undefined;
   #running = false;
   #ended = false;
@@ -182,7 +184,8 @@ export class Vm implements AsyncDisposable {
    * @param config as the VM had that the snapshot is of
    */
   static async shell(config: ShellConfig): Promise<Vm> {
-    return await Vm.#make(config, HostedVcpu, ({ vcpus }) => {
+    return await Vm.#make(config, HostedVcpu, ({ memory, vcpus }) => {
+      memory.useSmallPages();
       prepareMachine(vcpus);
       return "";
     });
@@ -369,15 +372,18 @@ export class Vm implements AsyncDisposable {
    *
    * @param pieces what {@linkcode save} gave
    * @param devices the devices among them
-   * @param memory descriptor of a file of RAM's size, which is mapped and stays as it is
+   * @param memory a file of RAM's size, which is mapped and stays as it is, and where it has data
    * @returns kvm-clock as it was set, and when
    * @throws {CloudletError} `untrusted` or `conflict` when the state does not fit this VM
    */
-  restore(pieces: Pieces, devices: readonly SlotSnapshot[], memory: number): ClockPair {
-    if (this.#resumedAt !== undefined || this.#ended) {
-      throw new CloudletError("Cannot restore the VM: it has run", { code: "conflict" });
+  restore(pieces: Pieces, devices: readonly SlotSnapshot[], memory: MemoryFile): ClockPair {
+    if (this.#restored || this.#resumedAt !== undefined || this.#ended) {
+      throw new CloudletError("Cannot restore the VM: it has run, or was restored", {
+        code: "conflict",
+      });
     }
-    this.memory.mapOverRam(memory);
+    this.#restored = true; // even if what follows fails: its RAM is not empty any more
+    this.memory.mapOverRam(memory.fd, memory.data);
     const serial = piece(pieces, "serial", this.#serialState.byteLength);
     new Uint8Array(this.#serialState).set(serial);
     const clock = restoreMachine(this.#vm, this.#vcpus, pieces);

@@ -30,6 +30,8 @@ export const MADV_MERGEABLE = 12;
 export const MADV_HUGEPAGE = 14;
 /** madvise: leave the pages out of a core dump. */
 export const MADV_DONTDUMP = 16;
+/** Not to be backed by huge pages. */
+export const MADV_NOHUGEPAGE = 15;
 
 /** open: read only. */
 export const O_RDONLY = 0;

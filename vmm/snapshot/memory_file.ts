@@ -21,11 +21,13 @@ import { Mapping } from "../../ffi/mapping.ts";
 import { MAP_SHARED, O_CLOEXEC, O_RDONLY, PROT_READ } from "../../ffi/uapi/mman.ts";
 import { ENXIO, SyscallError } from "../../ffi/errno.ts";
 import { PAGE_SIZE } from "../layout.ts";
-import type { GuestMemory } from "../memory.ts";
+import type { FileRange, GuestMemory } from "../memory.ts";
 import { refuse } from "./format.ts";
 
 const CHUNK = 2 * 1024 * 1024;
 const DIGEST = 32;
+/** What lies between two ranges of data at least, for {@linkcode coarseDataOf}. */
+const GAP = 32 * 1024 * 1024;
 const SEEK_DATA = 3n;
 const SEEK_HOLE = 4n;
 /** Documentation/admin-guide/mm/pagemap.rst: bit 63 present, bit 62 swapped. */
@@ -59,24 +61,42 @@ export function identityOf(fd: number): FileIdentity {
   };
 }
 
-interface Extent {
-  readonly start: number;
-  readonly end: number;
+/** Where the next data of a file is, at the offset or behind it; undefined when there is none. */
+function nextData(fd: number, offset: number): number | undefined {
+  const start = Number(libc().lseek(fd, BigInt(offset), Number(SEEK_DATA)));
+  if (start >= 0) return start;
+  const error = errno();
+  if (error === ENXIO) return undefined;
+  throw new SyscallError("lseek", error);
 }
 
 /** Where a file has data: lseek(2) with SEEK_DATA and SEEK_HOLE. */
-function* dataOf(fd: number, size: number): Generator<Extent> {
+function* dataOf(fd: number, size: number): Generator<FileRange> {
   for (let offset = 0; offset < size;) {
-    const start = Number(libc().lseek(fd, BigInt(offset), Number(SEEK_DATA)));
-    if (start < 0) {
-      const error = errno();
-      if (error === ENXIO) return; // no data behind the offset
-      throw new SyscallError("lseek", error);
-    }
+    const start = nextData(fd, offset);
+    if (start === undefined) return;
     const end = check("lseek", libc().lseek(fd, BigInt(start), Number(SEEK_HOLE)));
     yield { start, end: Math.min(end, size) };
     offset = end;
   }
+}
+
+/**
+ * Where a file has data, in so few ranges that a mapping for each costs less than one of the whole:
+ * KVM goes through every page of what is mapped anew.
+ */
+function coarseDataOf(fd: number, size: number): FileRange[] {
+  const ranges: { start: number; end: number }[] = [];
+  for (let offset = 0; offset < size;) {
+    const start = nextData(fd, offset);
+    if (start === undefined) break;
+    const chunk = Math.floor(start / CHUNK) * CHUNK;
+    offset = Math.min(chunk + CHUNK, size);
+    const last = ranges.at(-1);
+    if (last !== undefined && chunk - last.end < GAP) last.end = offset;
+    else ranges.push({ start: chunk, end: offset });
+  }
+  return ranges;
 }
 
 /** Which pages of RAM may hold something else than zeros. */
@@ -215,6 +235,29 @@ export function verifyMemory(fd: number, size: number, digests: Uint8Array): voi
   }
 }
 
+/** An open memory file. */
+export class MemoryFile implements Disposable {
+  readonly #owned: OwnedFd;
+  /** Where it has data, more or less; elsewhere it has zeros. */
+  readonly data: readonly FileRange[];
+
+  /** Takes the descriptor over; the file has `size` bytes. */
+  constructor(owned: OwnedFd, size: number) {
+    this.#owned = owned;
+    this.data = coarseDataOf(owned.fd, size);
+  }
+
+  /** The descriptor. */
+  get fd(): number {
+    return this.#owned.fd;
+  }
+
+  /** Closes it. */
+  [Symbol.dispose](): void {
+    this.#owned[Symbol.dispose]();
+  }
+}
+
 /**
  * Opens a memory file and makes sure that it is the one that was saved.
  *
@@ -228,7 +271,7 @@ export function openMemory(
   expected: FileIdentity,
   digests: Uint8Array,
   whole = false,
-): OwnedFd {
+): MemoryFile {
   using stack = new DisposableStack();
   let fd: OwnedFd;
   try {
@@ -244,6 +287,7 @@ export function openMemory(
   const same = (Object.keys(identity) as (keyof FileIdentity)[])
     .every((name) => identity[name] === expected[name]);
   if (whole || !same) verifyMemory(fd.fd, expected.size, digests);
+  const file = new MemoryFile(fd, expected.size);
   stack.move();
-  return fd;
+  return file;
 }

@@ -5,7 +5,6 @@
  */
 import { join } from "node:path";
 import { CloudletError } from "../../base/errors.ts";
-import type { OwnedFd } from "../../ffi/fd.ts";
 import type { KeyPart } from "../../base/store.ts";
 import type { SlotSnapshot } from "../virtio/slot.ts";
 import type { Vm } from "../vm.ts";
@@ -19,7 +18,7 @@ import {
   type Pieces,
   refuse,
 } from "./format.ts";
-import { type FileIdentity, openMemory, writeMemory } from "./memory_file.ts";
+import { type FileIdentity, type MemoryFile, openMemory, writeMemory } from "./memory_file.ts";
 import { clockPair } from "./state.ts";
 
 /** What a snapshot says of itself: the piece `facts`. */
@@ -40,7 +39,7 @@ const MEMORY = "memory";
 /** How a VM is saved. */
 export interface SaveOptions {
   /** The memory file that the VM was restored from, if it was. */
-  readonly base?: OwnedFd | undefined;
+  readonly base?: MemoryFile | undefined;
   /**
    * Whether anybody will need it later, so that it has to outlive a crash of the host and to be
    * recognised in a file that was copied; true when absent.
@@ -93,9 +92,9 @@ export class Snapshot implements Disposable {
   readonly facts: SnapshotFacts;
   readonly #pieces: Pieces;
   readonly #devices: readonly SlotSnapshot[];
-  readonly #memory: OwnedFd;
+  readonly #memory: MemoryFile;
 
-  private constructor(facts: SnapshotFacts, pieces: Pieces, memory: OwnedFd) {
+  private constructor(facts: SnapshotFacts, pieces: Pieces, memory: MemoryFile) {
     this.facts = facts;
     this.#pieces = pieces;
     this.#devices = devicesOf(pieces);
@@ -120,7 +119,7 @@ export class Snapshot implements Disposable {
   }
 
   /** The memory file, for {@linkcode saveSnapshot} of what this was restored to. */
-  get memory(): OwnedFd {
+  get memory(): MemoryFile {
     return this.#memory;
   }
 
@@ -136,7 +135,7 @@ export class Snapshot implements Disposable {
         `it has ${this.facts.memory.size} bytes of memory, the VM ${vm.memory.ram.length}`,
       );
     }
-    const now = vm.restore(this.#pieces, this.#devices, this.#memory.fd);
+    const now = vm.restore(this.#pieces, this.#devices, this.#memory);
     const saved = clockPair(this.#pieces);
     return now.wall - saved.wall - (now.clock - saved.clock);
   }
