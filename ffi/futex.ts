@@ -7,7 +7,8 @@
  */
 import { libc } from "./libc.ts";
 
-const SYS_FUTEX = 202n; // asm/unistd_64.h
+/** Number of the system call: asm/unistd_64.h. */
+export const SYS_FUTEX = 202;
 const FUTEX_PRIVATE_FLAG = 128; // linux/futex.h
 const FUTEX_WAKE_PRIVATE = 1 | FUTEX_PRIVATE_FLAG;
 /** The operation of {@linkcode futexWait}. */
@@ -20,10 +21,10 @@ const EVERYBODY = 0x7fff_ffff;
  * @param word of 32 bits, which must stay where it is meanwhile
  */
 export function futexWait(word: Deno.PointerObject, value: number): void {
-  libc().futex(SYS_FUTEX, word, FUTEX_WAIT_PRIVATE, value, null);
+  libc().futex(BigInt(SYS_FUTEX), word, FUTEX_WAIT_PRIVATE, value, null);
 }
 
 /** Wakes all who sleep on the word. */
 export function futexWake(word: Deno.PointerObject): void {
-  libc().futex(SYS_FUTEX, word, FUTEX_WAKE_PRIVATE, EVERYBODY, null);
+  libc().futex(BigInt(SYS_FUTEX), word, FUTEX_WAKE_PRIVATE, EVERYBODY, null);
 }

@@ -10,7 +10,7 @@
  * @module
  */
 import { EINTR } from "../ffi/errno.ts";
-import { FUTEX_WAIT_PRIVATE } from "../ffi/futex.ts";
+import { FUTEX_WAIT_PRIVATE, SYS_FUTEX } from "../ffi/futex.ts";
 import { check, libc } from "../ffi/libc.ts";
 import { Mapping } from "../ffi/mapping.ts";
 import { KVM_RUN } from "../ffi/uapi/kvm.ts";
@@ -23,7 +23,7 @@ function dword(value: number): number[] {
 }
 
 /** asm/unistd_64.h */
-const SYS = { ioctl: 16, gettid: 186, futex: 202, clock_gettime: 228 } as const;
+const SYS = { ioctl: 16, gettid: 186, futex: SYS_FUTEX, clock_gettime: 228 } as const;
 
 const syscall = (number: number) => [0xb8, ...dword(number), 0x0f, 0x05]; // mov eax, number; syscall
 

@@ -8,8 +8,17 @@ import { check, libc } from "../ffi/libc.ts";
 
 /** Milliseconds of a clock that is the same in all threads (`performance.now()` is not). */
 export function hostMillis(): number {
+  return millisOf(readClock());
+}
+
+/** The clock as a struct timespec, in the buffer that all calls share. */
+function readClock(): BigInt64Array {
   check("clock_gettime", libc().clock_gettime(CLOCK_MONOTONIC, timespecBytes));
-  return Number(timespec[0]!) * 1e3 + Number(timespec[1]!) / 1e6;
+  return timespec;
+}
+
+function millisOf([seconds, nanoseconds]: BigInt64Array): number {
+  return Number(seconds) * 1e3 + Number(nanoseconds) / 1e6;
 }
 
 /** time.h */
@@ -131,16 +140,13 @@ export class VcpuControl {
 
   /** When the vCPU first went into the guest, on the clock of {@linkcode hostMillis}; 0 before. */
   get enteredAt(): number {
-    const [seconds, nanoseconds] = [this.#entered[0]!, this.#entered[1]!];
-    if (seconds === 0n || nanoseconds === 0n) return 0; // the kernel writes one after the other
-    return Number(seconds) * 1e3 + Number(nanoseconds) / 1e6;
+    // The kernel writes one after the other.
+    return this.#entered.includes(0n) ? 0 : millisOf(this.#entered);
   }
 
   /** vCPU thread: is about to go into the guest. */
   noteEntry(): void {
-    if (this.#entered[0] !== 0n) return;
-    check("clock_gettime", libc().clock_gettime(CLOCK_MONOTONIC, timespecBytes));
-    this.#entered.set(timespec);
+    if (this.#entered[0] === 0n) this.#entered.set(readClock());
   }
 
   /** Counts an exit; only the vCPU thread writes, so no atomic operation is needed. */
