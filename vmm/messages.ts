@@ -50,7 +50,13 @@ export type ToVcpu =
   /** Run this vCPU, and no other one. */
   | { readonly type: "run"; readonly description: VcpuDescription }
   /** Run this vCPU, too; what there is to say of it goes to the port. */
-  | { readonly type: "host"; readonly description: VcpuDescription; readonly port: MessagePort }
+  | {
+    readonly type: "host";
+    readonly description: VcpuDescription;
+    readonly port: MessagePort;
+    /** Of `runCallCode()`. */
+    readonly code: bigint;
+  }
   /** End; there are no vCPUs. */
   | { readonly type: "end" };
 

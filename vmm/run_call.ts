@@ -128,21 +128,35 @@ const PAGE = 4096;
  */
 export type RunCall = (fd: number, words: Deno.PointerValue) => Promise<bigint>;
 
-let made: RunCall | undefined;
+let code: bigint | undefined;
 
-/** The call; the code behind it is kept for the life of the thread. */
-export function runCall(): RunCall {
-  if (made !== undefined) return made;
-  const code = Mapping.create({
+/**
+ * Where the instructions are in this process, for the life of the process. The thread that makes VMs
+ * asks and tells the threads that run them: a mapping outlives the thread that made it, and those
+ * come and go.
+ */
+export function runCallCode(): bigint {
+  if (code !== undefined) return code;
+  const mapping = Mapping.create({
     length: PAGE,
     prot: PROT_READ | PROT_WRITE,
     flags: MAP_PRIVATE | MAP_ANONYMOUS,
   });
-  new Uint8Array(code.buffer).set(ENTER);
+  new Uint8Array(mapping.buffer).set(ENTER);
   // SAFETY: the mapping was made above, is never unmapped, and is not written to any more.
-  const address = Deno.UnsafePointer.create(code.address)!;
+  const address = Deno.UnsafePointer.create(mapping.address);
   check("mprotect", libc().mprotect(address, BigInt(PAGE), PROT_READ | PROT_EXEC));
-  // SAFETY: ENTER has this signature, and touches nothing but the words that it is given.
-  const call = new Deno.UnsafeFnPointer(address as Deno.PointerObject<typeof SIGNATURE>, SIGNATURE);
-  return made = (fd, words) => call.call(fd, words);
+  return code = mapping.address;
+}
+
+/**
+ * The call.
+ *
+ * @param code address from {@linkcode runCallCode}
+ */
+export function runCall(code: bigint): RunCall {
+  // SAFETY: ENTER is there, has this signature, and touches nothing but the words that it is given.
+  const address = Deno.UnsafePointer.create(code) as Deno.PointerObject<typeof SIGNATURE>;
+  const call = new Deno.UnsafeFnPointer(address, SIGNATURE);
+  return (fd, words) => call.call(fd, words);
 }

@@ -1,17 +1,19 @@
 import assert from "node:assert/strict";
 import { EBADF, EINTR } from "../ffi/errno.ts";
 import { installKick, kickThread } from "./kick.ts";
-import { runCall } from "./run_call.ts";
+import { runCall, runCallCode } from "./run_call.ts";
 import { Command, hostMillis, State, VcpuControl } from "./vcpu_control.ts";
 
 /** KVM_RUN fails with EBADF there, which tells that it was called. */
 const NO_FD = -1;
 
+const enter = runCall(runCallCode());
+
 /** A vCPU that is paused, on its thread. */
 async function paused(): Promise<{ control: VcpuControl; result: Promise<bigint> }> {
   const control = new VcpuControl();
   control.state = State.Paused;
-  const result = runCall()(NO_FD, control.address);
+  const result = enter(NO_FD, control.address);
   while (control.tid === 0) await new Promise((resolve) => setTimeout(resolve, 1));
   return { control, result };
 }
@@ -48,7 +50,7 @@ Deno.test("a paused vCPU that shall stop does not run", async () => {
 Deno.test("a vCPU that is not paused runs, whatever its command is: an exit may be unfinished", async () => {
   const control = new VcpuControl();
   control.state = State.Running;
-  assert.equal(await runCall()(NO_FD, control.address), BigInt(-EBADF));
+  assert.equal(await enter(NO_FD, control.address), BigInt(-EBADF));
   assert.deepEqual([control.state, control.tid], [State.Running, 0]);
 });
 
@@ -58,7 +60,7 @@ Deno.test("the first entry is noted, and no other", async () => {
   const enteredAt: number[] = [];
   for (let i = 0; i < 2; i++) {
     control.state = State.Paused;
-    assert.equal(await runCall()(NO_FD, control.address), BigInt(-EBADF));
+    assert.equal(await enter(NO_FD, control.address), BigInt(-EBADF));
     enteredAt.push(control.enteredAt);
   }
   assert.ok(enteredAt[0]! > 0);

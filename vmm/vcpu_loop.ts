@@ -32,7 +32,7 @@ import { Serial } from "./legacy/serial.ts";
 import { GuestMemory } from "./memory.ts";
 import type { VcpuDescription, VcpuExit } from "./messages.ts";
 import { MMIO_FACTORIES } from "./mmio_factories.ts";
-import { runCall } from "./run_call.ts";
+import type { RunCall } from "./run_call.ts";
 import { Command, State, VcpuControl } from "./vcpu_control.ts";
 
 const LE = true;
@@ -137,10 +137,13 @@ export class VcpuLoop implements Disposable {
     detach(this.#run.buffer);
   }
 
-  /** The same on threads of the runtime's pool, for a thread that has several vCPUs. */
-  async runOnPool(): Promise<VcpuExit> {
+  /**
+   * The same on threads of the runtime's pool, for a thread that has several vCPUs.
+   *
+   * @param enter runs it until it leaves the guest
+   */
+  async runOnPool(enter: RunCall): Promise<VcpuExit> {
     const control = this.#control;
-    const enter = runCall();
     const words = control.address; // which outlive the call: the loop has them, and its owner awaits it
     const { fd } = this.#description;
     try {

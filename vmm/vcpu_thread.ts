@@ -9,6 +9,7 @@ import { kvm_run } from "../ffi/uapi/kvm.ts";
 import { installKick, kickThread } from "./kick.ts";
 import type { KvmVcpu } from "./kvm_vcpu.ts";
 import type { FromVcpu, ToVcpu, VcpuDescription, VcpuExit } from "./messages.ts";
+import { runCallCode } from "./run_call.ts";
 import { SharedWorkers, type Tenancy } from "./shared_workers.ts";
 import { Command, type ExitCounts, State, VcpuControl } from "./vcpu_control.ts";
 
@@ -182,7 +183,8 @@ export class HostedVcpu extends Vcpu {
     const { port1, port2 } = new MessageChannel();
     this.#port = port1;
     port1.onmessage = ({ data }: MessageEvent<FromVcpu>) => this.heard(data);
-    this.#tenancy.post({ type: "host", description, port: port2 } satisfies ToVcpu, [port2]);
+    const message: ToVcpu = { type: "host", description, port: port2, code: runCallCode() };
+    this.#tenancy.post(message, [port2]);
   }
 
   protected release(): void {

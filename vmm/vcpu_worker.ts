@@ -7,6 +7,7 @@
 import { messageOf } from "../base/errors.ts";
 import { workerScope } from "../base/worker_scope.ts";
 import type { FromVcpu, ToVcpu, VcpuDescription, VcpuExit } from "./messages.ts";
+import { runCall } from "./run_call.ts";
 import { State, VcpuControl } from "./vcpu_control.ts";
 import { VcpuLoop } from "./vcpu_loop.ts";
 
@@ -30,12 +31,12 @@ function run(description: VcpuDescription): void {
   tell({ type: "ended", exit });
 }
 
-async function host(description: VcpuDescription, port: MessagePort): Promise<void> {
+async function host({ description, port, code }: ToVcpu & { type: "host" }): Promise<void> {
   const tell = (message: FromVcpu) => port.postMessage(message);
   let exit: VcpuExit;
   try {
     using loop = new VcpuLoop(description, () => tell({ type: "serial-room" }));
-    exit = await loop.runOnPool();
+    exit = await loop.runOnPool(runCall(code));
   } catch (error) {
     exit = broken(description, error);
   }
@@ -48,7 +49,7 @@ scope.onmessage = ({ data }) => {
     case "run":
       return run(data.description);
     case "host":
-      return void host(data.description, data.port);
+      return void host(data);
     case "end":
       return scope.close();
     default:

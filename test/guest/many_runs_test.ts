@@ -42,6 +42,17 @@ function ownSockets(): number {
   }
 }
 
+/** Bytes of code that belongs to no file; V8's own is in mappings that can be written to. */
+function madeCode(): number {
+  const mappings = Deno.readTextFileSync("/proc/self/maps").matchAll(
+    /^([0-9a-f]+)-([0-9a-f]+) r-xp \S+ \S+ 0 *$/gm,
+  );
+  return mappings.reduce(
+    (sum, [, start, end]) => sum + parseInt(end!, 16) - parseInt(start!, 16),
+    0,
+  );
+}
+
 /** What this process holds. */
 function holdings() {
   return {
@@ -51,6 +62,7 @@ function holdings() {
     guests: Deno.readTextFileSync("/proc/self/maps").match(/\/snapshots\/.*memory|kvm-vcpu/g)
       ?.length ?? 0,
     sockets: ownSockets(),
+    code: madeCode(),
     memory: Deno.memoryUsage().rss,
   };
 }
@@ -94,6 +106,7 @@ Deno.test({
     console.log("before and after:", before, after);
     assert.deepEqual([after.guests, after.sockets], [0, 0]);
     assert.equal(after.workers, workers);
+    assert.ok(after.code <= before.code);
     // An idle connection for each of our clients may have come or gone; both its ends are here.
     assert.ok(after.files <= before.files + 2 * CONCURRENCY);
     assert.ok(after.memory <= before.memory + SLACK);
