@@ -13,6 +13,8 @@ import { percentile, report } from "./report.ts";
 const VMS = Number(Deno.env.get("CLOUDLET_BENCH_VMS") ?? 100);
 const CYCLES = Number(Deno.env.get("CLOUDLET_BENCH_CYCLES") ?? 1000);
 const ASKED = 20;
+/** How often this process is looked at during the cycles. */
+const LOOKS = 10;
 const MIB = 1 << 20;
 
 /** proc(5): what programs could take without swapping, in bytes. */
@@ -67,12 +69,13 @@ async function alive(): Promise<void> {
 async function cycles(): Promise<void> {
   const times: number[] = [];
   let right = 0;
-  let early: { memory: number; files: number; threads: number } | undefined;
   const now = () => ({
     memory: Deno.memoryUsage().rss / MIB,
     files: openFiles(),
     threads: threads(),
   });
+  // Memory goes up and down by some 40 MiB, as V8 collects: only a row of values shows a trend.
+  const seen: ReturnType<typeof now>[] = [];
   for (let i = 0; i < CYCLES; i++) {
     const start = performance.now();
     try {
@@ -82,15 +85,19 @@ async function cycles(): Promise<void> {
       console.error(error);
     }
     times.push(performance.now() - start);
-    if (i === Math.min(20, CYCLES - 1)) early = now();
+    if (i % Math.ceil(CYCLES / LOOKS) === 0 || i === CYCLES - 1) seen.push(now());
   }
   const what = "restore, run, destroy";
   report({ what, unit: "ms", peer: "", ours: times, theirs: [] });
-  const late = now();
-  const say = ({ memory, files, threads }: typeof late) =>
-    `${memory.toFixed(0)} MiB, ${files} files, ${threads} threads`;
   console.log(`  ${right} of ${CYCLES} right; longest ${percentile(times, 1).toFixed(0)} ms`);
-  console.log(`  this process early on: ${say(early!)}; in the end: ${say(late)}`);
+  console.log("  this process, from the first cycle to the last:");
+  for (const what of ["memory", "files", "threads"] as const) {
+    console.log(
+      `    ${what === "memory" ? "MiB" : what}: ${
+        seen.map((state) => state[what].toFixed(0)).join(" ")
+      }`,
+    );
+  }
 }
 
 /** Both. */
