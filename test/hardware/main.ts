@@ -9,9 +9,10 @@
 import { join } from "node:path";
 import { LineProgress } from "../../cli/progress.ts";
 import { cacheDir } from "../../base/dirs.ts";
-import { removeAtEnd, writeAllSync } from "../../base/files.ts";
+import { removeAtEnd } from "../../base/files.ts";
 import { exitOnSignals } from "../../base/signals.ts";
 import { examples } from "../examples.ts";
+import { printLines, seconds } from "../lines.ts";
 import { HOST, type HostImage, makeHost } from "./image.ts";
 import { runInHost } from "./machine.ts";
 
@@ -131,20 +132,6 @@ for (const { name, language } of examples()) {
 }
 if (chosen.has("guest") || chosen.has("built")) images.add("python").add("bash"); // their tests'
 exitOnSignals();
-const start = performance.now();
-const seconds = () => ((performance.now() - start) / 1000).toFixed(0).padStart(4);
-const encoder = new TextEncoder();
-
-/** Prints whole lines, each with the seconds since the start before it. */
-function printLines(): (text: string) => void {
-  let rest = "";
-  return (text) => {
-    const lines = (rest + text).split("\n");
-    rest = lines.pop()!;
-    const stamped = lines.map((line) => `${seconds()} s  ${line}\n`);
-    writeAllSync(Deno.stdout, encoder.encode(stamped.join("")));
-  };
-}
 
 /** Runs the parts of a lane; gives their exit code. */
 async function runLane(

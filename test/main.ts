@@ -1,0 +1,114 @@
+/**
+ * `deno task test`: all tests. Those of guests run file by file, some files side by side, since a guest
+ * keeps one processor busy. With arguments it is `deno test -A` with these.
+ *
+ * @module
+ */
+import { takeSignals } from "../base/signals.ts";
+import { printLines, seconds } from "./lines.ts";
+
+/** Tests that one `deno test` runs. */
+interface Job {
+  readonly name: string;
+  readonly args: readonly string[];
+}
+
+/** What `deno test` counts in the end. */
+interface Counts {
+  readonly passed: number;
+  readonly failed: number;
+  readonly ignored: number;
+}
+
+const GUESTS = "test/guest";
+/** Bytes that the guests of a file take at most, about. */
+const MEMORY = 4 * 1024 ** 3;
+
+/** Files of guests that take minutes: they begin first, so that none is left alone in the end. */
+const LONG = ["stress", "ends", "outcome", "agent", "examples", "snapshot_faults", "clones"];
+
+function jobs(): Job[] {
+  const rest: Job = { name: "no guests", args: ["--doc", `--ignore=${GUESTS}`] };
+  const names = Array.from(Deno.readDirSync(GUESTS), ({ name }) => name)
+    .filter((name) => name.endsWith("_test.ts")).map((name) => name.replace("_test.ts", ""));
+  const long = LONG.filter((name) => names.includes(name));
+  const short = names.filter((name) => !LONG.includes(name)).sort();
+  const guests = [...long, ...short].map((name): Job => ({
+    name,
+    args: ["--no-check", `${GUESTS}/${name}_test.ts`],
+  }));
+  return [rest, ...guests];
+}
+
+const SUMMARY = /^(?:ok|FAILED) \| (\d+) passed.*? \| (\d+) failed(?:.*? \| (\d+) ignored)?/gm;
+
+const running = new Set<Deno.ChildProcess>();
+
+/** Prints what comes; gives the end of it. */
+async function show(
+  name: string,
+  stream: ReadableStream<Uint8Array<ArrayBuffer>>,
+): Promise<string> {
+  const print = printLines(name);
+  let tail = "";
+  for await (const text of stream.pipeThrough(new TextDecoderStream())) {
+    print(text);
+    tail = (tail + text).slice(-4096);
+  }
+  if (tail !== "" && !tail.endsWith("\n")) print("\n");
+  return tail;
+}
+
+/** Runs tests and prints what they print; undefined when they ended without a count. */
+async function run({ name, args }: Job): Promise<Counts | undefined> {
+  const child = new Deno.Command(Deno.execPath(), {
+    args: ["test", "-A", ...args],
+    env: { NO_COLOR: "1" }, // the last line is read
+    stdin: "null",
+    stdout: "piped",
+    stderr: "piped",
+  }).spawn();
+  running.add(child);
+  const [tail] = await Promise.all(
+    [child.stdout, child.stderr].map((stream) => show(name, stream)),
+  );
+  const { success } = await child.status;
+  running.delete(child);
+  const [passed, failed, ignored] = [...tail!.matchAll(SUMMARY)].at(-1)?.slice(1)
+    .map((count) => Number(count ?? 0)) ?? [];
+  if (passed === undefined || success !== (failed === 0)) return undefined;
+  return { passed, failed: failed!, ignored: ignored! };
+}
+
+if (Deno.args.length > 0) {
+  const { code } = await new Deno.Command(Deno.execPath(), {
+    args: ["test", "-A", ...Deno.args],
+  }).spawn().status;
+  Deno.exit(code);
+}
+
+using _ = takeSignals((signal, exitCode) => {
+  for (const child of running) child.kill(signal);
+  Deno.exit(exitCode);
+});
+const room = Math.floor(Deno.systemMemoryInfo().available / MEMORY);
+const lanes = Math.max(1, Math.min(navigator.hardwareConcurrency, room));
+const queue = jobs();
+const total = { passed: 0, failed: 0, ignored: 0 };
+const bad: Job[] = [];
+await Promise.all(Array.from({ length: lanes }, async () => {
+  for (let job = queue.shift(); job !== undefined; job = queue.shift()) {
+    const counts = await run(job);
+    total.passed += counts?.passed ?? 0;
+    total.failed += counts?.failed ?? 1;
+    total.ignored += counts?.ignored ?? 0;
+    if (counts === undefined || counts.failed > 0) bad.push(job);
+  }
+}));
+for (const { name, args } of bad) console.log(`${name} failed: deno test -A ${args.join(" ")}`);
+const { passed, failed, ignored } = total;
+const verdict = failed === 0 ? "ok" : "FAILED";
+console.log(
+  `\n${verdict} | ${passed} passed | ${failed} failed | ${ignored} ignored (${seconds().trim()}s)`,
+);
+Deno.exit(failed === 0 ? 0 : 1);
