@@ -107,7 +107,8 @@ class HostProcessMachine implements Machine {
 
   /** Kills the agent and all that it started, as the end of a microVM would. */
   kill(): void {
-    for (const pid of [...descendants(this.#process.pid), this.#process.pid]) {
+    // The agent first: it must not live to tell how its programs ended.
+    for (const pid of [this.#process.pid, ...descendants(this.#process.pid)]) {
       try {
         Deno.kill(pid, "SIGKILL");
       } catch {
