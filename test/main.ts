@@ -67,6 +67,7 @@ async function run({ name, args }: Job): Promise<Counts | undefined> {
     stdin: "null",
     stdout: "piped",
     stderr: "piped",
+    detached: true, // a process group, with the programs that tests start
   }).spawn();
   running.add(child);
   const [tail] = await Promise.all(
@@ -88,7 +89,13 @@ if (Deno.args.length > 0) {
 }
 
 using _ = takeSignals((signal, exitCode) => {
-  for (const child of running) child.kill(signal);
+  for (const { pid } of running) {
+    try {
+      Deno.kill(-pid, signal);
+    } catch {
+      // all of it has ended
+    }
+  }
   Deno.exit(exitCode);
 });
 const room = Math.floor(Deno.systemMemoryInfo().available / MEMORY);
