@@ -70,7 +70,7 @@ async function cycles(): Promise<void> {
   const times: number[] = [];
   let right = 0;
   const now = () => ({
-    memory: Deno.memoryUsage().rss / MIB,
+    MiB: Deno.memoryUsage().rss / MIB,
     files: openFiles(),
     threads: threads(),
   });
@@ -91,12 +91,8 @@ async function cycles(): Promise<void> {
   report({ what, unit: "ms", peer: "", ours: times, theirs: [] });
   console.log(`  ${right} of ${CYCLES} right; longest ${percentile(times, 1).toFixed(0)} ms`);
   console.log("  this process, from the first cycle to the last:");
-  for (const what of ["memory", "files", "threads"] as const) {
-    console.log(
-      `    ${what === "memory" ? "MiB" : what}: ${
-        seen.map((state) => state[what].toFixed(0)).join(" ")
-      }`,
-    );
+  for (const unit of ["MiB", "files", "threads"] as const) {
+    console.log(`    ${unit}: ${seen.map((state) => state[unit].toFixed(0)).join(" ")}`);
   }
 }
 

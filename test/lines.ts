@@ -7,7 +7,7 @@ import { writeAllSync } from "../base/files.ts";
 
 const encoder = new TextEncoder();
 
-/** Whole seconds since this process started its tests. */
+/** Whole seconds since this process started. */
 export const seconds = () => (performance.now() / 1000).toFixed(0).padStart(4);
 
 /**

@@ -31,9 +31,7 @@ function jobs(): Job[] {
   const rest: Job = { name: "no guests", args: ["--doc", `--ignore=${GUESTS}`] };
   const names = Array.from(Deno.readDirSync(GUESTS), ({ name }) => name)
     .filter((name) => name.endsWith("_test.ts")).map((name) => name.replace("_test.ts", ""));
-  const long = LONG.filter((name) => names.includes(name));
-  const short = names.filter((name) => !LONG.includes(name)).sort();
-  const guests = [...long, ...short].map((name): Job => ({
+  const guests = Array.from(new Set([...LONG, ...names.sort()]), (name): Job => ({
     name,
     args: ["--no-check", `${GUESTS}/${name}_test.ts`],
   }));
@@ -43,6 +41,18 @@ function jobs(): Job[] {
 const SUMMARY = /^(?:ok|FAILED) \| (\d+) passed.*? \| (\d+) failed(?:.*? \| (\d+) ignored)?/gm;
 
 const running = new Set<Deno.ChildProcess>();
+
+/** Starts `deno test`, in a process group with the programs that its tests start. */
+function start(args: readonly string[], options: Deno.CommandOptions = {}): Deno.ChildProcess {
+  const child = new Deno.Command(Deno.execPath(), {
+    ...options,
+    args: ["test", "-A", ...args],
+    detached: true,
+  }).spawn();
+  running.add(child);
+  void child.status.then(() => running.delete(child));
+  return child;
+}
 
 /** Prints what comes; gives the end of it. */
 async function show(
@@ -61,31 +71,20 @@ async function show(
 
 /** Runs tests and prints what they print; undefined when they ended without a count. */
 async function run({ name, args }: Job): Promise<Counts | undefined> {
-  const child = new Deno.Command(Deno.execPath(), {
-    args: ["test", "-A", ...args],
+  const child = start(args, {
     env: { NO_COLOR: "1" }, // the last line is read
     stdin: "null",
     stdout: "piped",
     stderr: "piped",
-    detached: true, // a process group, with the programs that tests start
-  }).spawn();
-  running.add(child);
+  });
   const [tail] = await Promise.all(
     [child.stdout, child.stderr].map((stream) => show(name, stream)),
   );
   const { success } = await child.status;
-  running.delete(child);
   const [passed, failed, ignored] = [...tail!.matchAll(SUMMARY)].at(-1)?.slice(1)
     .map((count) => Number(count ?? 0)) ?? [];
   if (passed === undefined || success !== (failed === 0)) return undefined;
   return { passed, failed: failed!, ignored: ignored! };
-}
-
-if (Deno.args.length > 0) {
-  const { code } = await new Deno.Command(Deno.execPath(), {
-    args: ["test", "-A", ...Deno.args],
-  }).spawn().status;
-  Deno.exit(code);
 }
 
 using _ = takeSignals((signal, exitCode) => {
@@ -98,6 +97,8 @@ using _ = takeSignals((signal, exitCode) => {
   }
   Deno.exit(exitCode);
 });
+if (Deno.args.length > 0) Deno.exit((await start(Deno.args).status).code);
+
 const room = Math.floor(Deno.systemMemoryInfo().available / MEMORY);
 const lanes = Math.max(1, Math.min(navigator.hardwareConcurrency, room));
 const queue = jobs();
