@@ -16,7 +16,7 @@ import { setBootRegisters, writeBootTables } from "./boot/paging.ts";
 import { ByteRing } from "./byte_ring.ts";
 import { commandLine } from "./command_line.ts";
 import { ConsoleLog } from "./console_log.ts";
-import { Devices } from "./devices/devices.ts";
+import { Devices } from "./device_thread/devices.ts";
 import { hostKind } from "./host_probe.ts";
 import { HOST_TRAITS, type HostTraits } from "./host_traits.ts";
 import { Kvm, type KvmVm } from "./kvm.ts";

@@ -5,7 +5,7 @@
  */
 import { CloudletError } from "../base/errors.ts";
 import { KVM_CAP_MAX_VCPUS } from "../ffi/uapi/kvm.ts";
-import type { DevicesConfig } from "./devices/devices.ts";
+import type { DevicesConfig } from "./device_thread/devices.ts";
 import type { Kvm } from "./kvm.ts";
 import { MAX_MEMORY, MAX_VCPUS, MIB, MIN_MEMORY, PAGE_SIZE } from "./layout.ts";
 

@@ -4,7 +4,7 @@
  * @module
  */
 import type { MmioDevice, MmioFactory } from "../bus.ts";
-import { signalEvent } from "../devices/eventfd.ts";
+import { signalEvent } from "../../ffi/eventfd.ts";
 import { MmioTransport } from "./mmio.ts";
 import { TransportState } from "./state.ts";
 

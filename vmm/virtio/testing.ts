@@ -5,11 +5,12 @@
  * @module
  */
 import assert from "node:assert/strict";
-import { Poller } from "../devices/poller.ts";
+import { Poller } from "../device_thread/poller.ts";
 import type { Device, DeviceHost } from "./device.ts";
 import type { DeviceMemory } from "./memory.ts";
 import { Interrupt, MmioTransport, Status, VIRTIO_MMIO } from "./mmio.ts";
 import { DeviceSlot } from "./slot.ts";
+import { Word } from "./state.ts";
 
 const GUARD = 64 * 1024;
 const GUARD_BYTE = 0xa5;
@@ -56,8 +57,16 @@ export class FakeMemory implements DeviceMemory {
   }
 }
 
+/** What a driver needs of the machine that it runs in. */
+export interface GuestSide {
+  readonly memory: FakeMemory;
+  readonly transport: MmioTransport;
+  /** Lets the devices handle what is due, without waiting. */
+  turn(): void;
+}
+
 /** A device in its slot, without a worker. */
-export class Bench implements Disposable {
+export class Bench implements GuestSide, Disposable {
   readonly poller: Poller;
   readonly slot: DeviceSlot;
   readonly transport: MmioTransport;
@@ -190,7 +199,7 @@ export class Driver {
   /** First address that the queues leave free. */
   free: number;
 
-  constructor(readonly bench: Bench, from: number = bench.memory.start) {
+  constructor(readonly bench: GuestSide, from: number = bench.memory.start) {
     this.free = from;
   }
 
@@ -246,7 +255,8 @@ export class Driver {
   start(features: bigint = this.offered, queueSize = 64): this {
     this.free = this.bench.memory.start;
     this.negotiate(features);
-    this.bench.slot.device.queueSizes.forEach((_, index) => this.setUpQueue(index, queueSize));
+    const count = this.bench.transport.state.get(Word.queueCount);
+    for (let index = 0; index < count; index++) this.setUpQueue(index, queueSize);
     this.write(
       VIRTIO_MMIO.STATUS,
       Status.ACKNOWLEDGE | Status.DRIVER | Status.FEATURES_OK | Status.DRIVER_OK,

@@ -1,9 +1,9 @@
 import assert from "node:assert/strict";
-import { testCompliance } from "../virtio/compliance.ts";
-import { MAX_STREAMS, VsockDevice } from "./vsock.ts";
-import { Op, Shutdown } from "./vsock_packet.ts";
-import { BUFFER_BYTES } from "./vsock_stream.ts";
-import { CID, type Packet, VsockBench } from "./vsock_testing.ts";
+import { testCompliance } from "../../virtio/compliance.ts";
+import { MAX_STREAMS, VsockDevice } from "./device.ts";
+import { Op, Shutdown } from "./packet.ts";
+import { BUFFER_BYTES } from "./stream.ts";
+import { CID, type Packet, VsockBench } from "./testing.ts";
 
 const complianceDirectory = Deno.makeTempDirSync();
 let made = 0;

@@ -20,9 +20,9 @@ import { VIRTIO_MMIO_KIND } from "../virtio/front.ts";
 import { VIRTIO_MMIO } from "../virtio/mmio.ts";
 import type { SlotSnapshot } from "../virtio/slot.ts";
 import { TransportState } from "../virtio/state.ts";
-import type { BlkOptions } from "./blk.ts";
-import type { ConsoleSize } from "./console.ts";
-import { eventFd, signalEvent } from "./eventfd.ts";
+import type { BlkOptions } from "../devices/blk/device.ts";
+import type { ConsoleSize } from "../devices/console/device.ts";
+import { eventFd, signalEvent } from "../../ffi/eventfd.ts";
 import type {
   DeviceEvent,
   DeviceRequest,
@@ -34,8 +34,8 @@ import type {
   ThreadRequest,
 } from "./messages.ts";
 import { SharedWorkers, type Tenancy } from "../shared_workers.ts";
-import { PMEM_ALIGNMENT } from "./pmem.ts";
-import type { VsockOptions } from "./vsock.ts";
+import { PMEM_ALIGNMENT } from "../devices/pmem/device.ts";
+import type { VsockOptions } from "../devices/vsock/device.ts";
 
 /** Interrupt lines of the IOAPIC that no legacy device has; 8 is the real-time clock's. */
 const INTERRUPTS: readonly number[] = Array.from({ length: 24 }, (_, line) => line)

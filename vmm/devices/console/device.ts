@@ -9,8 +9,8 @@ import {
   type DeviceHost,
   type DeviceState,
   drain,
-} from "../virtio/device.ts";
-import { Feature } from "../virtio/mmio.ts";
+} from "../../virtio/device.ts";
+import { Feature } from "../../virtio/mmio.ts";
 
 const VIRTIO_ID_CONSOLE = 3;
 const VIRTIO_CONSOLE_F_SIZE = 0n;

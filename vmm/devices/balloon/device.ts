@@ -10,10 +10,10 @@ import {
   type DeviceHost,
   type DeviceState,
   drain,
-} from "../virtio/device.ts";
-import { Feature } from "../virtio/mmio.ts";
-import type { VirtQueue } from "../virtio/queue.ts";
-import { savedNumber } from "../virtio/saved.ts";
+} from "../../virtio/device.ts";
+import { Feature } from "../../virtio/mmio.ts";
+import type { VirtQueue } from "../../virtio/queue.ts";
+import { savedNumber } from "../../virtio/saved.ts";
 
 const VIRTIO_ID_BALLOON = 5;
 const VIRTIO_BALLOON_F_DEFLATE_ON_OOM = 2n;

@@ -10,25 +10,25 @@
  *
  * @module
  */
-import { EAGAIN, EINTR } from "../../ffi/errno.ts";
-import type { OwnedFd } from "../../ffi/fd.ts";
-import { errno, libc } from "../../ffi/libc.ts";
-import { EPOLLERR, EPOLLET, EPOLLHUP, EPOLLIN, EPOLLOUT, EPOLLRDHUP } from "../../ffi/uapi/mman.ts";
-import type { Activation, Device, DeviceHost, DeviceState } from "../virtio/device.ts";
-import { Feature } from "../virtio/mmio.ts";
-import { savedNumber } from "../virtio/saved.ts";
-import type { VirtQueue } from "../virtio/queue.ts";
-import { IoVector } from "./iovec.ts";
-import { connectUnix, UnixListener } from "./unix_socket.ts";
+import { EAGAIN, EINTR } from "../../../ffi/errno.ts";
+import type { OwnedFd } from "../../../ffi/fd.ts";
+import { errno, libc } from "../../../ffi/libc.ts";
 import {
-  HEADER_BYTES,
-  Op,
-  PacketHeader,
-  Shutdown,
-  TYPE_STREAM,
-  VSOCK_CID_HOST,
-} from "./vsock_packet.ts";
-import { BUFFER_BYTES, Owed, VsockStream } from "./vsock_stream.ts";
+  EPOLLERR,
+  EPOLLET,
+  EPOLLHUP,
+  EPOLLIN,
+  EPOLLOUT,
+  EPOLLRDHUP,
+} from "../../../ffi/uapi/mman.ts";
+import type { Activation, Device, DeviceHost, DeviceState } from "../../virtio/device.ts";
+import { Feature } from "../../virtio/mmio.ts";
+import { savedNumber } from "../../virtio/saved.ts";
+import type { VirtQueue } from "../../virtio/queue.ts";
+import { IoVector } from "../../virtio/iovec.ts";
+import { connectUnix, UnixListener } from "./unix_socket.ts";
+import { HEADER_BYTES, Op, PacketHeader, Shutdown, TYPE_STREAM, VSOCK_CID_HOST } from "./packet.ts";
+import { BUFFER_BYTES, Owed, VsockStream } from "./stream.ts";
 
 const VIRTIO_ID_VSOCK = 19;
 const RX = 0; // 5.10.2: rx, tx, event

@@ -5,9 +5,9 @@
  */
 import type { MemoryDescription } from "../memory.ts";
 import type { SlotSnapshot } from "../virtio/slot.ts";
-import type { BlkOptions } from "./blk.ts";
-import type { ConsoleSize } from "./console.ts";
-import type { VsockOptions } from "./vsock.ts";
+import type { BlkOptions } from "../devices/blk/device.ts";
+import type { ConsoleSize } from "../devices/console/device.ts";
+import type { VsockOptions } from "../devices/vsock/device.ts";
 
 /** One device to be made. */
 export type DeviceSpec =

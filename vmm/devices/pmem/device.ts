@@ -5,10 +5,10 @@
  *
  * @module
  */
-import type { Device, DeviceHost, DeviceState } from "../virtio/device.ts";
-import { Feature } from "../virtio/mmio.ts";
-import type { VirtQueue } from "../virtio/queue.ts";
-import { RequestQueueDevice } from "../virtio/request_queue.ts";
+import type { Device, DeviceHost, DeviceState } from "../../virtio/device.ts";
+import { Feature } from "../../virtio/mmio.ts";
+import type { VirtQueue } from "../../virtio/queue.ts";
+import { RequestQueueDevice } from "../../virtio/request_queue.ts";
 
 const VIRTIO_ID_PMEM = 27;
 

@@ -1,9 +1,9 @@
 import assert from "node:assert/strict";
-import type { DeviceHost } from "../virtio/device.ts";
-import { testCompliance } from "../virtio/compliance.ts";
-import { VIRTIO_MMIO } from "../virtio/mmio.ts";
-import { Bench, Driver, FakeMemory } from "../virtio/testing.ts";
-import { ConsoleDevice } from "./console.ts";
+import type { DeviceHost } from "../../virtio/device.ts";
+import { testCompliance } from "../../virtio/compliance.ts";
+import { VIRTIO_MMIO } from "../../virtio/mmio.ts";
+import { Bench, Driver, FakeMemory } from "../../virtio/testing.ts";
+import { ConsoleDevice } from "./device.ts";
 
 testCompliance({ name: "console", make: (host) => new ConsoleDevice(host, () => {}) });
 

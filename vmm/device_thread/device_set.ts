@@ -1,21 +1,19 @@
 /**
- * The device worker: one thread that runs all devices of one VM, or of several. It blocks in
- * epoll_wait(2), so messages are taken from ports when a wake event says so.
+ * The devices of one VM in the device worker's thread.
  *
  * @module
  */
 import { receiveMessageOnPort } from "node:worker_threads";
-import { CloudletError, messageOf } from "../../base/errors.ts";
-import { workerScope } from "../../base/worker_scope.ts";
+import { messageOf } from "../../base/errors.ts";
 import { libc } from "../../ffi/libc.ts";
 import { EPOLLIN, MADV_DONTNEED } from "../../ffi/uapi/mman.ts";
 import type { Device, DeviceHost, FdHandler } from "../virtio/device.ts";
 import { RamView } from "../virtio/memory.ts";
 import { DeviceSlot, type Scheduler } from "../virtio/slot.ts";
-import { BalloonDevice } from "./balloon.ts";
-import { BlkDevice } from "./blk.ts";
-import { ConsoleDevice } from "./console.ts";
-import { clearEvent, eventFd, signalEvent } from "./eventfd.ts";
+import { BalloonDevice } from "../devices/balloon/device.ts";
+import { BlkDevice } from "../devices/blk/device.ts";
+import { ConsoleDevice } from "../devices/console/device.ts";
+import { clearEvent, eventFd, signalEvent } from "../../ffi/eventfd.ts";
 import type {
   DeviceEvent,
   DeviceRequest,
@@ -24,19 +22,17 @@ import type {
   MadeDevice,
   SavedSlot,
   StartMessage,
-  ThreadReady,
-  ThreadRequest,
 } from "./messages.ts";
-import { PmemDevice } from "./pmem.ts";
-import { Poller } from "./poller.ts";
-import { RngDevice } from "./rng.ts";
-import { VsockDevice } from "./vsock.ts";
+import { PmemDevice } from "../devices/pmem/device.ts";
+import type { Poller } from "./poller.ts";
+import { RngDevice } from "../devices/rng/device.ts";
+import { VsockDevice } from "../devices/vsock/device.ts";
 
 /** How often devices may ask for another turn before a snapshot is made all the same. */
 const SETTLE_ROUNDS = 1000;
 
 /** The devices of one VM. */
-class DeviceSet implements Disposable, Scheduler {
+export class DeviceSet implements Disposable, Scheduler {
   readonly #stack = new DisposableStack();
   readonly #start: StartMessage;
   readonly #poller: Poller;
@@ -225,43 +221,8 @@ class DeviceSet implements Disposable, Scheduler {
   }
 }
 
-function stopped(port: MessagePort): void {
+/** The last thing that is said at a port. */
+export function stopped(port: MessagePort): void {
   port.postMessage({ kind: "stopped" } satisfies DeviceEvent);
   port.close();
 }
-
-function start(message: StartMessage, poller: Poller): void {
-  try {
-    new DeviceSet(message, poller); // it disposes of itself when it is told to stop
-  } catch (error) {
-    const text = error instanceof CloudletError ? error.message : messageOf(error);
-    message.port.postMessage({ kind: "failed", message: text } satisfies DeviceEvent);
-    stopped(message.port);
-  }
-}
-
-const scope = workerScope<MessagePort, ThreadReady>();
-
-/** Runs the devices of all VMs that come, until it is told to end. */
-function serve(port: MessagePort): void {
-  using wake = eventFd();
-  using poller = new Poller((message) => console.error(`cloudlet: devices: ${message}`));
-  poller.watch(wake.fd, EPOLLIN, () => {
-    clearEvent(wake.fd);
-    for (;;) {
-      const received = receiveMessageOnPort(port as never);
-      if (received === undefined) return;
-      const request = received.message as ThreadRequest;
-      if (request.kind === "start") start(request.start, poller);
-      else poller.stop();
-    }
-  });
-  scope.postMessage({ wake: wake.fd });
-  poller.run();
-  port.close();
-}
-
-scope.onmessage = ({ data: port }) => {
-  serve(port);
-  scope.close(); // nothing is done after that, not even what `using` promises
-};

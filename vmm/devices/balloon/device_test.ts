@@ -1,8 +1,8 @@
 import assert from "node:assert/strict";
-import { testCompliance } from "../virtio/compliance.ts";
-import { VIRTIO_MMIO } from "../virtio/mmio.ts";
-import { Bench, Driver, FakeMemory } from "../virtio/testing.ts";
-import { BalloonDevice } from "./balloon.ts";
+import { testCompliance } from "../../virtio/compliance.ts";
+import { VIRTIO_MMIO } from "../../virtio/mmio.ts";
+import { Bench, Driver, FakeMemory } from "../../virtio/testing.ts";
+import { BalloonDevice } from "./device.ts";
 
 testCompliance({ name: "balloon", make: (host) => new BalloonDevice(host) });
 

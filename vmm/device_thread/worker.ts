@@ -1,0 +1,50 @@
+/**
+ * The device worker: one thread that runs all devices of one VM, or of several. It blocks in
+ * epoll_wait(2), so messages are taken from ports when a wake event says so.
+ *
+ * @module
+ */
+import { receiveMessageOnPort } from "node:worker_threads";
+import { CloudletError, messageOf } from "../../base/errors.ts";
+import { workerScope } from "../../base/worker_scope.ts";
+import { clearEvent, eventFd } from "../../ffi/eventfd.ts";
+import { EPOLLIN } from "../../ffi/uapi/mman.ts";
+import { DeviceSet, stopped } from "./device_set.ts";
+import type { DeviceEvent, StartMessage, ThreadReady, ThreadRequest } from "./messages.ts";
+import { Poller } from "./poller.ts";
+
+function start(message: StartMessage, poller: Poller): void {
+  try {
+    new DeviceSet(message, poller); // it disposes of itself when it is told to stop
+  } catch (error) {
+    const text = error instanceof CloudletError ? error.message : messageOf(error);
+    message.port.postMessage({ kind: "failed", message: text } satisfies DeviceEvent);
+    stopped(message.port);
+  }
+}
+
+const scope = workerScope<MessagePort, ThreadReady>();
+
+/** Runs the devices of all VMs that come, until it is told to end. */
+function serve(port: MessagePort): void {
+  using wake = eventFd();
+  using poller = new Poller((message) => console.error(`cloudlet: devices: ${message}`));
+  poller.watch(wake.fd, EPOLLIN, () => {
+    clearEvent(wake.fd);
+    for (;;) {
+      const received = receiveMessageOnPort(port as never);
+      if (received === undefined) return;
+      const request = received.message as ThreadRequest;
+      if (request.kind === "start") start(request.start, poller);
+      else poller.stop();
+    }
+  });
+  scope.postMessage({ wake: wake.fd });
+  poller.run();
+  port.close();
+}
+
+scope.onmessage = ({ data: port }) => {
+  serve(port);
+  scope.close(); // nothing is done after that, not even what `using` promises
+};
