@@ -323,6 +323,7 @@ export class Vm implements AsyncDisposable {
     // After the vCPUs, which would have to share a processor with the device worker.
     this.#followRestore?.();
     this.#followRestore = undefined;
+    this.devices.thaw();
     this.#checkLater(HALT_CHECK_MS);
   }
 
@@ -356,7 +357,7 @@ export class Vm implements AsyncDisposable {
         throw new CloudletError("Cannot save the VM: it is not paused", { code: "conflict" });
       };
       check();
-      const devices = await this.devices.save(); // first: they may still write to memory
+      const devices = await this.devices.save(); // first: until then they may write to memory
       check();
       using kvm = Kvm.open();
       const pieces = saveMachine(kvm, this.#vm, this.#vcpus);

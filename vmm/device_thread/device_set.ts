@@ -7,14 +7,15 @@ import { receiveMessageOnPort } from "node:worker_threads";
 import { messageOf } from "../../base/errors.ts";
 import { libc } from "../../ffi/libc.ts";
 import { EPOLLIN, MADV_DONTNEED } from "../../ffi/uapi/mman.ts";
-import type { Device, DeviceHost, FdHandler } from "../virtio/device.ts";
+import type { Device, DeviceHost } from "../virtio/device.ts";
 import { RamView } from "../virtio/memory.ts";
-import { DeviceSlot, type Scheduler } from "../virtio/slot.ts";
+import { DeviceSlot } from "../virtio/slot.ts";
 import { BalloonDevice } from "../devices/balloon/device.ts";
 import { BlkDevice } from "../devices/blk/device.ts";
 import { ConsoleDevice } from "../devices/console/device.ts";
 import { clearEvent, eventFd, signalEvent } from "../../ffi/eventfd.ts";
 import type {
+  DeviceChange,
   DeviceEvent,
   DeviceRequest,
   DeviceSpec,
@@ -24,62 +25,48 @@ import type {
   StartMessage,
 } from "./messages.ts";
 import { PmemDevice } from "../devices/pmem/device.ts";
+import { LoopShare } from "./loop_share.ts";
 import type { Poller } from "./poller.ts";
 import { RngDevice } from "../devices/rng/device.ts";
 import { VsockDevice } from "../devices/vsock/device.ts";
 
-/** How often devices may ask for another turn before a snapshot is made all the same. */
-const SETTLE_ROUNDS = 1000;
-
-/** The devices of one VM. */
-export class DeviceSet implements Disposable, Scheduler {
+/**
+ * The devices of one VM.
+ *
+ * A snapshot needs guest memory, queues and host sockets to stay as they are. So the set freezes
+ * when it is saved, until the VM goes on: nothing of it is called, and requests wait in their order.
+ */
+export class DeviceSet implements Disposable {
   readonly #stack = new DisposableStack();
   readonly #start: StartMessage;
-  readonly #poller: Poller;
+  readonly #loop: LoopShare;
   readonly #slots: DeviceSlot[] = [];
   readonly #made: MadeDevice[] = [];
-  readonly #watched = new Set<number>();
+  /** Requests that came while the set was frozen. */
+  #held: DeviceChange[] = [];
 
+  /**
+   * Makes the devices and says so at the port.
+   *
+   * @param start what to make, of which memory
+   * @param poller the thread's loop
+   * @throws when a device cannot be made
+   */
   constructor(start: StartMessage, poller: Poller) {
     this.#start = start;
-    this.#poller = poller;
+    this.#loop = new LoopShare(
+      poller,
+      (error) => this.#warn(`A device failed: ${messageOf(error)}`),
+    );
     using stack = new DisposableStack();
     stack.defer(() => this.#end());
     const memory = this.#stack.use(new RamView(start.memory));
     start.devices.forEach((spec, index) => this.#make(memory, spec, index));
-    this.watch(start.wake, EPOLLIN, () => this.#wake());
+    // Not a part of what freezes: this is how the main thread says that it goes on.
+    poller.watch(start.wake, EPOLLIN, () => this.#wake());
+    this.#stack.defer(() => poller.unwatch(start.wake));
     this.#post({ kind: "ready", devices: this.#made });
     stack.move();
-  }
-
-  // What a device asks the loop for is done as long as there is the device, and a device that fails
-  // fails its own VM only.
-
-  watch(fd: number, events: number, handler: FdHandler): void {
-    this.#watched.add(fd);
-    this.#poller.watch(fd, events, (events) => this.#attempt(() => handler(events)));
-  }
-
-  unwatch(fd: number): void {
-    this.#watched.delete(fd);
-    this.#poller.unwatch(fd);
-  }
-
-  defer(task: () => void): void {
-    this.#poller.defer(() => this.#attempt(task));
-  }
-
-  after(milliseconds: number, task: () => void): void {
-    this.#poller.after(milliseconds, () => this.#attempt(task));
-  }
-
-  #attempt(task: () => void): void {
-    if (this.#stack.disposed) return;
-    try {
-      task();
-    } catch (error) {
-      this.#warn(`A device failed: ${messageOf(error)}`);
-    }
   }
 
   #make(memory: RamView, spec: DeviceSpec, index: number): void {
@@ -87,7 +74,7 @@ export class DeviceSet implements Disposable, Scheduler {
     const slot = this.#stack.use(
       new DeviceSlot({
         memory,
-        scheduler: this,
+        scheduler: this.#loop,
         interrupt: () => signalEvent(interrupt),
         discard: (offset, length) => {
           // SAFETY: the device checked that the range is guest RAM.
@@ -99,7 +86,7 @@ export class DeviceSet implements Disposable, Scheduler {
     );
     const kicks = slot.device.queueSizes.map((_, queue) => {
       const { fd } = this.#stack.use(eventFd());
-      this.watch(fd, EPOLLIN, () => {
+      this.#loop.watch(fd, EPOLLIN, () => {
         clearEvent(fd);
         slot.handleQueue(queue);
       });
@@ -138,13 +125,26 @@ export class DeviceSet implements Disposable, Scheduler {
     this.#post({ kind: "warning", message });
   }
 
+  #failed(error: unknown): void {
+    this.#warn(`A device failed: ${messageOf(error)}`);
+  }
+
+  /** A request that fails must not hold up those behind it. */
+  #attempt(task: () => void): void {
+    try {
+      task();
+    } catch (error) {
+      this.#failed(error);
+    }
+  }
+
   #wake(): void {
     clearEvent(this.#start.wake);
-    for (const slot of this.#slots) slot.handleCommands();
+    if (!this.#loop.frozen) { for (const slot of this.#slots) slot.handleCommands(); }
     while (!this.#stack.disposed) {
       const received = receiveMessageOnPort(this.#start.port as never);
       if (received === undefined) return;
-      this.#handle(received.message as DeviceRequest);
+      this.#attempt(() => this.#handle(received.message as DeviceRequest));
     }
   }
 
@@ -155,6 +155,23 @@ export class DeviceSet implements Disposable, Scheduler {
 
   #handle(request: DeviceRequest): void {
     switch (request.kind) {
+      case "save":
+        return this.#save(request.id);
+      case "thaw":
+        return this.#thaw();
+      case "statistics":
+        return this.#post({ kind: "statistics", id: request.id, devices: this.#statistics() });
+      case "stop":
+        return this[Symbol.dispose]();
+      default:
+        if (this.#loop.frozen) this.#held.push(request);
+        else this.#change(request);
+    }
+  }
+
+  /** Does what changes the devices. */
+  #change(request: DeviceChange): void {
+    switch (request.kind) {
       case "input":
         this.#find(request.device, ConsoleDevice)?.input(request.bytes);
         break;
@@ -164,17 +181,6 @@ export class DeviceSet implements Disposable, Scheduler {
       case "balloon":
         this.#find(request.device, BalloonDevice)?.setTarget(request.pages);
         break;
-      case "statistics":
-        this.#post({ kind: "statistics", id: request.id, devices: this.#statistics() });
-        break;
-      case "save":
-        this.#poller.settle(SETTLE_ROUNDS);
-        this.#post({
-          kind: "saved",
-          id: request.id,
-          slots: this.#slots.map((slot) => slot.save()),
-        });
-        break;
       case "restore":
         try {
           this.#restore(request.slots);
@@ -183,10 +189,22 @@ export class DeviceSet implements Disposable, Scheduler {
           this.#post({ kind: "refused", id: request.id, message: messageOf(error) });
         }
         break;
-      case "stop":
-        this[Symbol.dispose]();
-        break;
     }
+  }
+
+  #save(id: number): void {
+    if (!this.#loop.frozen) {
+      for (const slot of this.#slots) slot.handleCommands();
+      this.#loop.freeze();
+    }
+    this.#post({ kind: "saved", id, slots: this.#slots.map((slot) => slot.save()) });
+  }
+
+  #thaw(): void {
+    if (!this.#loop.frozen) return;
+    this.#loop.thaw();
+    for (const slot of this.#slots) slot.thaw();
+    for (const request of this.#held.splice(0)) this.#attempt(() => this.#change(request));
   }
 
   #restore(saved: readonly SavedSlot[]): void {
@@ -210,8 +228,8 @@ export class DeviceSet implements Disposable, Scheduler {
 
   /** Lets go of everything; the loop goes on for other VMs, so that nothing may stay in it. */
   #end(): void {
-    for (const fd of this.#watched) this.#poller.unwatch(fd);
-    this.#watched.clear();
+    this.#held = [];
+    this.#loop[Symbol.dispose](); // first: a descriptor that is closed can no longer be unwatched
     this.#stack.dispose();
   }
 

@@ -113,6 +113,7 @@ export class Devices implements AsyncDisposable {
   >();
   #id = 0;
   #disposed = false;
+  #frozen = false;
 
   private constructor(
     specs: readonly DeviceSpec[],
@@ -299,10 +300,21 @@ export class Devices implements AsyncDisposable {
     return answer.kind === "statistics" ? answer.devices : [];
   }
 
-  /** What a snapshot has to keep; the vCPUs must be paused. Structured-clonable. */
+  /**
+   * What a snapshot has to keep; the vCPUs must be paused. Structured-clonable. From then on the
+   * devices touch neither guest memory nor host sockets, until {@linkcode Devices.thaw}.
+   */
   async save(): Promise<readonly SlotSnapshot[]> {
+    this.#frozen = true;
     const answer = await this.#ask((id) => ({ kind: "save", id }));
     return answer.kind === "saved" ? answer.slots : [];
+  }
+
+  /** Has the devices go on after {@linkcode Devices.save}, with what came meanwhile. */
+  thaw(): void {
+    if (!this.#frozen || this.#disposed) return;
+    this.#frozen = false;
+    this.#post({ kind: "thaw" });
   }
 
   /**
@@ -363,6 +375,7 @@ function answerWithoutDevices(port: MessagePort): void {
       case "input":
       case "resize":
       case "balloon":
+      case "thaw":
         return; // refused before it is sent: there is no such device
       default:
         data satisfies never;

@@ -46,14 +46,21 @@ export type ThreadRequest =
   /** End; there are no devices. */
   | { readonly kind: "end" };
 
-/** Main thread to the devices of one VM. Those with an `id` are answered. */
-export type DeviceRequest =
+/** What changes devices: it waits while they are frozen. */
+export type DeviceChange =
   | { readonly kind: "input"; readonly device: number; readonly bytes: Uint8Array }
   | { readonly kind: "resize"; readonly device: number; readonly size: ConsoleSize }
   | { readonly kind: "balloon"; readonly device: number; readonly pages: number }
+  | { readonly kind: "restore"; readonly id: number; readonly slots: readonly SavedSlot[] };
+
+/** Main thread to the devices of one VM. Those with an `id` are answered. */
+export type DeviceRequest =
+  | DeviceChange
   | { readonly kind: "statistics"; readonly id: number }
+  /** Freeze, and give what a snapshot keeps. */
   | { readonly kind: "save"; readonly id: number }
-  | { readonly kind: "restore"; readonly id: number; readonly slots: readonly SavedSlot[] }
+  /** Go on after a save. */
+  | { readonly kind: "thaw" }
   | { readonly kind: "stop" };
 
 /** What the main thread needs to know of a device that was made. */

@@ -111,16 +111,9 @@ export class Poller implements Scheduler, Disposable {
     while (this.#timers[0] !== undefined && this.#timers[0].due <= now) {
       this.#guard(this.#timers.shift()!.task);
     }
-    this.settle(1);
-  }
-
-  /** Runs deferred work, which may defer more, for some rounds. */
-  settle(rounds: number): void {
-    for (; rounds > 0 && this.#deferred.length > 0; rounds--) {
-      const tasks = this.#deferred;
-      this.#deferred = [];
-      for (const task of tasks) this.#guard(task);
-    }
+    const tasks = this.#deferred; // which may defer more, for the next round
+    this.#deferred = [];
+    for (const task of tasks) this.#guard(task);
   }
 
   #guard(task: () => void): void {

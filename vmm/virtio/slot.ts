@@ -214,9 +214,14 @@ export class DeviceSlot implements DeviceHost, Disposable {
     this.#options.warn(message);
   }
 
-  /** What a snapshot keeps. The vCPUs are paused. */
-  save(): SlotSnapshot {
+  /** Looks at everything again after the device was frozen. */
+  thaw(): void {
     this.handleCommands();
+    for (const queue of this.#queues.keys()) this.handleQueue(queue);
+  }
+
+  /** What a snapshot keeps. The vCPUs are paused, and the scheduler is frozen. */
+  save(): SlotSnapshot {
     this.flush();
     return {
       name: this.device.name,
