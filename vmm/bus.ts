@@ -6,8 +6,6 @@
  *
  * @module
  */
-import type { GuestMemory } from "./memory.ts";
-
 /** Registers of one device. */
 export interface MmioDevice {
   /**
@@ -34,24 +32,11 @@ export interface MmioRegion {
   readonly size: number;
   /** Its interrupt line of the IOAPIC. */
   readonly irq: number;
-  /** Which factory of mmio_factories.ts makes the front half. */
-  readonly kind: string;
   /** State that all threads share. */
   readonly shared: SharedArrayBuffer;
   /** Descriptors that the front half uses, by name, such as the eventfd of its interrupt. */
   readonly fds: Readonly<Record<string, number>>;
 }
-
-/** What a front half finds in its thread. */
-export interface MmioContext {
-  /** The guest's memory. */
-  readonly memory: GuestMemory;
-  /** Descriptor of the VM, for KVM_IRQ_LINE and the like. */
-  readonly vmFd: number;
-}
-
-/** Makes a front half. */
-export type MmioFactory = (region: MmioRegion, context: MmioContext) => MmioDevice;
 
 interface Attached {
   readonly base: number;

@@ -31,9 +31,9 @@ import { type PortEvent, Ports } from "./legacy/ports.ts";
 import { Serial } from "./legacy/serial.ts";
 import { GuestMemory } from "./memory.ts";
 import type { VcpuDescription, VcpuExit } from "./messages.ts";
-import { MMIO_FACTORIES } from "./mmio_factories.ts";
 import type { RunCall } from "./run_call.ts";
 import { Command, State, VcpuControl } from "./vcpu_control.ts";
+import { virtioMmio } from "./virtio/front.ts";
 
 const LE = true;
 const IMMEDIATE_EXIT = kvm_run.offsets.immediate_exit;
@@ -101,10 +101,7 @@ export class VcpuLoop implements Disposable {
     });
     this.#ports = new Ports(serial);
     for (const region of description.regions) {
-      const factory = MMIO_FACTORIES[region.kind];
-      if (factory === undefined) throw new TypeError(`no device of the kind ${region.kind}`);
-      const context = { memory: this.#memory, vmFd: description.vmFd };
-      this.#bus.attach(region, factory(region, context));
+      this.#bus.attach(region, virtioMmio(region, this.#memory));
     }
   }
 

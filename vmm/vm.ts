@@ -230,10 +230,7 @@ export class Vm implements AsyncDisposable {
     kvmVm.createIrqchip();
     kvmVm.createPit();
     const devices = resources.use(
-      await Devices.start(config.devices ?? {}, memory, {
-        ...(config.consoleOutput === undefined ? {} : { onOutput: config.consoleOutput }),
-        ...(config.warning === undefined ? {} : { onWarning: config.warning }),
-      }),
+      await Devices.start(config.devices ?? {}, memory, config.warning),
     );
     memory.description.slots.forEach((slot, index) => kvmVm.setMemorySlot(index, slot));
     devices.connect(kvmVm);

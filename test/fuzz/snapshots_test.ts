@@ -101,12 +101,12 @@ const START = 0x20_0000;
 for (
   const [name, make] of [
     ["rng", (host) => new RngDevice(host)],
-    ["pmem", (host) => new PmemDevice(host, 2 ** 38, 2 ** 21)],
-    ["console", (host) => new ConsoleDevice(host, () => {})],
+    ["pmem", (host) => new PmemDevice(host, { start: 2 ** 38, size: 2 ** 21 })],
+    ["console", (host) => new ConsoleDevice(host)],
     ["balloon", (host) => new BalloonDevice(host)],
     ["blk", (host, directory) => new BlkDevice(host, { path: join(directory, "disk") })],
     ["vsock", (host, directory) => new VsockDevice(host, { cid: 9, path: join(directory, "v") })],
-  ] as [string, (host: DeviceHost, directory: string) => Device][]
+  ] as [string, (host: DeviceHost, directory: string) => Device<unknown>][]
 ) {
   // A device goes on from whatever a snapshot says of it, or refuses it; then the guest uses it.
   fuzz(`snapshot-${name}`, () => (random) => {

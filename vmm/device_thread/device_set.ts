@@ -7,12 +7,9 @@ import { receiveMessageOnPort } from "node:worker_threads";
 import { messageOf } from "../../base/errors.ts";
 import { libc } from "../../ffi/libc.ts";
 import { EPOLLIN, MADV_DONTNEED } from "../../ffi/uapi/mman.ts";
-import type { Device, DeviceHost } from "../virtio/device.ts";
+import { deviceKind } from "../devices/registry.ts";
 import { RamView } from "../virtio/memory.ts";
 import { DeviceSlot } from "../virtio/slot.ts";
-import { BalloonDevice } from "../devices/balloon/device.ts";
-import { BlkDevice } from "../devices/blk/device.ts";
-import { ConsoleDevice } from "../devices/console/device.ts";
 import { clearEvent, eventFd, signalEvent } from "../../ffi/eventfd.ts";
 import type {
   DeviceChange,
@@ -24,11 +21,8 @@ import type {
   SavedSlot,
   StartMessage,
 } from "./messages.ts";
-import { PmemDevice } from "../devices/pmem/device.ts";
 import { LoopShare } from "./loop_share.ts";
 import type { Poller } from "./poller.ts";
-import { RngDevice } from "../devices/rng/device.ts";
-import { VsockDevice } from "../devices/vsock/device.ts";
 
 /**
  * The devices of one VM.
@@ -81,8 +75,9 @@ export class DeviceSet implements Disposable {
           const address = Deno.UnsafePointer.create(memory.base + BigInt(offset));
           libc().madvise(address, BigInt(length), MADV_DONTNEED);
         },
+        post: (event) => this.#post({ kind: "event", device: index, event }),
         warn: (message) => this.#warn(message),
-      }, (host) => this.#device(host, spec, index)),
+      }, (host) => deviceKind(spec.kind).make(host, spec.spec)),
     );
     const kicks = slot.device.queueSizes.map((_, queue) => {
       const { fd } = this.#stack.use(eventFd());
@@ -94,27 +89,6 @@ export class DeviceSet implements Disposable {
     });
     this.#slots.push(slot);
     this.#made.push({ registers: slot.state.buffer, kicks, interrupt });
-  }
-
-  #device(host: DeviceHost, spec: DeviceSpec, index: number): Device {
-    switch (spec.kind) {
-      case "vsock":
-        return new VsockDevice(host, spec.options);
-      case "pmem":
-        return new PmemDevice(host, spec.start, spec.size);
-      case "blk":
-        return new BlkDevice(host, spec.options);
-      case "rng":
-        return new RngDevice(host);
-      case "console":
-        return new ConsoleDevice(
-          host,
-          (bytes) => this.#post({ kind: "output", device: index, bytes }),
-          spec.size,
-        );
-      case "balloon":
-        return new BalloonDevice(host);
-    }
   }
 
   #post(event: DeviceEvent): void {
@@ -148,11 +122,6 @@ export class DeviceSet implements Disposable {
     }
   }
 
-  #find<T extends Device>(index: number, type: new (...args: never[]) => T): T | undefined {
-    const device = this.#slots[index]?.device;
-    return device instanceof type ? device : undefined;
-  }
-
   #handle(request: DeviceRequest): void {
     switch (request.kind) {
       case "save":
@@ -172,14 +141,8 @@ export class DeviceSet implements Disposable {
   /** Does what changes the devices. */
   #change(request: DeviceChange): void {
     switch (request.kind) {
-      case "input":
-        this.#find(request.device, ConsoleDevice)?.input(request.bytes);
-        break;
-      case "resize":
-        this.#find(request.device, ConsoleDevice)?.resize(request.size);
-        break;
-      case "balloon":
-        this.#find(request.device, BalloonDevice)?.setTarget(request.pages);
+      case "request":
+        this.#slots[request.device]?.device.request?.(request.request);
         break;
       case "restore":
         try {
@@ -213,17 +176,10 @@ export class DeviceSet implements Disposable {
   }
 
   #statistics(): DeviceStatistics[] {
-    return this.#slots.map(({ device }) => {
-      const counters: Record<string, number> = {};
-      if (device instanceof BalloonDevice) {
-        counters.pages = device.actual;
-        counters.discardedBytes = device.discarded;
-      } else if (device instanceof VsockDevice) {
-        counters.streams = device.streams;
-        counters.badPackets = device.badPackets;
-      }
-      return { name: device.name, counters };
-    });
+    return this.#slots.map(({ device }) => ({
+      name: device.name,
+      counters: device.counters?.() ?? {},
+    }));
   }
 
   /** Lets go of everything; the loop goes on for other VMs, so that nothing may stay in it. */

@@ -4,6 +4,7 @@ import { receiveMessageOnPort } from "node:worker_threads";
 import { eventFd, signalEvent } from "../../ffi/eventfd.ts";
 import type { OwnedFd } from "../../ffi/fd.ts";
 import { libc } from "../../ffi/libc.ts";
+import type { ConsoleRequest } from "../devices/console/device.ts";
 import { HEADER_BYTES, Op, PacketHeader } from "../devices/vsock/packet.ts";
 import { connectUnix } from "../devices/vsock/unix_socket.ts";
 import { MmioTransport, VIRTIO_MMIO } from "../virtio/mmio.ts";
@@ -155,7 +156,7 @@ function test(name: string, body: (poller: Poller, path: string) => void): void 
   });
 }
 
-const vsock = (path: string): DeviceSpec => ({ kind: "vsock", options: { cid: CID, path } });
+const vsock = (path: string): DeviceSpec => ({ kind: "vsock", spec: { cid: CID, path } });
 
 test("what the host sends after a save waits until the VM goes on", (poller, path) => {
   using machine = new Machine(poller, [vsock(path)]);
@@ -180,21 +181,22 @@ test("what the host sends after a save waits until the VM goes on", (poller, pat
 test("requests wait while the set is frozen, or are answered", (poller, path) => {
   using machine = new Machine(poller, [
     vsock(path),
-    { kind: "console", size: { columns: 80, rows: 24 } },
-    { kind: "balloon" },
+    { kind: "console", spec: { columns: 80, rows: 24 } },
+    { kind: "balloon", spec: null },
   ]);
   using guest = new Connected(machine, 0, path);
   const console = new Driver(machine.guest(1), guest.driver.free).start();
   console.queues[0]!.add([console.room(16)]);
   console.kick(0);
+  const ask = (request: ConsoleRequest) => machine.send({ kind: "request", device: 1, request });
   machine.events();
 
   machine.send({ kind: "save", id: 1 });
   const saved = machine.memory.bytes.slice();
   const registers = new Uint8Array(machine.made[1]!.registers).slice();
-  machine.send({ kind: "input", device: 1, bytes: utf8.encode("ab") });
-  machine.send({ kind: "resize", device: 1, size: { columns: 100, rows: 40 } });
-  machine.send({ kind: "input", device: 1, bytes: utf8.encode("c") });
+  ask({ kind: "input", bytes: utf8.encode("ab") });
+  ask({ kind: "resize", size: { columns: 100, rows: 40 } });
+  ask({ kind: "input", bytes: utf8.encode("c") });
   machine.send({ kind: "statistics", id: 2 });
   machine.send({ kind: "save", id: 3 });
   const [first, counted, second] = machine.events();
@@ -253,7 +255,7 @@ test("a client that leaves while the set is frozen is seen afterwards", (poller,
 
 test("a VM that is frozen does not hold up another one", (poller, path) => {
   using frozen = new Machine(poller, [vsock(path)]);
-  using other = new Machine(poller, [{ kind: "rng" }]);
+  using other = new Machine(poller, [{ kind: "rng", spec: null }]);
   using guest = new Connected(frozen, 0, path);
   frozen.send({ kind: "save", id: 1 });
   const saved = frozen.memory.bytes.slice();

@@ -18,7 +18,7 @@ export interface Candidate {
   /** Name for the tests. */
   readonly name: string;
   /** Makes a new device; called several times in a test. */
-  readonly make: (host: DeviceHost) => Device;
+  readonly make: (host: DeviceHost) => Device<unknown>;
 }
 
 /** Registers the tests. */

@@ -3,20 +3,23 @@
  *
  * @module
  */
-import type { MmioDevice, MmioFactory } from "../bus.ts";
+import type { MmioDevice, MmioRegion } from "../bus.ts";
 import { signalEvent } from "../../ffi/eventfd.ts";
+import type { GuestMemory } from "../memory.ts";
 import { MmioTransport } from "./mmio.ts";
 import { TransportState } from "./state.ts";
 
-/** {@linkcode MmioRegion.kind} of virtio devices. */
-export const VIRTIO_MMIO_KIND = "virtio-mmio";
-
-/** Descriptors of a virtio device's {@linkcode MmioRegion}: `wake`, and `queue0` and so on. */
-export const virtioMmio: MmioFactory = (region, context): MmioDevice => {
+/**
+ * Makes the front half of a device.
+ *
+ * @param region of the device, with the descriptors `wake`, and `queue0` and so on
+ * @param memory the guest's
+ */
+export function virtioMmio(region: MmioRegion, memory: GuestMemory): MmioDevice {
   const { wake } = region.fds;
   const transport = new MmioTransport(
     new TransportState(region.shared),
-    { offsetOf: (address, length) => context.memory.contains(address, length) ? 0 : -1 },
+    { offsetOf: (address, length) => memory.contains(address, length) ? 0 : -1 },
     {
       command: () => signalEvent(wake!),
       notify: (queue) => signalEvent(region.fds[`queue${queue}`]!),
@@ -51,4 +54,4 @@ export const virtioMmio: MmioFactory = (region, context): MmioDevice => {
       }
     },
   };
-};
+}

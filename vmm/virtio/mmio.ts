@@ -9,9 +9,6 @@ import { refuseLayout } from "./queue.ts";
 import type { DeviceMemory } from "./memory.ts";
 import { Command, QueueWord, type TransportState, Word } from "./state.ts";
 
-/** Bytes of guest-physical address space per device. */
-export const VIRTIO_MMIO_SIZE = 0x1000;
-
 /** Register offsets: virtio 1.2, 4.2.2, table 4.1. */
 export const VIRTIO_MMIO = {
   MAGIC_VALUE: 0x000,

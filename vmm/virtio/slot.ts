@@ -13,6 +13,8 @@ import { Command, QueueWord, type TransportSnapshot, TransportState, Word } from
 
 /** How long a lazy interrupt may wait, in milliseconds. */
 const LAZY_INTERRUPT = 10;
+/** The most warnings of one device: a guest could fill the log. */
+const MAX_WARNINGS = 16;
 
 /** The loop that runs the devices. */
 export interface Scheduler {
@@ -36,6 +38,8 @@ export interface SlotOptions {
   readonly interrupt: () => void;
   /** Gives pages back to the host. */
   readonly discard: (offset: number, length: number) => void;
+  /** Where events for the main thread's half of the device go. */
+  readonly post: (event: unknown) => void;
   /** Where warnings go. */
   readonly warn: (message: string) => void;
 }
@@ -57,7 +61,7 @@ export class DeviceSlot implements DeviceHost, Disposable {
   /** The guest's RAM. */
   readonly memory: DeviceMemory;
   /** The device. */
-  readonly device: Device;
+  readonly device: Device<unknown>;
   /** Its registers, shared with the vCPUs. */
   readonly state: TransportState;
   readonly #options: SlotOptions;
@@ -66,13 +70,14 @@ export class DeviceSlot implements DeviceHost, Disposable {
   #active = false;
   #lazy = false;
   #warned = false;
+  #warnings = 0;
   #disposed = false;
 
   /**
    * @param options surroundings
    * @param make makes the device, which keeps the host that it is given
    */
-  constructor(options: SlotOptions, make: (host: DeviceHost) => Device) {
+  constructor(options: SlotOptions, make: (host: DeviceHost) => Device<unknown>) {
     this.#options = options;
     this.memory = options.memory;
     this.device = make(this);
@@ -150,7 +155,7 @@ export class DeviceSlot implements DeviceHost, Disposable {
     if ((before & Status.DEVICE_NEEDS_RESET) !== 0) return;
     this.#interrupt(Interrupt.CONFIG);
     if (!this.#warned) {
-      this.#warned = true; // once: a guest could fill the log
+      this.#warned = true; // once
       this.warn(`Cannot go on with ${this.device.name} before the guest resets it: ${why}`);
     }
   }
@@ -211,7 +216,12 @@ export class DeviceSlot implements DeviceHost, Disposable {
 
   /** See {@linkcode DeviceHost.warn}. */
   warn(message: string): void {
-    this.#options.warn(message);
+    if (this.#warnings++ < MAX_WARNINGS) this.#options.warn(message);
+  }
+
+  /** See {@linkcode DeviceHost.post}. */
+  post(event: unknown): void {
+    this.#options.post(event);
   }
 
   /** Looks at everything again after the device was frozen. */

@@ -71,17 +71,20 @@ export class Bench implements GuestSide, Disposable {
   readonly slot: DeviceSlot;
   readonly transport: MmioTransport;
   readonly warnings: string[] = [];
+  /** What the device told the main thread. */
+  readonly events: unknown[] = [];
   readonly discarded: [offset: number, length: number][] = [];
   /** Interrupt edges since the start. */
   interrupts = 0;
 
-  constructor(readonly memory: FakeMemory, make: (host: DeviceHost) => Device) {
+  constructor(readonly memory: FakeMemory, make: (host: DeviceHost) => Device<unknown>) {
     this.poller = new Poller((message) => this.warnings.push(`failed: ${message}`));
     this.slot = new DeviceSlot({
       memory,
       scheduler: this.poller,
       interrupt: () => this.interrupts++,
       discard: (offset, length) => this.discarded.push([offset, length]),
+      post: (event) => this.events.push(structuredClone(event)),
       warn: (message) => this.warnings.push(message),
     }, make);
     this.transport = new MmioTransport(this.slot.state, memory, {

@@ -6,7 +6,7 @@ import { PmemDevice } from "./device.ts";
 
 const START = 256 * 2 ** 30;
 const make = (host: ConstructorParameters<typeof PmemDevice>[0]) =>
-  new PmemDevice(host, START, 2 ** 21);
+  new PmemDevice(host, { start: START, size: 2 ** 21 });
 
 testCompliance({ name: "pmem", make });
 

@@ -73,9 +73,6 @@ export class VsockDevice implements Device {
   readonly features: bigint = 1n << Feature.VERSION_1 | 1n << Feature.EVENT_IDX;
   readonly queueSizes: readonly number[] = [RX_SIZE, TX_SIZE, 16];
   readonly config: Uint8Array = new Uint8Array(8); // 5.10.4: le64 guest_cid
-  /** Packets of the guest that made no sense. */
-  badPackets = 0;
-
   readonly #host: DeviceHost;
   readonly #options: VsockOptions;
   readonly #listener: UnixListener;
@@ -96,6 +93,8 @@ export class VsockDevice implements Device {
   #resetting: "no" | "owed" | "told" = "no";
   #toldAt = 0;
   #unsignalled = 0;
+  /** Packets of the guest that made no sense. */
+  #badPackets = 0;
 
   /**
    * @param host what the device works with
@@ -112,9 +111,8 @@ export class VsockDevice implements Device {
     host.watch(this.#listener.fd, EPOLLIN, () => this.#accept());
   }
 
-  /** How many streams there are. */
-  get streams(): number {
-    return this.#all.size;
+  counters(): Readonly<Record<string, number>> {
+    return { streams: this.#all.size, badPackets: this.#badPackets };
   }
 
   activate(activation: Activation): void {
@@ -295,7 +293,7 @@ export class VsockDevice implements Device {
       header.destinationCid !== VSOCK_CID_HOST ||
       (sourceCid !== this.#options.cid && sourceCid !== this.#previousCid)
     ) {
-      this.badPackets++;
+      this.#badPackets++;
       return;
     }
     const { destinationPort: hostPort, sourcePort: guestPort, type, op } = header;
@@ -343,7 +341,7 @@ export class VsockDevice implements Device {
       case Op.SHUTDOWN:
         return this.#guestShutsDown(stream, this.#header.flags);
       default: // a second REQUEST or RESPONSE, or no operation at all
-        this.badPackets++;
+        this.#badPackets++;
         return this.#fail(stream);
     }
   }
