@@ -1,6 +1,7 @@
 import assert from "node:assert/strict";
 import { testCompliance } from "../../virtio/compliance.ts";
-import { MAX_STREAMS, VsockDevice } from "./device.ts";
+import { VsockDevice } from "./device.ts";
+import { MAX_STREAMS } from "./muxer.ts";
 import { Op, Shutdown } from "./packet.ts";
 import { BUFFER_BYTES } from "./stream.ts";
 import { CID, type Packet, VsockBench } from "./testing.ts";
