@@ -6,6 +6,7 @@
  *
  * @module
  */
+import type { Stall } from "./stall.ts";
 /** Registers of one device. */
 export interface MmioDevice {
   /**
@@ -20,8 +21,9 @@ export interface MmioDevice {
    *
    * @param offset from the region's start
    * @param data what it writes, little-endian; 1, 2, 4 or 8 bytes
+   * @returns what the vCPU has to wait for before it goes on
    */
-  write(offset: number, data: DataView): void;
+  write(offset: number, data: DataView): Stall | undefined;
 }
 
 /** A device's place on the bus, and what makes its front half. */
@@ -71,11 +73,12 @@ export class MmioBus {
     else found.device.read(address - found.base, data);
   }
 
-  /** Answers a write. */
-  write(address: number, data: DataView): void {
+  /** Answers a write; see {@linkcode MmioDevice.write}. */
+  write(address: number, data: DataView): Stall | undefined {
     const found = this.#find(address, data.byteLength);
-    if (found === undefined) this.unanswered++;
-    else found.device.write(address - found.base, data);
+    if (found !== undefined) return found.device.write(address - found.base, data);
+    this.unanswered++;
+    return undefined;
   }
 
   #find(address: number, length: number): Attached | undefined {

@@ -131,7 +131,7 @@ export class Vm implements AsyncDisposable {
     this.#serialState = parts.serialState;
     this.#serial = new Serial(parts.serialState, {
       output: (byte) => this.#ring.push(byte),
-      waitForRoom() {},
+      room: () => this.#ring.room,
       interrupt: serialInterrupt(this.#vm.fd),
       roomForInput: () => this.#feedSerial(),
     });

@@ -48,10 +48,14 @@ export function virtioMmio(region: MmioRegion, memory: GuestMemory): MmioDevice 
           return transport.write(offset, 2, data.getUint16(0, true));
         case 4:
           return transport.write(offset, 4, data.getUint32(0, true));
-        case 8: // only a configuration space has 64-bit fields: 4.2.2.2 allows 32-bit halves
-          transport.write(offset, 4, data.getUint32(0, true));
-          return transport.write(offset + 4, 4, data.getUint32(4, true));
+        case 8: { // only a configuration space has 64-bit fields: 4.2.2.2 allows 32-bit halves
+          const high = data.getUint32(4, true);
+          const writeHigh = () => transport.write(offset + 4, 4, high);
+          const stall = transport.write(offset, 4, data.getUint32(0, true));
+          return stall === undefined ? writeHigh() : stall.followedBy(writeHigh);
+        }
       }
+      return undefined;
     },
   };
 }

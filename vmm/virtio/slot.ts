@@ -93,8 +93,10 @@ export class DeviceSlot implements DeviceHost, Disposable {
       this.#deactivate();
       Atomics.store(words, Word.active, 0);
       Atomics.notify(words, Word.active);
+      // An activation that came with it came before it: its driver waits for this one.
+    } else if ((command & Command.activate) !== 0) {
+      this.#activate();
     }
-    if ((command & Command.activate) !== 0) this.#activate();
     if ((command & Command.configWritten) !== 0 && this.#active) {
       this.device.handleConfig?.(this.state.config);
     }
