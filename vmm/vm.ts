@@ -136,6 +136,9 @@ export class Vm implements AsyncDisposable {
       roomForInput: () => this.#feedSerial(),
     });
     this.#drained = this.#drain(output);
+    this.devices.broken
+      .then((why) => this.#end({ kind: "internal-error", message: `The devices broke: ${why}` }))
+      .catch(() => {}); // the outcome tells
     for (const thread of this.#threads) {
       // What goes wrong while the VM is taken down is told by its outcome.
       thread.ended.then((exit) => this.#vcpuEnded(exit)).catch(() => {});

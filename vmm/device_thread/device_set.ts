@@ -33,6 +33,7 @@ import type { Poller } from "./poller.ts";
 export class DeviceSet implements Disposable {
   readonly #stack = new DisposableStack();
   readonly #start: StartMessage;
+  readonly #onEnd: () => void;
   readonly #loop: LoopShare;
   readonly #slots: DeviceSlot[] = [];
   readonly #made: MadeDevice[] = [];
@@ -44,10 +45,12 @@ export class DeviceSet implements Disposable {
    *
    * @param start what to make, of which memory
    * @param poller the thread's loop
+   * @param onEnd called when it was told to stop, and has let go of everything
    * @throws when a device cannot be made
    */
-  constructor(start: StartMessage, poller: Poller) {
+  constructor(start: StartMessage, poller: Poller, onEnd: () => void = () => {}) {
     this.#start = start;
+    this.#onEnd = onEnd;
     this.#loop = new LoopShare(
       poller,
       (error) => this.#warn(`A device failed: ${messageOf(error)}`),
@@ -190,8 +193,10 @@ export class DeviceSet implements Disposable {
   }
 
   [Symbol.dispose](): void {
+    if (this.#stack.disposed) return;
     this.#end();
     stopped(this.#start.port);
+    this.#onEnd();
   }
 }
 
