@@ -145,7 +145,7 @@ export class DeviceSet implements Disposable {
   #change(request: DeviceChange): void {
     switch (request.kind) {
       case "request":
-        this.#slots[request.device]?.device.request?.(request.request);
+        this.#slots[request.device]?.request(request.request);
         break;
       case "restore":
         try {

@@ -44,13 +44,23 @@ class Machine implements Disposable {
 
   /** What the guest sees of a device. */
   guest(device: number): GuestSide {
-    const { registers, kicks } = this.made[device]!;
+    const { registers, kicks, interrupt } = this.made[device]!;
     const { memory } = this;
     const transport = new MmioTransport(new TransportState(registers), memory, {
       command: () => signalEvent(this.#wake.fd),
       notify: (queue) => signalEvent(kicks[queue]!),
     });
-    return { memory, transport, turn: () => this.turn() };
+    let interrupts = 0;
+    return {
+      memory,
+      transport,
+      turn: () => this.turn(),
+      get interrupts() { // eventfd(2): what is read is how often it was signalled
+        const count = new BigUint64Array(1);
+        libc().read(interrupt, new Uint8Array(count.buffer), 8n);
+        return interrupts += Number(count[0]);
+      },
+    };
   }
 
   turn(): void {

@@ -105,12 +105,24 @@ export class DeviceSlot implements DeviceHost, Disposable {
   /** A queue was notified. */
   handleQueue(queue: number): void {
     if (!this.#active || this.#queues[queue] === undefined) return;
+    this.#attempt(() => this.device.handleQueue(queue));
+  }
+
+  /** The main thread asks the device for something. */
+  request(request: unknown): void {
+    this.#attempt(() => this.device.request?.(request));
+  }
+
+  /** Has the device do something, which may look at any of its queues. */
+  #attempt(task: () => void): void {
     try {
-      this.device.handleQueue(queue);
+      task();
     } catch (error) { // a defect of ours or of the host: the other devices go on
+      if (!this.#active) return this.warn(`The ${this.device.name} failed: ${messageOf(error)}`);
       this.#needsReset(`it failed: ${messageOf(error)}`);
     }
-    if (this.#queues[queue]?.broken === true) this.#needsReset(`queue ${queue} is out of order`);
+    const broken = this.#queues.findIndex((queue) => queue?.broken === true);
+    if (broken >= 0) this.#needsReset(`queue ${broken} is out of order`);
   }
 
   #activate(states?: readonly (QueueState | null)[]): void {
@@ -207,7 +219,7 @@ export class DeviceSlot implements DeviceHost, Disposable {
 
   /** See {@linkcode DeviceHost.watch}. */
   watch(fd: number, events: FdEvents, handler: FdHandler): void {
-    this.#options.scheduler.watch(fd, events, handler);
+    this.#options.scheduler.watch(fd, events, (events) => this.#attempt(() => handler(events)));
   }
 
   /** See {@linkcode DeviceHost.unwatch}. */

@@ -61,6 +61,8 @@ export class FakeMemory implements DeviceMemory {
 export interface GuestSide {
   readonly memory: FakeMemory;
   readonly transport: MmioTransport;
+  /** Interrupt edges since the start. */
+  readonly interrupts: number;
   /** Lets the devices handle what is due, without waiting. */
   turn(): void;
 }
@@ -164,6 +166,16 @@ export class DriverQueue {
     this.memory.view.setUint16(this.#at(this.available) + 2, this.#availableIndex, true);
   }
 
+  /** Asks for an interrupt when the next buffer comes back. */
+  wantInterrupt(): void {
+    this.setUsedEvent(this.#usedIndex);
+  }
+
+  /** Sets VIRTQ_AVAIL_F_NO_INTERRUPT, or takes it back. */
+  setNoInterrupt(set: boolean): void {
+    this.memory.view.setUint16(this.#at(this.available), set ? 1 : 0, true);
+  }
+
   /** After how many used buffers the driver wants an interrupt: the value of used_event. */
   setUsedEvent(index: number): void {
     const at = this.#at(this.available) + 4 + 2 * this.size;
@@ -201,9 +213,12 @@ export class Driver {
   readonly queues: DriverQueue[] = [];
   /** First address that the queues leave free. */
   free: number;
+  /** Interrupt edges that were seen. */
+  #edges: number;
 
   constructor(readonly bench: GuestSide, from: number = bench.memory.start) {
     this.free = from;
+    this.#edges = bench.interrupts;
   }
 
   read(register: number): number {
@@ -272,10 +287,14 @@ export class Driver {
     this.bench.turn();
   }
 
-  /** Acknowledges interrupts and tells which there were. */
+  /** Acknowledges interrupts and tells which there were; each has come with an edge. */
   acknowledge(): { vring: boolean; config: boolean } {
+    const { interrupts } = this.bench;
+    const edges = interrupts - this.#edges;
+    this.#edges = interrupts;
     const status = this.read(VIRTIO_MMIO.INTERRUPT_STATUS);
     this.write(VIRTIO_MMIO.INTERRUPT_ACK, status);
+    assert.equal(edges > 0, status !== 0, `${edges} edges for the interrupt status ${status}`);
     return {
       vring: (status & Interrupt.VRING) !== 0,
       config: (status & Interrupt.CONFIG) !== 0,

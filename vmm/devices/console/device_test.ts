@@ -4,7 +4,13 @@ import { VIRTIO_MMIO } from "../../virtio/mmio.ts";
 import { Bench, Driver, FakeMemory } from "../../virtio/testing.ts";
 import { ConsoleDevice } from "./device.ts";
 
-testCompliance({ name: "console", make: (host) => new ConsoleDevice(host) });
+testCompliance({
+  name: "console",
+  make: (host) => new ConsoleDevice(host),
+  sends: {
+    0: ({ slot }) => slot.request({ kind: "input", bytes: Uint8Array.of(0x61) }),
+  },
+});
 
 function setUp(memory = new FakeMemory()) {
   const bench = new Bench(memory, (host) => new ConsoleDevice(host));

@@ -2,7 +2,7 @@ import assert from "node:assert/strict";
 import { testCompliance } from "../../virtio/compliance.ts";
 import { VsockDevice } from "./device.ts";
 import { MAX_STREAMS } from "./muxer.ts";
-import { Op, Shutdown } from "./packet.ts";
+import { Op, PacketHeader, Shutdown, VSOCK_CID_HOST } from "./packet.ts";
 import { BUFFER_BYTES } from "./stream.ts";
 import { CID, type Packet, VsockBench } from "./testing.ts";
 
@@ -11,6 +11,16 @@ let made = 0;
 testCompliance({
   name: "vsock",
   make: (host) => new VsockDevice(host, { cid: CID, path: `${complianceDirectory}/${++made}` }),
+  sends: {
+    0: (_bench, driver) => { // a connection that the host refuses
+      const header = new PacketHeader();
+      header.set(VSOCK_CID_HOST, 1, 2, 1, Op.REQUEST, 0, 0, 0, 0);
+      new DataView(header.bytes.buffer).setBigUint64(0, BigInt(CID), true);
+      driver.queues[1]!.add([driver.place(header.bytes)]);
+      driver.kick(1);
+    },
+    2: null, // after a restore only
+  },
 });
 Deno.test.afterAll(() => Deno.removeSync(complianceDirectory, { recursive: true }));
 
