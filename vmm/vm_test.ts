@@ -3,17 +3,9 @@ import { join } from "node:path";
 import { CloudletError, type ErrorCode } from "../base/errors.ts";
 import { Kvm } from "./kvm.ts";
 import { MAX_MEMORY, MIB } from "./layout.ts";
+import { hasKvm } from "./tiny_guest_testing.ts";
 import { Vm } from "./vm.ts";
 import type { VmConfig } from "./vm_config.ts";
-
-function hasKvm(): boolean {
-  try {
-    Kvm.open()[Symbol.dispose]();
-    return true;
-  } catch {
-    return false;
-  }
-}
 
 const ignore = !hasKvm();
 
