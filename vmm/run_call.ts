@@ -69,7 +69,8 @@ const WAIT = [
 const GO_ON = [
   ...[0x41, 0x83, 0x7c, 0x24, WORDS.enteredAt, 0], // cmp dword [r12 + enteredAt], 0
   ...unless(JNE, NOTE_ENTRY),
-  ...[0x41, 0xc7, 0x44, 0x24, WORDS.state, ...dword(State.Running)], // mov dword [r12 + state], Running
+  ...[0xb8, ...dword(State.Running)], // mov eax, Running
+  ...[0x41, 0x87, 0x44, 0x24, WORDS.state], // xchg [r12 + state], eax: see ENTER
 ];
 
 const LEAVE = [
@@ -97,6 +98,11 @@ const PAUSED = [
  * System V x86-64 psABI, 3.2.1 and A.2.1: rbx and r12 belong to the caller; a system call takes its
  * number in rax and its arguments in rdi, rsi, rdx and r10, gives its result or `-errno` in rax, and
  * changes no other register but rcx and r11.
+ *
+ * The thread's id and the state Running are stored by XCHG, a full barrier (Intel SDM volume 3,
+ * 9.2.3.9). With a plain store the processor could load the command (Run) and KVM immediate_exit (0)
+ * first. A main thread that pauses meanwhile would load the id (0) and send no signal, or load the
+ * state (Paused) and take a vCPU for paused that enters the guest.
  */
 const ENTER = Uint8Array.of(
   0x53, // push rbx
@@ -104,7 +110,7 @@ const ENTER = Uint8Array.of(
   ...[0x89, 0xfb], // mov ebx, edi
   ...[0x49, 0x89, 0xf4], // mov r12, rsi
   ...syscall(SYS.gettid),
-  ...[0x41, 0x89, 0x44, 0x24, WORDS.tid], // mov [r12 + tid], eax
+  ...[0x41, 0x87, 0x44, 0x24, WORDS.tid], // xchg [r12 + tid], eax
   ...[0x41, 0x83, 0x7c, 0x24, WORDS.state, State.Paused], // cmp dword [r12 + state], Paused
   ...unless(JNE, PAUSED),
   ...ENTER_GUEST,

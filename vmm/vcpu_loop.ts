@@ -33,10 +33,9 @@ import { GuestMemory } from "./memory.ts";
 import type { VcpuDescription, VcpuExit } from "./messages.ts";
 import { MMIO_FACTORIES } from "./mmio_factories.ts";
 import type { RunCall } from "./run_call.ts";
-import { Command, State, VcpuControl } from "./vcpu_control.ts";
+import { Command, ImmediateExit, State, VcpuControl } from "./vcpu_control.ts";
 
 const LE = true;
-const IMMEDIATE_EXIT = kvm_run.offsets.immediate_exit;
 const EXIT_REASON = kvm_run.offsets.exit_reason;
 const IO_DIRECTION = kvm_run.offsetOf("exit.io.direction");
 const IO_SIZE = kvm_run.offsetOf("exit.io.size");
@@ -75,6 +74,7 @@ export class VcpuLoop implements Disposable {
   readonly #bus = new MmioBus();
   readonly #ports: Ports;
   readonly #run: DataView<ArrayBuffer>;
+  readonly #immediateExit: ImmediateExit;
   /** Views of the MMIO data by length. */
   readonly #mmioData: readonly DataView[];
 
@@ -88,6 +88,7 @@ export class VcpuLoop implements Disposable {
     this.#state = new VcpuState(description.id, description.fd, description.xsaveSize);
     this.#memory = GuestMemory.attach(description.memory);
     this.#run = new DataView(bufferAt(description.runAddress, description.runLength));
+    this.#immediateExit = new ImmediateExit(this.#run.buffer);
     this.#mmioData = Array.from(
       { length: 9 },
       (_, length) => new DataView(this.#run.buffer, MMIO_DATA, length),
@@ -186,7 +187,7 @@ export class VcpuLoop implements Disposable {
     if (error !== 0) {
       if (error === EINTR) {
         // In this order: a kick between the two lines makes the next KVM_RUN return at once.
-        run.setUint8(IMMEDIATE_EXIT, 0);
+        this.#immediateExit.clear();
         this.#control.countKick();
         return this.#control.command === Command.Run ? undefined : KICKED;
       }
