@@ -237,6 +237,12 @@ export class GuestMemory implements Disposable {
     slot.host.write(address - slot.start, source);
   }
 
+  /** Where RAM is in this process; throws a {@linkcode GuestAddressError} when it is not all RAM. */
+  hostAddress(address: number, length: number): bigint {
+    const slot = this.#get(address, length, true);
+    return slot.address + BigInt(address - slot.start);
+  }
+
   /** Reads a little-endian unsigned 64-bit value, at once. */
   getBigUint64(address: number): bigint {
     const slot = this.#get(address, 8, false);

@@ -23,6 +23,8 @@ export interface VcpuDescription {
   readonly xsaveSize: number;
   /** Whether to do the instructions that KVM cannot emulate. */
   readonly assists: boolean;
+  /** Of `compareExchangeCode()`. */
+  readonly compareExchange: bigint;
   /** Where components lie in the XSAVE area. */
   readonly xsaveComponents: readonly XsaveComponent[];
   /** Guest memory. */

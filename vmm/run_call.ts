@@ -11,16 +11,9 @@
  */
 import { EINTR } from "../ffi/errno.ts";
 import { FUTEX_WAIT_PRIVATE, SYS_FUTEX } from "../ffi/futex.ts";
-import { check, libc } from "../ffi/libc.ts";
-import { Mapping } from "../ffi/mapping.ts";
 import { KVM_RUN } from "../ffi/uapi/kvm.ts";
-import { MAP_ANONYMOUS, MAP_PRIVATE, PROT_EXEC, PROT_READ, PROT_WRITE } from "../ffi/uapi/mman.ts";
+import { dword, mapInstructions } from "./machine_code.ts";
 import { CLOCK_MONOTONIC, Command, State, WORDS } from "./vcpu_control.ts";
-
-/** Little-endian operand of four bytes. */
-function dword(value: number): number[] {
-  return [value & 0xff, (value >> 8) & 0xff, (value >> 16) & 0xff, (value >> 24) & 0xff];
-}
 
 /** asm/unistd_64.h */
 const SYS = { ioctl: 16, gettid: 186, futex: SYS_FUTEX, clock_gettime: 228 } as const;
@@ -123,8 +116,6 @@ const SIGNATURE = {
   nonblocking: true,
 } as const satisfies Deno.ForeignFunction;
 
-const PAGE = 4096;
-
 /**
  * Runs a vCPU until it leaves the guest; one that is paused, when it shall run again.
  *
@@ -136,23 +127,9 @@ export type RunCall = (fd: number, words: Deno.PointerValue) => Promise<bigint>;
 
 let code: bigint | undefined;
 
-/**
- * Where the instructions are in this process, for the life of the process. The thread that makes VMs
- * asks and tells the threads that run them: a mapping outlives the thread that made it, and those
- * come and go.
- */
+/** Where the instructions are, for {@linkcode runCall} in any thread of this process. */
 export function runCallCode(): bigint {
-  if (code !== undefined) return code;
-  const mapping = Mapping.create({
-    length: PAGE,
-    prot: PROT_READ | PROT_WRITE,
-    flags: MAP_PRIVATE | MAP_ANONYMOUS,
-  });
-  new Uint8Array(mapping.buffer).set(ENTER);
-  // SAFETY: the mapping was made above, is never unmapped, and is not written to any more.
-  const address = Deno.UnsafePointer.create(mapping.address);
-  check("mprotect", libc().mprotect(address, BigInt(PAGE), PROT_READ | PROT_EXEC));
-  return code = mapping.address;
+  return code ??= mapInstructions(ENTER);
 }
 
 /**

@@ -3,6 +3,7 @@
  *
  * @module
  */
+import { compareExchangeCode } from "./assist/compare_exchange.ts";
 import { hostKind } from "./host_probe.ts";
 import { HOST_TRAITS } from "./host_traits.ts";
 import { setBootRegisters, writeBootTables } from "./boot/paging.ts";
@@ -93,6 +94,7 @@ export class TinyGuest implements AsyncDisposable {
       runLength: state.run.length,
       xsaveSize: state.xsaveSize,
       assists: HOST_TRAITS[hostKind(kvm)].assists,
+      compareExchange: compareExchangeCode(),
       xsaveComponents: [],
       memory: memory.description,
       control: vcpu.shared,

@@ -23,6 +23,7 @@ import {
 import { errnoName } from "../ffi/errno.ts";
 import { ioctlBytes } from "../ffi/libc.ts";
 import { assistInstruction } from "./assist/assist.ts";
+import { type CompareExchange, compareExchange } from "./assist/compare_exchange.ts";
 import { MmioBus } from "./bus.ts";
 import { ByteRing } from "./byte_ring.ts";
 import { VcpuState } from "./kvm_vcpu.ts";
@@ -75,6 +76,7 @@ export class VcpuLoop implements Disposable {
   readonly #ports: Ports;
   readonly #run: DataView<ArrayBuffer>;
   readonly #immediateExit: ImmediateExit;
+  readonly #compareExchange: CompareExchange;
   /** Views of the MMIO data by length. */
   readonly #mmioData: readonly DataView[];
 
@@ -89,6 +91,7 @@ export class VcpuLoop implements Disposable {
     this.#memory = GuestMemory.attach(description.memory);
     this.#run = new DataView(bufferAt(description.runAddress, description.runLength));
     this.#immediateExit = new ImmediateExit(this.#run.buffer);
+    this.#compareExchange = compareExchange(description.compareExchange);
     this.#mmioData = Array.from(
       { length: 9 },
       (_, length) => new DataView(this.#run.buffer, MMIO_DATA, length),
@@ -263,7 +266,12 @@ export class VcpuLoop implements Disposable {
     }
     const { assists, xsaveComponents } = this.#description;
     if (!assists) return this.#failure("KVM cannot emulate an instruction of the guest");
-    const result = assistInstruction(this.#state, this.#memory, xsaveComponents);
+    const result = assistInstruction(
+      this.#state,
+      this.#memory,
+      xsaveComponents,
+      this.#compareExchange,
+    );
     if (result.kind === "unknown") {
       const bytes = Array.from(result.bytes, (byte) => byte.toString(16).padStart(2, "0"));
       return this.#failure(

@@ -7,6 +7,7 @@
 import { CloudletError, messageOf } from "../base/errors.ts";
 import { KVM_CAP_TSC_DEADLINE_TIMER, KVM_MP_STATE_RUNNABLE } from "../ffi/uapi/kvm.ts";
 import { xsaveComponents } from "./assist/assist.ts";
+import { compareExchangeCode } from "./assist/compare_exchange.ts";
 import { acpiTables } from "./boot/acpi.ts";
 import { writeBootParams, writeCommandLine } from "./boot/boot_params.ts";
 import { cpuidFor, setBootMsrs } from "./boot/cpu.ts";
@@ -260,6 +261,7 @@ export class Vm implements AsyncDisposable {
         runLength: vcpu.run.length,
         xsaveSize: vcpu.xsaveSize,
         assists: host.assists,
+        compareExchange: compareExchangeCode(),
         xsaveComponents: xsaveComponents(supported),
         memory: memory.description,
         control: threads[i]!.shared,
