@@ -60,6 +60,15 @@ export class ByteRing {
     }
   }
 
+  /** Settles when there may be room, or after `milliseconds`. */
+  async room(milliseconds: number): Promise<void> {
+    const head = Atomics.load(this.#words, Word.Head);
+    const full = ((Atomics.load(this.#words, Word.Tail) - head) | 0) > this.#mask;
+    if (!full || this.closed) return;
+    const wait = Atomics.waitAsync(this.#words, Word.Head, head, milliseconds);
+    if (wait.async) await wait.value;
+  }
+
   /** Takes everything out that is there: a copy. */
   drain(): Uint8Array<ArrayBuffer> {
     const head = this.#words[Word.Head]!;
@@ -71,7 +80,8 @@ export class ByteRing {
     result.set(this.#data.subarray(start, start + first));
     result.set(this.#data.subarray(0, length - first), first);
     Atomics.store(this.#words, Word.Head, tail);
-    if (length > this.#mask) Atomics.notify(this.#words, Word.Head);
+    // Also when it was not full: a producer may have filled it, and gone to sleep, since the load.
+    if (length > 0) Atomics.notify(this.#words, Word.Head);
     return result;
   }
 

@@ -18,11 +18,18 @@ import type { Vcpu } from "./vcpu_thread.ts";
 /** Where the code of a tiny guest begins. */
 export const CODE = 0x10_0000;
 const MEMORY = 2 * MIB;
+/** Bytes that the ring of its serial port takes. */
+export const CONSOLE = 4096;
 
 /** `jmp $`: spins until {@linkcode TinyGuest.release}. */
 export const SPIN: Uint8Array<ArrayBuffer> = Uint8Array.of(0xeb, 0xfe);
 /** `out 0x80, al` again and again: leaves the guest all the time, for a port that nobody answers. */
 export const EXIT: Uint8Array<ArrayBuffer> = Uint8Array.of(0xe6, 0x80, 0xeb, 0xfc);
+/** `mov dx, 0x3f8`, then `out dx, al` again and again: bytes to the serial port, without an end. */
+export const FLOOD: Uint8Array<ArrayBuffer> = Uint8Array.of(
+  ...[0x66, 0xba, 0xf8, 0x03],
+  ...[0xee, 0xeb, 0xfd],
+);
 /** Follows the code: `mov al, 0xfe; out 0x64, al`, which resets the machine. */
 const RESET = Uint8Array.of(0xb0, 0xfe, 0xe6, 0x64);
 
@@ -82,7 +89,7 @@ export class TinyGuest implements AsyncDisposable {
     memory.write(CODE + code.length, RESET);
     setBootRegisters(state, CODE);
 
-    const ring = new ByteRing(ByteRing.createState(4096));
+    const ring = new ByteRing(ByteRing.createState(CONSOLE));
     stack.defer(() => vcpu[Symbol.asyncDispose]());
     stack.defer(() => ring.close());
     await vcpu.loaded;

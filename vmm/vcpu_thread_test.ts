@@ -1,5 +1,5 @@
 import assert from "node:assert/strict";
-import { EXIT, hasKvm, SPIN, TinyGuest } from "./tiny_guest_testing.ts";
+import { CONSOLE, EXIT, FLOOD, hasKvm, SPIN, TinyGuest } from "./tiny_guest_testing.ts";
 import { HostedVcpu, type Vcpu, VcpuThread } from "./vcpu_thread.ts";
 
 const ignore = !hasKvm();
@@ -49,3 +49,29 @@ for (const [thread, Runner] of RUNNERS) {
     });
   }
 }
+
+Deno.test({
+  name: "a guest whose console nobody empties does not hold up another one on its thread",
+  ignore,
+  async fn() {
+    await using flood = await TinyGuest.make(new HostedVcpu(() => {}), FLOOD);
+    await using other = await TinyGuest.make(new HostedVcpu(() => {}), EXIT);
+    const exits = ({ vcpu }: TinyGuest) => vcpu.counts.io;
+    const end = performance.now() + DEADLINE;
+    const until = async (what: () => boolean) => {
+      while (!what() && performance.now() < end) await new Promise((next) => setTimeout(next, 1));
+      return what();
+    };
+    flood.vcpu.resume();
+    assert.ok(await until(() => exits(flood) > CONSOLE), "it sends");
+    other.vcpu.resume();
+    assert.ok(await until(() => exits(other) > 1000), `${exits(other)} exits of the other one`);
+    assert.equal(exits(flood), CONSOLE + 1); // the one that waits
+    // What has waited comes out in order, and the guest goes on.
+    assert.equal(flood.ring.drain().length, CONSOLE);
+    assert.ok(await until(() => exits(flood) > CONSOLE + 1), "it goes on");
+    // It is paused and ended like any other.
+    flood.ring.close();
+    await flood.vcpu.pause();
+  },
+});
