@@ -62,16 +62,19 @@ Deno.test({
       while (!what() && performance.now() < end) await new Promise((next) => setTimeout(next, 1));
       return what();
     };
-    flood.vcpu.resume();
-    assert.ok(await until(() => exits(flood) > CONSOLE), "it sends");
-    other.vcpu.resume();
-    assert.ok(await until(() => exits(other) > 1000), `${exits(other)} exits of the other one`);
-    assert.equal(exits(flood), CONSOLE + 1); // the one that waits
-    // What has waited comes out in order, and the guest goes on.
-    assert.equal(flood.ring.drain().length, CONSOLE);
-    assert.ok(await until(() => exits(flood) > CONSOLE + 1), "it goes on");
+    try {
+      flood.vcpu.resume();
+      assert.ok(await until(() => exits(flood) > CONSOLE), "it sends");
+      other.vcpu.resume();
+      assert.ok(await until(() => exits(other) > 1000), `${exits(other)} exits of the other one`);
+      assert.equal(exits(flood), CONSOLE + 1); // the one that waits
+      // What has waited comes out in order, and the guest goes on.
+      assert.equal(flood.ring.drain().length, CONSOLE);
+      assert.ok(await until(() => exits(flood) > CONSOLE + 1), "it goes on");
+    } finally {
+      flood.ring.close(); // else a thread that waits for room would wait for ever
+    }
     // It is paused and ended like any other.
-    flood.ring.close();
     await flood.vcpu.pause();
   },
 });
