@@ -32,7 +32,7 @@ import {
 import { Serial } from "./legacy/serial.ts";
 import { GuestMemory } from "./memory.ts";
 import { addDevices } from "./snapshot/device_pieces.ts";
-import { piece, type Pieces } from "./snapshot/format.ts";
+import { piece, type Pieces, refuse } from "./snapshot/format.ts";
 import type { MemoryFile } from "./snapshot/memory_file.ts";
 import { type ClockPair, prepareMachine, restoreMachine, saveMachine } from "./snapshot/state.ts";
 import type { VcpuExit } from "./messages.ts";
@@ -50,6 +50,16 @@ interface Machine {
   readonly host: HostTraits;
   readonly supported: readonly CpuidEntry[];
   readonly vcpus: readonly KvmVcpu[];
+}
+
+/** Puts the serial port of a snapshot back. */
+export function restoreSerial(state: SharedArrayBuffer, pieces: Pieces): void {
+  try {
+    Serial.restoreState(state, piece(pieces, "serial"));
+  } catch (error) {
+    if (!(error instanceof RangeError)) throw error;
+    throw refuse(`of its serial port, ${error.message}`, error);
+  }
 }
 
 /** When what happened, in milliseconds. */
@@ -362,7 +372,7 @@ export class Vm implements AsyncDisposable {
       check();
       using kvm = Kvm.open();
       const pieces = saveMachine(kvm, this.#vm, this.#vcpus);
-      pieces.set("serial", new Uint8Array(this.#serialState).slice());
+      pieces.set("serial", Serial.saveState(this.#serialState));
       addDevices(pieces, devices);
       return pieces;
     });
@@ -386,8 +396,7 @@ export class Vm implements AsyncDisposable {
     }
     this.#restored = true; // even if what follows fails: its RAM is not empty any more
     this.memory.mapOverRam(memory.fd, memory.data);
-    const serial = piece(pieces, "serial", this.#serialState.byteLength);
-    new Uint8Array(this.#serialState).set(serial);
+    restoreSerial(this.#serialState, pieces);
     const clock = restoreMachine(this.#vm, this.#vcpus, pieces);
     const follow = this.devices.restore(devices);
     this.#followRestore = () => {

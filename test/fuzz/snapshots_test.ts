@@ -2,6 +2,7 @@
 import assert from "node:assert/strict";
 import { createHash } from "node:crypto";
 import { join } from "node:path";
+import { CloudletError } from "../../base/errors.ts";
 import { OwnedFd } from "../../ffi/fd.ts";
 import { O_CLOEXEC, O_RDONLY } from "../../ffi/uapi/mman.ts";
 import { BalloonDevice } from "../../vmm/devices/balloon.ts";
@@ -11,6 +12,7 @@ import { PmemDevice } from "../../vmm/devices/pmem.ts";
 import { RngDevice } from "../../vmm/devices/rng.ts";
 import { VsockDevice } from "../../vmm/devices/vsock.ts";
 import { Kvm } from "../../vmm/kvm.ts";
+import { Serial } from "../../vmm/legacy/serial.ts";
 import { decodeState, encodeState, type Pieces } from "../../vmm/snapshot/format.ts";
 import { identityOf } from "../../vmm/snapshot/memory_file.ts";
 import { Snapshot } from "../../vmm/snapshot/snapshot.ts";
@@ -18,6 +20,7 @@ import { clockPair, restoreMachine, saveMachine } from "../../vmm/snapshot/state
 import type { Device, DeviceHost } from "../../vmm/virtio/device.ts";
 import { VIRTIO_MMIO } from "../../vmm/virtio/mmio.ts";
 import { Bench, Driver, FakeMemory } from "../../vmm/virtio/testing.ts";
+import { restoreSerial } from "../../vmm/vm.ts";
 import { fuzz, type Random, refusedOr } from "./harness.ts";
 
 const utf8 = new TextEncoder();
@@ -157,6 +160,50 @@ for (
     }
   });
 }
+
+// A port goes on from whatever a snapshot says of it, or refuses it; nothing waits for its lock.
+fuzz("snapshot-serial", () => {
+  const before = Serial.createState();
+  const nothing = { output: () => true, waitForRoom() {}, interrupt() {}, roomForInput() {} };
+  const used = new Serial(before, nothing);
+  used.receive(Uint8Array.of(1, 2, 3));
+  const saved = Serial.saveState(before);
+  const words = saved.length / 4;
+  return (random) => {
+    const bytes = random.chance(4) ? random.damage(saved, 3) : saved.slice();
+    if (random.chance(2) && bytes.length === saved.length) { // a register, another value
+      const value = random.pick([0, 1, 2, 3, 0xff, 0x100, 0x7fff_ffff, 0x8000_0000, 0xffff_ffff]);
+      new DataView(bytes.buffer).setUint32(4 * random.below(random.pick([14, words])), value, true);
+    }
+    const state = Serial.createState();
+    try {
+      restoreSerial(state, new Map([["serial", bytes]]));
+    } catch (error) {
+      assert(error instanceof CloudletError && error.code === "untrusted", `${error}`);
+      return;
+    }
+    const serial = new Serial(state, {
+      ...nothing,
+      output(byte) {
+        assert(byte >= 0 && byte <= 0xff);
+        return true;
+      },
+    });
+    for (let step = 0; step < 100; step++) {
+      const register = random.below(8);
+      if (random.chance(2)) {
+        const value = serial.read(register);
+        assert(Number.isInteger(value) && value >= 0 && value <= 0xff);
+      } else if (random.chance(8)) {
+        assert(serial.receive(random.bytes(random.below(2000))) <= 1024);
+      } else {
+        serial.write(register, random.u32());
+      }
+    }
+    const again = Serial.createState();
+    Serial.restoreState(again, Serial.saveState(state)); // what a port became is one that it can be
+  };
+});
 
 let kvm = true;
 try {
