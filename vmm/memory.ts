@@ -66,6 +66,8 @@ export class GuestMemory implements Disposable {
   #slots: Slot[] = [];
   #owned: Mapping[] = [];
   #ram: HostMemory | undefined;
+  #kept = 0;
+  #disposed = false;
   readonly #bytes = new Uint8Array(8);
   readonly #word = new DataView(this.#bytes.buffer);
 
@@ -256,11 +258,35 @@ export class GuestMemory implements Disposable {
     this.write(address, this.#bytes);
   }
 
+  /**
+   * Keeps everything mapped until the result is disposed, for a call on another thread that reads
+   * RAM by its address. When the memory is disposed meanwhile, the last such call unmaps it.
+   *
+   * @throws {RangeError} when it is disposed
+   */
+  keepMapped(): Disposable {
+    if (this.#disposed) throw new RangeError("Cannot reach memory: it is unmapped");
+    this.#kept++;
+    let over = false;
+    return {
+      [Symbol.dispose]: () => {
+        if (over) return;
+        over = true;
+        if (--this.#kept === 0 && this.#disposed) this.#unmap();
+      },
+    };
+  }
+
   /** Detaches every view; the owner also unmaps. Does nothing the second time. */
   [Symbol.dispose](): void {
+    this.#disposed = true;
     for (const { host } of this.#slots) host[Symbol.dispose]();
     this.#ram?.[Symbol.dispose](); // whoever still saves it reads nothing that is somebody else's
     this.#slots = [];
+    if (this.#kept === 0) this.#unmap();
+  }
+
+  #unmap(): void {
     for (const mapping of this.#owned) mapping[Symbol.dispose]();
     this.#owned = [];
   }

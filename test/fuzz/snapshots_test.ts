@@ -21,7 +21,7 @@ import type { Device, DeviceHost } from "../../vmm/virtio/device.ts";
 import { VIRTIO_MMIO } from "../../vmm/virtio/mmio.ts";
 import { Bench, Driver, FakeMemory } from "../../vmm/virtio/testing.ts";
 import { restoreSerial } from "../../vmm/vm.ts";
-import { fuzz, type Random, refusedOr } from "./harness.ts";
+import { fuzz, type Random, refusedOr, refusedOrAsync } from "./harness.ts";
 
 const utf8 = new TextEncoder();
 
@@ -72,7 +72,7 @@ fuzz("snapshot-file", () => {
   };
 });
 
-fuzz("snapshot-facts", (stack) => {
+fuzz("snapshot-facts", async (stack) => {
   const directory = Deno.makeTempDirSync();
   stack.defer(() => Deno.removeSync(directory, { recursive: true }));
   const size = 4 * 1024 * 1024;
@@ -89,11 +89,11 @@ fuzz("snapshot-facts", (stack) => {
     Deno.writeFileSync(join(directory, "state"), encodeState(pieces));
   };
   write(facts, digests);
-  Snapshot.open(directory, requires, true)[Symbol.dispose]();
-  return (random) => {
+  (await Snapshot.open(directory, requires, true))[Symbol.dispose]();
+  return async (random) => {
     write(random.damageJson(facts), random.chance(6) ? random.damage(digests) : digests);
-    refusedOr(() => {
-      using snapshot = Snapshot.open(directory, random.chance(2) ? requires : undefined);
+    await refusedOrAsync(async () => {
+      using snapshot = await Snapshot.open(directory, random.chance(2) ? requires : undefined);
       assert.equal(snapshot.facts.memory.size, size);
     }, "untrusted");
   };

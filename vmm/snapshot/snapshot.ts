@@ -18,8 +18,9 @@ import {
   type Pieces,
   refuse,
 } from "./format.ts";
-import { type FileIdentity, type MemoryFile, openMemory, writeMemory } from "./memory_file.ts";
+import { type FileIdentity, type MemoryFile, openMemory } from "./memory_file.ts";
 import { clockPair } from "./state.ts";
+import { writeMemory } from "./write_memory.ts";
 
 /** What a snapshot says of itself: the piece `facts`. */
 export interface SnapshotFacts {
@@ -56,7 +57,7 @@ export interface SaveOptions {
  * @param directory exists and is empty; whoever made it makes it appear at once, or removes it
  * @param requires what a host and a caller must have to use it
  * @param options how
- * @throws {Deno.errors.Other} when the disk is full
+ * @throws {CloudletError} `host` when the disk is full
  */
 export async function saveSnapshot(
   vm: Vm,
@@ -109,12 +110,12 @@ export class Snapshot implements Disposable {
    * @param whole read every byte of its memory, which otherwise is done only when its file was changed
    * @throws {CloudletError} `untrusted` with the reason when it cannot be used
    */
-  static open(directory: string, requires?: KeyPart, whole = false): Snapshot {
+  static async open(directory: string, requires?: KeyPart, whole = false): Promise<Snapshot> {
     const pieces = readPieces(directory);
     const facts = factsOf(pieces);
     if (requires !== undefined) checkRequirements(facts.requires, requires);
     const digests = piece(pieces, "memory.digests");
-    const memory = openMemory(join(directory, MEMORY), facts.memory, digests, whole);
+    const memory = await openMemory(join(directory, MEMORY), facts.memory, digests, whole);
     return new Snapshot(facts, pieces, memory);
   }
 
