@@ -60,15 +60,6 @@ export class ByteRing {
     }
   }
 
-  /** Settles when there may be room, or after `milliseconds`. */
-  async room(milliseconds: number): Promise<void> {
-    const head = Atomics.load(this.#words, Word.Head);
-    const full = ((Atomics.load(this.#words, Word.Tail) - head) | 0) > this.#mask;
-    if (!full || this.closed) return;
-    const wait = Atomics.waitAsync(this.#words, Word.Head, head, milliseconds);
-    if (wait.async) await wait.value;
-  }
-
   /** Takes everything out that is there: a copy. */
   drain(): Uint8Array<ArrayBuffer> {
     const head = this.#words[Word.Head]!;

@@ -73,13 +73,7 @@ export class VcpuLoop implements Disposable {
   readonly #state: VcpuState;
   readonly #memory: GuestMemory;
   readonly #bus = new MmioBus();
-  readonly #ring: ByteRing;
-  readonly #serial: Serial;
   readonly #ports: Ports;
-  /** Whether this thread has other vCPUs, which must not wait when this one does. */
-  #shared = false;
-  /** What this one sent when the console was full, at most what one exit sends. */
-  readonly #held: number[] = [];
   readonly #run: DataView<ArrayBuffer>;
   readonly #immediateExit: ImmediateExit;
   readonly #compareExchange: CompareExchange;
@@ -102,14 +96,13 @@ export class VcpuLoop implements Disposable {
       { length: 9 },
       (_, length) => new DataView(this.#run.buffer, MMIO_DATA, length),
     );
-    this.#ring = new ByteRing(description.console);
+    const ring = new ByteRing(description.console);
     const serial = new Serial(description.serial, {
-      output: (byte) => this.#send(byte),
-      waitForRoom: () => this.#ring.waitForRoom(CONSOLE_WAIT_MS),
+      output: (byte) => this.#control.command === Command.Stop || ring.push(byte),
+      waitForRoom: () => ring.waitForRoom(CONSOLE_WAIT_MS),
       interrupt: serialInterrupt(description.vmFd),
       roomForInput,
     });
-    this.#serial = serial;
     this.#ports = new Ports(serial);
     for (const region of description.regions) {
       const factory = MMIO_FACTORIES[region.kind];
@@ -155,7 +148,6 @@ export class VcpuLoop implements Disposable {
    */
   async runOnPool(enter: RunCall): Promise<VcpuExit> {
     const control = this.#control;
-    this.#shared = true;
     const words = control.address; // which outlive the call: the loop has them, and its owner awaits it
     const { fd } = this.#description;
     try {
@@ -167,34 +159,12 @@ export class VcpuLoop implements Disposable {
         for (;;) {
           const result = Number(await enter(fd, words));
           const exit = this.#left(result < 0 ? -result : 0);
-          if (this.#held.length > 0) await this.#sendHeld();
           if (exit === KICKED) break;
           if (exit !== undefined) return exit;
         }
       }
     } finally {
       control.state = State.Ended;
-    }
-  }
-
-  /** Takes a byte for the console; false when this thread may wait until there is room. */
-  #send(byte: number): boolean {
-    if (this.#control.command === Command.Stop) return true;
-    if (this.#held.length === 0 && this.#ring.push(byte)) return true;
-    if (!this.#shared) return false;
-    this.#held.push(byte);
-    return true;
-  }
-
-  async #sendHeld(): Promise<void> {
-    const held = this.#held;
-    while (held.length > 0 && this.#control.command !== Command.Stop) {
-      const sent = this.#serial.exclusively(() => {
-        const refused = held.findIndex((byte) => !this.#ring.push(byte));
-        return refused < 0 ? held.length : refused;
-      });
-      held.splice(0, sent);
-      if (held.length > 0) await this.#ring.room(CONSOLE_WAIT_MS);
     }
   }
 

@@ -176,11 +176,6 @@ export class Serial {
     while (!this.#lock.run(() => this.#tryWrite(offset, value & 0xff))) this.#hooks.waitForRoom();
   }
 
-  /** Runs `work` while no other thread drives the port, so that {@linkcode SerialHooks.output} rests. */
-  exclusively<T>(work: () => T): T {
-    return this.#lock.run(work);
-  }
-
   /**
    * Bytes arrive for the guest.
    *
