@@ -6,8 +6,7 @@
  *
  * @module
  */
-import type { GuestMemory } from "./memory.ts";
-
+import type { Stall } from "./stall.ts";
 /** Registers of one device. */
 export interface MmioDevice {
   /**
@@ -22,8 +21,9 @@ export interface MmioDevice {
    *
    * @param offset from the region's start
    * @param data what it writes, little-endian; 1, 2, 4 or 8 bytes
+   * @returns what the vCPU has to wait for before it goes on
    */
-  write(offset: number, data: DataView): void;
+  write(offset: number, data: DataView): Stall | undefined;
 }
 
 /** A device's place on the bus, and what makes its front half. */
@@ -34,24 +34,11 @@ export interface MmioRegion {
   readonly size: number;
   /** Its interrupt line of the IOAPIC. */
   readonly irq: number;
-  /** Which factory of mmio_factories.ts makes the front half. */
-  readonly kind: string;
   /** State that all threads share. */
   readonly shared: SharedArrayBuffer;
   /** Descriptors that the front half uses, by name, such as the eventfd of its interrupt. */
   readonly fds: Readonly<Record<string, number>>;
 }
-
-/** What a front half finds in its thread. */
-export interface MmioContext {
-  /** The guest's memory. */
-  readonly memory: GuestMemory;
-  /** Descriptor of the VM, for KVM_IRQ_LINE and the like. */
-  readonly vmFd: number;
-}
-
-/** Makes a front half. */
-export type MmioFactory = (region: MmioRegion, context: MmioContext) => MmioDevice;
 
 interface Attached {
   readonly base: number;
@@ -86,11 +73,12 @@ export class MmioBus {
     else found.device.read(address - found.base, data);
   }
 
-  /** Answers a write. */
-  write(address: number, data: DataView): void {
+  /** Answers a write; see {@linkcode MmioDevice.write}. */
+  write(address: number, data: DataView): Stall | undefined {
     const found = this.#find(address, data.byteLength);
-    if (found === undefined) this.unanswered++;
-    else found.device.write(address - found.base, data);
+    if (found !== undefined) return found.device.write(address - found.base, data);
+    this.unanswered++;
+    return undefined;
   }
 
   #find(address: number, length: number): Attached | undefined {

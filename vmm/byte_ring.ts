@@ -4,6 +4,8 @@
  * @module
  */
 
+import type { SharedWord } from "./stall.ts";
+
 const enum Word {
   /** Bytes ever taken out. */
   Head,
@@ -51,13 +53,13 @@ export class ByteRing {
     return true;
   }
 
-  /** Blocks while the ring is full, at most `milliseconds`. */
-  waitForRoom(milliseconds: number): void {
-    const head = Atomics.load(this.#words, Word.Head);
-    const full = ((Atomics.load(this.#words, Word.Tail) - head) | 0) > this.#mask;
-    if (full && Atomics.load(this.#words, Word.Closed) === 0) {
-      Atomics.wait(this.#words, Word.Head, head, milliseconds);
-    }
+  /** What changes when a full ring gets room, or is closed. */
+  get room(): SharedWord {
+    const words = this.#words;
+    const head = Atomics.load(words, Word.Head);
+    const full = ((Atomics.load(words, Word.Tail) - head) | 0) > this.#mask;
+    const wait = full && Atomics.load(words, Word.Closed) === 0;
+    return { words, index: Word.Head, value: wait ? head : ~head };
   }
 
   /** Takes everything out that is there: a copy. */

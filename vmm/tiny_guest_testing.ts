@@ -7,6 +7,7 @@ import { compareExchangeCode } from "./assist/compare_exchange.ts";
 import { hostKind } from "./host_probe.ts";
 import { HOST_TRAITS } from "./host_traits.ts";
 import { setBootRegisters, writeBootTables } from "./boot/paging.ts";
+import type { MmioRegion } from "./bus.ts";
 import { ByteRing } from "./byte_ring.ts";
 import { Kvm } from "./kvm.ts";
 import type { KvmVcpu } from "./kvm_vcpu.ts";
@@ -18,18 +19,11 @@ import type { Vcpu } from "./vcpu_thread.ts";
 /** Where the code of a tiny guest begins. */
 export const CODE = 0x10_0000;
 const MEMORY = 2 * MIB;
-/** Bytes that the ring of its serial port takes. */
-export const CONSOLE = 4096;
 
 /** `jmp $`: spins until {@linkcode TinyGuest.release}. */
 export const SPIN: Uint8Array<ArrayBuffer> = Uint8Array.of(0xeb, 0xfe);
 /** `out 0x80, al` again and again: leaves the guest all the time, for a port that nobody answers. */
 export const EXIT: Uint8Array<ArrayBuffer> = Uint8Array.of(0xe6, 0x80, 0xeb, 0xfc);
-/** `mov dx, 0x3f8`, then `out dx, al` again and again: bytes to the serial port, without an end. */
-export const FLOOD: Uint8Array<ArrayBuffer> = Uint8Array.of(
-  ...[0x66, 0xba, 0xf8, 0x03],
-  ...[0xee, 0xeb, 0xfd],
-);
 /** Follows the code: `mov al, 0xfe; out 0x64, al`, which resets the machine. */
 const RESET = Uint8Array.of(0xb0, 0xfe, 0xe6, 0x64);
 
@@ -72,9 +66,17 @@ export class TinyGuest implements AsyncDisposable {
    * Makes one, paused.
    *
    * @param vcpu runs it; disposed with the guest
-   * @param code what it executes, in 64-bit mode: ends in a jump of two bytes to its beginning
+   * @param options what it executes, in 64-bit mode, ending in a jump of two bytes to its beginning;
+   *   its devices; bytes of its console's ring
    */
-  static async make(vcpu: Vcpu, code: Uint8Array<ArrayBuffer> = SPIN): Promise<TinyGuest> {
+  static async make(
+    vcpu: Vcpu,
+    { code = SPIN, regions = [], console = 4096 }: {
+      readonly code?: Uint8Array<ArrayBuffer>;
+      readonly regions?: readonly MmioRegion[];
+      readonly console?: number;
+    } = {},
+  ): Promise<TinyGuest> {
     await using stack = new AsyncDisposableStack();
     using kvm = Kvm.open();
     const memory = stack.use(GuestMemory.create(MEMORY));
@@ -86,10 +88,9 @@ export class TinyGuest implements AsyncDisposable {
     state.setCpuid(kvm.supportedCpuid());
     writeBootTables(memory);
     memory.write(CODE, code);
-    memory.write(CODE + code.length, RESET);
     setBootRegisters(state, CODE);
 
-    const ring = new ByteRing(ByteRing.createState(CONSOLE));
+    const ring = new ByteRing(ByteRing.createState(console));
     stack.defer(() => vcpu[Symbol.asyncDispose]());
     stack.defer(() => ring.close());
     await vcpu.loaded;
@@ -107,13 +108,14 @@ export class TinyGuest implements AsyncDisposable {
       control: vcpu.shared,
       serial: Serial.createState(),
       console: ring.shared,
-      regions: [],
+      regions,
     });
     return new TinyGuest(stack.move(), { memory, vcpu, state, ring }, CODE + code.length - 1);
   }
 
   /** Has the guest leave its loop and reset the machine, which ends the vCPU without a kick. */
   release(): void {
+    this.memory.write(this.#jump + 1, RESET);
     this.memory.write(this.#jump, Uint8Array.of(0));
   }
 

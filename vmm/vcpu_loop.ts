@@ -32,9 +32,10 @@ import { type PortEvent, Ports } from "./legacy/ports.ts";
 import { Serial } from "./legacy/serial.ts";
 import { GuestMemory } from "./memory.ts";
 import type { VcpuDescription, VcpuExit } from "./messages.ts";
-import { MMIO_FACTORIES } from "./mmio_factories.ts";
 import type { RunCall } from "./run_call.ts";
+import { Stall } from "./stall.ts";
 import { Command, ImmediateExit, State, VcpuControl } from "./vcpu_control.ts";
+import { virtioMmio } from "./virtio/front.ts";
 
 const LE = true;
 const EXIT_REASON = kvm_run.offsets.exit_reason;
@@ -50,11 +51,15 @@ const MMIO_IS_WRITE = kvm_run.offsetOf("exit.mmio.is_write");
 const SUBERROR = kvm_run.offsetOf("exit.internal.suberror");
 const FAIL_REASON = kvm_run.offsetOf("exit.fail_entry.hardware_entry_failure_reason");
 
-/** How long a full console makes a vCPU wait before it looks at its command again. */
-const CONSOLE_WAIT_MS = 20;
-
 /** There is a command to be looked at. */
 const KICKED = "kicked";
+
+/** What an exit leads to; undefined when the vCPU goes on. */
+type Answer = VcpuExit | typeof KICKED | undefined;
+
+function exitOf(event: PortEvent | undefined): VcpuExit | undefined {
+  return event === undefined ? undefined : { kind: event };
+}
 
 /** The interrupt line of the serial port, from any thread. */
 export function serialInterrupt(vmFd: number): (level: boolean) => void {
@@ -99,16 +104,13 @@ export class VcpuLoop implements Disposable {
     const ring = new ByteRing(description.console);
     const serial = new Serial(description.serial, {
       output: (byte) => this.#control.command === Command.Stop || ring.push(byte),
-      waitForRoom: () => ring.waitForRoom(CONSOLE_WAIT_MS),
+      room: () => ring.room,
       interrupt: serialInterrupt(description.vmFd),
       roomForInput,
     });
     this.#ports = new Ports(serial);
     for (const region of description.regions) {
-      const factory = MMIO_FACTORIES[region.kind];
-      if (factory === undefined) throw new TypeError(`no device of the kind ${region.kind}`);
-      const context = { memory: this.#memory, vmFd: description.vmFd };
-      this.#bus.attach(region, factory(region, context));
+      this.#bus.attach(region, virtioMmio(region, this.#memory));
     }
   }
 
@@ -158,7 +160,11 @@ export class VcpuLoop implements Disposable {
         control.state = State.Paused;
         for (;;) {
           const result = Number(await enter(fd, words));
-          const exit = this.#left(result < 0 ? -result : 0);
+          let exit = this.#left(result < 0 ? -result : 0);
+          while (exit instanceof Stall) {
+            await exit.wait();
+            exit = this.#retry(exit);
+          }
           if (exit === KICKED) break;
           if (exit !== undefined) return exit;
         }
@@ -173,7 +179,11 @@ export class VcpuLoop implements Disposable {
     const fd = this.#description.fd;
     const request = KVM_RUN.request;
     for (;;) {
-      const exit = this.#left(ioctl(fd, request, 0n) < 0 ? errno() : 0);
+      let exit = this.#left(ioctl(fd, request, 0n) < 0 ? errno() : 0);
+      while (exit instanceof Stall) {
+        exit.block();
+        exit = this.#retry(exit);
+      }
       if (exit === KICKED) return undefined;
       if (exit !== undefined) return exit;
     }
@@ -185,7 +195,7 @@ export class VcpuLoop implements Disposable {
    * @param error of KVM_RUN, or 0
    * @returns undefined when it shall go on, KICKED when there is a command to be looked at
    */
-  #left(error: number): VcpuExit | typeof KICKED | undefined {
+  #left(error: number): Answer | Stall<Answer> {
     const run = this.#run;
     if (error !== 0) {
       if (error === EINTR) {
@@ -202,12 +212,11 @@ export class VcpuLoop implements Disposable {
       case KVM_EXIT_IO: {
         this.#control.countIo();
         const event = this.#portIo();
-        return event === undefined ? undefined : { kind: event };
+        return event instanceof Stall ? event.followedBy(exitOf) : exitOf(event);
       }
       case KVM_EXIT_MMIO:
         this.#control.countMmio();
-        this.#mmio();
-        return undefined;
+        return this.#mmio()?.followedBy(() => undefined);
       case KVM_EXIT_INTR:
         return undefined;
       case KVM_EXIT_SHUTDOWN:
@@ -225,14 +234,21 @@ export class VcpuLoop implements Disposable {
     }
   }
 
-  #portIo(): PortEvent | undefined {
+  /** Tries again to answer an exit. A pause waits for it: only an answered exit can be saved. */
+  #retry(stall: Stall<Answer>): Answer | Stall<Answer> {
+    return this.#control.command === Command.Stop ? KICKED : stall.retry();
+  }
+
+  /** Does the port I/O but for the `first` accesses, which were done before. */
+  #portIo(first = 0): PortEvent | undefined | Stall<PortEvent | undefined> {
     const run = this.#run;
     const size = run.getUint8(IO_SIZE);
     const port = run.getUint16(IO_PORT, LE);
     const count = run.getUint32(IO_COUNT, LE);
     let offset = Number(run.getBigUint64(IO_DATA_OFFSET, LE));
     const out = run.getUint8(IO_DIRECTION) === KVM_EXIT_IO_OUT;
-    for (let i = 0; i < count; i++, offset += size) {
+    offset += first * size;
+    for (let i = first; i < count; i++, offset += size) {
       if (out) {
         const value = size === 1
           ? run.getUint8(offset)
@@ -240,6 +256,9 @@ export class VcpuLoop implements Disposable {
           ? run.getUint16(offset, LE)
           : run.getUint32(offset, LE);
         const event = this.#ports.write(port, size, value);
+        if (event instanceof Stall) {
+          return event.followedBy((event) => event ?? this.#portIo(i + 1));
+        }
         if (event !== undefined) return event;
       } else {
         const value = this.#ports.read(port, size);
@@ -251,12 +270,13 @@ export class VcpuLoop implements Disposable {
     return undefined;
   }
 
-  #mmio(): void {
+  #mmio(): Stall | undefined {
     const run = this.#run;
     const address = Number(run.getBigUint64(MMIO_ADDRESS, LE));
     const data = this.#mmioData[run.getUint32(MMIO_LENGTH, LE)]!;
-    if (run.getUint8(MMIO_IS_WRITE) !== 0) this.#bus.write(address, data);
-    else this.#bus.read(address, data);
+    if (run.getUint8(MMIO_IS_WRITE) !== 0) return this.#bus.write(address, data);
+    this.#bus.read(address, data);
+    return undefined;
   }
 
   #internalError(): VcpuExit | undefined {

@@ -1,5 +1,5 @@
 import assert from "node:assert/strict";
-import { CONSOLE, EXIT, FLOOD, hasKvm, SPIN, TinyGuest } from "./tiny_guest_testing.ts";
+import { EXIT, hasKvm, SPIN, TinyGuest } from "./tiny_guest_testing.ts";
 import { HostedVcpu, type Vcpu, VcpuThread } from "./vcpu_thread.ts";
 
 const ignore = !hasKvm();
@@ -25,7 +25,7 @@ for (const [thread, Runner] of RUNNERS) {
       name: `no kick is lost: a guest that ${does}, on ${thread}, paused 10,000 times`,
       ignore,
       async fn() {
-        await using guest = await TinyGuest.make(new Runner(() => {}), code);
+        await using guest = await TinyGuest.make(new Runner(() => {}), { code });
         const { vcpu } = guest;
         let round = 0;
         const rounds = (async () => {
@@ -49,32 +49,3 @@ for (const [thread, Runner] of RUNNERS) {
     });
   }
 }
-
-Deno.test({
-  name: "a guest whose console nobody empties does not hold up another one on its thread",
-  ignore,
-  async fn() {
-    await using flood = await TinyGuest.make(new HostedVcpu(() => {}), FLOOD);
-    await using other = await TinyGuest.make(new HostedVcpu(() => {}), EXIT);
-    const exits = ({ vcpu }: TinyGuest) => vcpu.counts.io;
-    const end = performance.now() + DEADLINE;
-    const until = async (what: () => boolean) => {
-      while (!what() && performance.now() < end) await new Promise((next) => setTimeout(next, 1));
-      return what();
-    };
-    try {
-      flood.vcpu.resume();
-      assert.ok(await until(() => exits(flood) > CONSOLE), "it sends");
-      other.vcpu.resume();
-      assert.ok(await until(() => exits(other) > 1000), `${exits(other)} exits of the other one`);
-      assert.equal(exits(flood), CONSOLE + 1); // the one that waits
-      // What has waited comes out in order, and the guest goes on.
-      assert.equal(flood.ring.drain().length, CONSOLE);
-      assert.ok(await until(() => exits(flood) > CONSOLE + 1), "it goes on");
-    } finally {
-      flood.ring.close(); // else a thread that waits for room would wait for ever
-    }
-    // It is paused and ended like any other.
-    await flood.vcpu.pause();
-  },
-});

@@ -17,7 +17,7 @@ import { setBootRegisters, writeBootTables } from "./boot/paging.ts";
 import { ByteRing } from "./byte_ring.ts";
 import { commandLine } from "./command_line.ts";
 import { ConsoleLog } from "./console_log.ts";
-import { Devices } from "./devices/devices.ts";
+import { Devices } from "./device_thread/devices.ts";
 import { hostKind } from "./host_probe.ts";
 import { HOST_TRAITS, type HostTraits } from "./host_traits.ts";
 import { Kvm, type KvmVm } from "./kvm.ts";
@@ -142,11 +142,14 @@ export class Vm implements AsyncDisposable {
     this.#serialState = parts.serialState;
     this.#serial = new Serial(parts.serialState, {
       output: (byte) => this.#ring.push(byte),
-      waitForRoom() {},
+      room: () => this.#ring.room,
       interrupt: serialInterrupt(this.#vm.fd),
       roomForInput: () => this.#feedSerial(),
     });
     this.#drained = this.#drain(output);
+    this.devices.broken
+      .then((why) => this.#end({ kind: "internal-error", message: `The devices broke: ${why}` }))
+      .catch(() => {}); // the outcome tells
     for (const thread of this.#threads) {
       // What goes wrong while the VM is taken down is told by its outcome.
       thread.ended.then((exit) => this.#vcpuEnded(exit)).catch(() => {});
@@ -241,10 +244,7 @@ export class Vm implements AsyncDisposable {
     kvmVm.createIrqchip();
     kvmVm.createPit();
     const devices = resources.use(
-      await Devices.start(config.devices ?? {}, memory, {
-        ...(config.consoleOutput === undefined ? {} : { onOutput: config.consoleOutput }),
-        ...(config.warning === undefined ? {} : { onWarning: config.warning }),
-      }),
+      await Devices.start(config.devices ?? {}, memory, config.warning),
     );
     memory.description.slots.forEach((slot, index) => kvmVm.setMemorySlot(index, slot));
     devices.connect(kvmVm);
@@ -335,6 +335,7 @@ export class Vm implements AsyncDisposable {
     // After the vCPUs, which would have to share a processor with the device worker.
     this.#followRestore?.();
     this.#followRestore = undefined;
+    this.devices.thaw();
     this.#checkLater(HALT_CHECK_MS);
   }
 
@@ -368,7 +369,7 @@ export class Vm implements AsyncDisposable {
         throw new CloudletError("Cannot save the VM: it is not paused", { code: "conflict" });
       };
       check();
-      const devices = await this.devices.save(); // first: they may still write to memory
+      const devices = await this.devices.save(); // first: until then they may write to memory
       check();
       using kvm = Kvm.open();
       const pieces = saveMachine(kvm, this.#vm, this.#vcpus);

@@ -5,12 +5,12 @@ import { join } from "node:path";
 import { CloudletError } from "../../base/errors.ts";
 import { OwnedFd } from "../../ffi/fd.ts";
 import { O_CLOEXEC, O_RDONLY } from "../../ffi/uapi/mman.ts";
-import { BalloonDevice } from "../../vmm/devices/balloon.ts";
-import { BlkDevice } from "../../vmm/devices/blk.ts";
-import { ConsoleDevice } from "../../vmm/devices/console.ts";
-import { PmemDevice } from "../../vmm/devices/pmem.ts";
-import { RngDevice } from "../../vmm/devices/rng.ts";
-import { VsockDevice } from "../../vmm/devices/vsock.ts";
+import { BalloonDevice } from "../../vmm/devices/balloon/device.ts";
+import { BlkDevice } from "../../vmm/devices/blk/device.ts";
+import { ConsoleDevice } from "../../vmm/devices/console/device.ts";
+import { PmemDevice } from "../../vmm/devices/pmem/device.ts";
+import { RngDevice } from "../../vmm/devices/rng/device.ts";
+import { VsockDevice } from "../../vmm/devices/vsock/device.ts";
 import { Kvm } from "../../vmm/kvm.ts";
 import { Serial } from "../../vmm/legacy/serial.ts";
 import { decodeState, encodeState, type Pieces } from "../../vmm/snapshot/format.ts";
@@ -104,12 +104,12 @@ const START = 0x20_0000;
 for (
   const [name, make] of [
     ["rng", (host) => new RngDevice(host)],
-    ["pmem", (host) => new PmemDevice(host, 2 ** 38, 2 ** 21)],
-    ["console", (host) => new ConsoleDevice(host, () => {})],
+    ["pmem", (host) => new PmemDevice(host, { start: 2 ** 38, size: 2 ** 21 })],
+    ["console", (host) => new ConsoleDevice(host)],
     ["balloon", (host) => new BalloonDevice(host)],
     ["blk", (host, directory) => new BlkDevice(host, { path: join(directory, "disk") })],
     ["vsock", (host, directory) => new VsockDevice(host, { cid: 9, path: join(directory, "v") })],
-  ] as [string, (host: DeviceHost, directory: string) => Device][]
+  ] as [string, (host: DeviceHost, directory: string) => Device<unknown>][]
 ) {
   // A device goes on from whatever a snapshot says of it, or refuses it; then the guest uses it.
   fuzz(`snapshot-${name}`, () => (random) => {
@@ -164,7 +164,8 @@ for (
 // A port goes on from whatever a snapshot says of it, or refuses it; nothing waits for its lock.
 fuzz("snapshot-serial", () => {
   const before = Serial.createState();
-  const nothing = { output: () => true, waitForRoom() {}, interrupt() {}, roomForInput() {} };
+  const word = { words: new Int32Array(new SharedArrayBuffer(4)), index: 0, value: 0 };
+  const nothing = { output: () => true, room: () => word, interrupt() {}, roomForInput() {} };
   const used = new Serial(before, nothing);
   used.receive(Uint8Array.of(1, 2, 3));
   const saved = Serial.saveState(before);

@@ -6,6 +6,7 @@
  * @module
  */
 import { SharedLock } from "../lock.ts";
+import { type SharedWord, Stall } from "../stall.ts";
 
 /** Register offsets. */
 const DATA = 0; // RBR, THR; DLL with DLAB
@@ -77,11 +78,11 @@ export interface SerialHooks {
   /**
    * Takes a byte that the guest sends.
    *
-   * @returns false when there is no room now: the device then calls {@linkcode waitForRoom}
+   * @returns false when there is no room now
    */
   output(byte: number): boolean;
-  /** Returns when there may be room again, or at once when nobody will ever read. */
-  waitForRoom(): void;
+  /** What changes when {@linkcode output} has room again. */
+  room(): SharedWord;
   /** Sets the interrupt line. */
   interrupt(level: boolean): void;
   /** The receive buffer has room again after {@linkcode Serial.receive} could not take all. */
@@ -171,9 +172,14 @@ export class Serial {
     });
   }
 
-  /** The guest writes a register. */
-  write(offset: number, value: number): void {
-    while (!this.#lock.run(() => this.#tryWrite(offset, value & 0xff))) this.#hooks.waitForRoom();
+  /**
+   * The guest writes a register.
+   *
+   * @returns what it has to wait for: there is no room for what it sends
+   */
+  write(offset: number, value: number): Stall | undefined {
+    if (this.#lock.run(() => this.#tryWrite(offset, value & 0xff))) return undefined;
+    return new Stall(this.#hooks.room(), () => this.write(offset, value));
   }
 
   /**

@@ -37,6 +37,7 @@ export class Poller implements Scheduler, Disposable {
   #timers: Timer[] = [];
   #token = 0;
   #running = false;
+  #broken = false;
 
   /** @param onError told what a handler threw; the loop goes on */
   constructor(readonly onError: (message: string) => void) {}
@@ -57,6 +58,7 @@ export class Poller implements Scheduler, Disposable {
     if (watch === undefined) return;
     this.#watches.delete(fd);
     this.#handlers.delete(watch.token);
+    if (this.#broken) return; // nothing is watched
     check("epoll_ctl", libc().epoll_ctl(this.#epoll.fd, EPOLL_CTL_DEL, fd, null));
   }
 
@@ -98,7 +100,10 @@ export class Poller implements Scheduler, Disposable {
     const count = libc().epoll_wait(this.#epoll.fd, this.#events, MAX_EVENTS, timeout);
     if (count < 0) {
       const error = errno();
-      if (error !== EINTR) throw new SyscallError("epoll_wait", error);
+      if (error !== EINTR) {
+        this.#broken = true;
+        throw new SyscallError("epoll_wait", error);
+      }
     }
     for (let i = 0; i < count; i++) {
       // struct epoll_event { uint32_t events; uint64_t data; }, packed; tokens stay below 2^32
@@ -111,16 +116,9 @@ export class Poller implements Scheduler, Disposable {
     while (this.#timers[0] !== undefined && this.#timers[0].due <= now) {
       this.#guard(this.#timers.shift()!.task);
     }
-    this.settle(1);
-  }
-
-  /** Runs deferred work, which may defer more, for some rounds. */
-  settle(rounds: number): void {
-    for (; rounds > 0 && this.#deferred.length > 0; rounds--) {
-      const tasks = this.#deferred;
-      this.#deferred = [];
-      for (const task of tasks) this.#guard(task);
-    }
+    const tasks = this.#deferred; // which may defer more, for the next round
+    this.#deferred = [];
+    for (const task of tasks) this.#guard(task);
   }
 
   #guard(task: () => void): void {

@@ -1,8 +1,8 @@
 import assert from "node:assert/strict";
-import { testCompliance } from "../virtio/compliance.ts";
-import { VIRTIO_MMIO } from "../virtio/mmio.ts";
-import { Bench, Driver, FakeMemory } from "../virtio/testing.ts";
-import { BalloonDevice } from "./balloon.ts";
+import { testCompliance } from "../../virtio/compliance.ts";
+import { VIRTIO_MMIO } from "../../virtio/mmio.ts";
+import { Bench, Driver, FakeMemory } from "../../virtio/testing.ts";
+import { BalloonDevice } from "./device.ts";
 
 testCompliance({ name: "balloon", make: (host) => new BalloonDevice(host) });
 
@@ -48,11 +48,11 @@ Deno.test("balloon gives reported free pages back, whole pages only", () => {
 Deno.test("balloon tells the guest its target and hears what it holds", () => {
   const { bench, driver, device } = setUp();
   using _ = bench;
-  device.setTarget(1234);
+  device.request({ pages: 1234 });
   assert.equal(driver.acknowledge().config, true);
   assert.equal(driver.read(VIRTIO_MMIO.CONFIG), 1234);
   driver.write(VIRTIO_MMIO.CONFIG + 4, 1200);
-  assert.equal(device.actual, 1200);
+  assert.equal(device.counters().pages, 1200);
   driver.write(VIRTIO_MMIO.CONFIG, 1); // the target is not the guest's to write
   assert.equal(driver.read(VIRTIO_MMIO.CONFIG), 1234);
 });

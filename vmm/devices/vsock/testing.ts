@@ -4,9 +4,9 @@
  * @module
  */
 import { join } from "node:path";
-import { Bench, Driver, FakeMemory, type Segment } from "../virtio/testing.ts";
-import { VsockDevice } from "./vsock.ts";
-import { HEADER_BYTES, VSOCK_CID_HOST } from "./vsock_packet.ts";
+import { Bench, Driver, FakeMemory, type Segment } from "../../virtio/testing.ts";
+import { VsockDevice } from "./device.ts";
+import { HEADER_BYTES, VSOCK_CID_HOST } from "./packet.ts";
 
 /** The guest's CID in tests. */
 export const CID = 42;

@@ -1,8 +1,8 @@
 import assert from "node:assert/strict";
-import { testCompliance } from "../virtio/compliance.ts";
-import { VIRTIO_MMIO } from "../virtio/mmio.ts";
-import { Bench, Driver, FakeMemory, type Segment } from "../virtio/testing.ts";
-import { BlkDevice, type BlkOptions } from "./blk.ts";
+import { testCompliance } from "../../virtio/compliance.ts";
+import { VIRTIO_MMIO } from "../../virtio/mmio.ts";
+import { Bench, Driver, FakeMemory, type Segment } from "../../virtio/testing.ts";
+import { BlkDevice, type BlkOptions } from "./device.ts";
 
 const SIZE = 64 * 1024;
 const [IN, OUT, FLUSH, GET_ID, DISCARD, WRITE_ZEROES] = [0, 1, 4, 8, 11, 13];

@@ -1,34 +1,22 @@
 /**
- * Socket device: virtio 1.2, section 5.10. The host's end is a Unix socket per VM:
- *
- * - a client connects to `<path>`, sends `CONNECT <port>\n` and gets `OK <port>\n` when a program in
- *   the guest accepted; the connection is closed without an answer when none did;
- * - when the guest connects to port N of the host (CID 2), the device connects to `<path>_<N>`.
+ * Socket device: virtio 1.2, section 5.10. This is the guest's side, its queues and packets; the
+ * host's sockets are in muxer.ts, what both sides know of a connection is in stream.ts.
  *
  * Data goes straight between the sockets and guest memory. What does not fit waits: in the socket
  * towards the guest, in a bounded buffer from it, as the credit of section 5.10.6.3 says.
  *
  * @module
  */
-import { EAGAIN, EINTR } from "../../ffi/errno.ts";
-import type { OwnedFd } from "../../ffi/fd.ts";
-import { errno, libc } from "../../ffi/libc.ts";
-import { EPOLLERR, EPOLLET, EPOLLHUP, EPOLLIN, EPOLLOUT, EPOLLRDHUP } from "../../ffi/uapi/mman.ts";
-import type { Activation, Device, DeviceHost, DeviceState } from "../virtio/device.ts";
-import { Feature } from "../virtio/mmio.ts";
-import { savedNumber } from "../virtio/saved.ts";
-import type { VirtQueue } from "../virtio/queue.ts";
-import { IoVector } from "./iovec.ts";
-import { connectUnix, UnixListener } from "./unix_socket.ts";
-import {
-  HEADER_BYTES,
-  Op,
-  PacketHeader,
-  Shutdown,
-  TYPE_STREAM,
-  VSOCK_CID_HOST,
-} from "./vsock_packet.ts";
-import { BUFFER_BYTES, Owed, VsockStream } from "./vsock_stream.ts";
+import { EAGAIN, EINTR } from "../../../ffi/errno.ts";
+import { errno, libc } from "../../../ffi/libc.ts";
+import type { Activation, Device, DeviceHost, DeviceState } from "../../virtio/device.ts";
+import { Feature } from "../../virtio/mmio.ts";
+import { savedNumber } from "../../virtio/saved.ts";
+import type { VirtQueue } from "../../virtio/queue.ts";
+import { IoVector } from "../../virtio/iovec.ts";
+import { HostMuxer } from "./muxer.ts";
+import { HEADER_BYTES, Op, PacketHeader, Shutdown, TYPE_STREAM, VSOCK_CID_HOST } from "./packet.ts";
+import { BUFFER_BYTES, Owed, type VsockStream } from "./stream.ts";
 
 const VIRTIO_ID_VSOCK = 19;
 const RX = 0; // 5.10.2: rx, tx, event
@@ -42,16 +30,8 @@ const TRANSPORT_RESET = Uint8Array.of(0, 0, 0, 0);
 
 /** The largest payload that is sent or taken: Linux, VIRTIO_VSOCK_MAX_PKT_BUF_SIZE. */
 const MAX_PAYLOAD = 64 * 1024;
-/** The most streams at once; more are refused. */
-export const MAX_STREAMS = 1024;
 /** The most refusals that wait for the guest to take them; more are dropped. */
 const MAX_REFUSALS = 256;
-/** `CONNECT 4294967295\n` */
-const MAX_GREETING = 19;
-/** Host ports of connections that the host begins: above those that a program would choose. */
-const FIRST_HOST_PORT = 0x4000_0000;
-const LAST_HOST_PORT = 0x7fff_ffff;
-
 interface Refusal {
   readonly hostPort: number;
   readonly guestPort: number;
@@ -73,29 +53,22 @@ export class VsockDevice implements Device {
   readonly features: bigint = 1n << Feature.VERSION_1 | 1n << Feature.EVENT_IDX;
   readonly queueSizes: readonly number[] = [RX_SIZE, TX_SIZE, 16];
   readonly config: Uint8Array = new Uint8Array(8); // 5.10.4: le64 guest_cid
-  /** Packets of the guest that made no sense. */
-  badPackets = 0;
-
   readonly #host: DeviceHost;
   readonly #options: VsockOptions;
-  readonly #listener: UnixListener;
+  /** The host's ends. */
+  readonly #muxer: HostMuxer;
   readonly #header = new PacketHeader();
   readonly #answer = new PacketHeader();
   readonly #vector: IoVector;
-  /** By host port, then by guest port. */
-  readonly #streams = new Map<number, Map<number, VsockStream>>();
-  /** Every stream with an open socket or a place in #streams. */
-  readonly #all = new Set<VsockStream>();
-  /** Streams that may have something for the guest; the first is next. */
-  readonly #ready = new Set<VsockStream>();
   #refusals: Refusal[] = [];
   #queues: Activation["queues"] = [];
-  #nextPort = FIRST_HOST_PORT;
   #previousCid: number;
   /** A restored guest has to be told that its connections are gone before anything else. */
   #resetting: "no" | "owed" | "told" = "no";
   #toldAt = 0;
   #unsignalled = 0;
+  /** Packets of the guest that made no sense. */
+  #badPackets = 0;
 
   /**
    * @param host what the device works with
@@ -108,17 +81,16 @@ export class VsockDevice implements Device {
     this.#previousCid = options.cid;
     this.#vector = new IoVector(host.memory);
     new DataView(this.config.buffer).setBigUint64(0, BigInt(options.cid), true);
-    this.#listener = new UnixListener(options.path);
-    host.watch(this.#listener.fd, EPOLLIN, () => this.#accept());
+    this.#muxer = new HostMuxer(host, options.path, () => this.#deliver());
   }
 
-  /** How many streams there are. */
-  get streams(): number {
-    return this.#all.size;
+  counters(): Readonly<Record<string, number>> {
+    return { streams: this.#muxer.size, badPackets: this.#badPackets };
   }
 
   activate(activation: Activation): void {
     this.#queues = activation.queues;
+    this.#muxer.open = this.#queues[RX] !== undefined;
   }
 
   handleQueue(index: number): void {
@@ -134,133 +106,6 @@ export class VsockDevice implements Device {
         this.#postReset();
         break;
     }
-  }
-
-  // -- host side ---------------------------------------------------------------------------------
-
-  #accept(): void {
-    for (let socket = this.#listener.accept(); socket; socket = this.#listener.accept()) {
-      if (this.#queues[RX] === undefined || this.#all.size >= MAX_STREAMS) {
-        socket[Symbol.dispose]();
-        continue;
-      }
-      const port = this.#freePort();
-      this.#adopt(new VsockStream(socket, port, "greeting"));
-    }
-  }
-
-  #freePort(): number {
-    do {
-      this.#nextPort = this.#nextPort >= LAST_HOST_PORT ? FIRST_HOST_PORT : this.#nextPort + 1;
-    } while (this.#streams.has(this.#nextPort));
-    return this.#nextPort;
-  }
-
-  #adopt(stream: VsockStream): void {
-    this.#all.add(stream);
-    this.#host.watch(
-      stream.socket.fd,
-      EPOLLIN | EPOLLOUT | EPOLLRDHUP | EPOLLET,
-      (events) => this.#socketEvent(stream, events),
-    );
-  }
-
-  #socketEvent(stream: VsockStream, events: number): void {
-    if ((events & (EPOLLHUP | EPOLLERR)) !== 0) stream.hungUp = true;
-    if ((events & (EPOLLIN | EPOLLRDHUP | EPOLLHUP | EPOLLERR)) !== 0) stream.readable = true;
-    if (stream.phase === "greeting") {
-      this.#greet(stream);
-    } else {
-      if ((events & (EPOLLOUT | EPOLLHUP | EPOLLERR)) !== 0) {
-        stream.writableAgain();
-        if (!stream.flush()) this.#fail(stream);
-        else if (stream.phase === "lingering" && stream.pendingBytes === 0) this.#drop(stream);
-      }
-      if (stream.phase === "connecting" && stream.hungUp) this.#fail(stream);
-      // The other end shut down writing first and closed later: the guest should know.
-      if (stream.phase === "open" && stream.ended && stream.hungUp) this.#hostClosed(stream);
-      this.#wake(stream);
-    }
-    this.#deliver();
-  }
-
-  #greet(stream: VsockStream): void {
-    const bytes = new Uint8Array(MAX_GREETING);
-    const peeked = stream.first;
-    bytes.set(peeked);
-    let length = peeked.length;
-    while (length < MAX_GREETING && bytes.indexOf(0x0a) < 0) {
-      const room = bytes.subarray(length);
-      const got = Number(libc().read(stream.socket.fd, room, BigInt(room.length)));
-      if (got < 0 && errno() === EINTR) continue;
-      if (got < 0 && errno() === EAGAIN) {
-        stream.first = bytes.slice(0, length);
-        return;
-      }
-      if (got <= 0) return this.#drop(stream);
-      length += got;
-    }
-    const text = new TextDecoder().decode(bytes.subarray(0, length));
-    const match = /^CONNECT (\d{1,10})\n/.exec(text);
-    const port = Number(match?.[1] ?? NaN);
-    if (!(port <= 0xffff_ffff)) return this.#drop(stream);
-    stream.first = bytes.slice(match![0].length, length);
-    stream.guestPort = port;
-    stream.phase = "connecting";
-    this.#index(stream);
-    this.#owe(stream, Owed.REQUEST);
-  }
-
-  #index(stream: VsockStream): void {
-    const ports = this.#streams.get(stream.hostPort) ?? new Map<number, VsockStream>();
-    ports.set(stream.guestPort, stream);
-    this.#streams.set(stream.hostPort, ports);
-  }
-
-  #unindex(stream: VsockStream): void {
-    const ports = this.#streams.get(stream.hostPort);
-    if (ports?.get(stream.guestPort) !== stream) return;
-    ports.delete(stream.guestPort);
-    if (ports.size === 0) this.#streams.delete(stream.hostPort);
-  }
-
-  #closeSocket(stream: VsockStream): void {
-    if (stream.socket.closed) return;
-    this.#host.unwatch(stream.socket.fd);
-    stream.close();
-  }
-
-  /** Forgets a stream; the guest is told nothing more of it. */
-  #drop(stream: VsockStream): void {
-    this.#closeSocket(stream);
-    this.#unindex(stream);
-    this.#all.delete(stream);
-    this.#ready.delete(stream);
-  }
-
-  /** Ends a stream that went wrong: the guest gets a reset. */
-  #fail(stream: VsockStream): void {
-    if (stream.phase === "lingering") return this.#drop(stream);
-    this.#closeSocket(stream);
-    stream.phase = "closing";
-    this.#owe(stream, Owed.RST);
-  }
-
-  /** The host's end is gone, and everything it sent was delivered. */
-  #hostClosed(stream: VsockStream): void {
-    this.#closeSocket(stream);
-    stream.phase = "closing";
-    stream.shutdownFlags = Shutdown.BOTH;
-    this.#owe(stream, Owed.SHUTDOWN);
-  }
-
-  #owe(stream: VsockStream, packet: number): void {
-    stream.owed |= packet;
-    this.#ready.add(stream);
-  }
-
-  #wake(stream: VsockStream): void {
-    if (stream.owed !== 0 || stream.hasData) this.#ready.add(stream);
   }
 
   // -- from the guest ----------------------------------------------------------------------------
@@ -295,11 +140,11 @@ export class VsockDevice implements Device {
       header.destinationCid !== VSOCK_CID_HOST ||
       (sourceCid !== this.#options.cid && sourceCid !== this.#previousCid)
     ) {
-      this.badPackets++;
+      this.#badPackets++;
       return;
     }
     const { destinationPort: hostPort, sourcePort: guestPort, type, op } = header;
-    const stream = this.#streams.get(hostPort)?.get(guestPort);
+    const stream = this.#muxer.find(hostPort, guestPort);
     if (type !== TYPE_STREAM) return this.#refuse(hostPort, guestPort, type);
     if (stream === undefined) {
       if (op === Op.REQUEST) this.#guestConnects(hostPort, guestPort);
@@ -308,71 +153,62 @@ export class VsockDevice implements Device {
     }
     stream.credit(header.bufAlloc, header.fwdCnt);
     this.#handleStream(queue, stream, op);
-    this.#wake(stream);
+    this.#muxer.wake(stream);
   }
 
   #handleStream(queue: VirtQueue, stream: VsockStream, op: number): void {
-    if (op === Op.RST) return this.#drop(stream);
+    if (op === Op.RST) return this.#muxer.drop(stream);
     if (stream.phase === "closing") {
       // Only the end of it matters still: 5.10.6.5.
       const both = op === Op.SHUTDOWN && (this.#header.flags & Shutdown.BOTH) === Shutdown.BOTH;
-      if (both) this.#fail(stream);
+      if (both) this.#muxer.fail(stream);
       return;
     }
     if (stream.phase === "connecting") {
-      if (op !== Op.RESPONSE) return this.#fail(stream);
+      if (op !== Op.RESPONSE) return this.#muxer.fail(stream);
       stream.phase = "open";
-      if (!stream.answer(`OK ${stream.hostPort}\n`)) this.#fail(stream);
+      if (!stream.answer(`OK ${stream.hostPort}\n`)) this.#muxer.fail(stream);
       return;
     }
     switch (op) {
       case Op.RW: {
         const { length } = this.#header;
-        if (stream.guestEnded) return this.#fail(stream);
+        if (stream.guestEnded) return this.#muxer.fail(stream);
         this.#vector.readable(queue, HEADER_BYTES, length);
         const copy = (target: Uint8Array, from: number) => {
           queue.read(target, HEADER_BYTES + from);
         };
-        if (!stream.receive(this.#vector, copy)) this.#fail(stream);
+        if (!stream.receive(this.#vector, copy)) this.#muxer.fail(stream);
         return;
       }
       case Op.CREDIT_UPDATE:
         return;
       case Op.CREDIT_REQUEST:
-        return this.#owe(stream, Owed.CREDIT_UPDATE);
+        return this.#muxer.owe(stream, Owed.CREDIT_UPDATE);
       case Op.SHUTDOWN:
         return this.#guestShutsDown(stream, this.#header.flags);
       default: // a second REQUEST or RESPONSE, or no operation at all
-        this.badPackets++;
-        return this.#fail(stream);
+        this.#badPackets++;
+        return this.#muxer.fail(stream);
     }
   }
 
   #guestConnects(hostPort: number, guestPort: number): void {
-    let socket: OwnedFd | undefined;
-    if (this.#all.size < MAX_STREAMS) socket = connectUnix(`${this.#options.path}_${hostPort}`);
-    if (socket === undefined) return this.#refuse(hostPort, guestPort, TYPE_STREAM);
-    const stream = new VsockStream(socket, hostPort, "open");
-    stream.guestPort = guestPort;
+    const stream = this.#muxer.connect(hostPort, guestPort);
+    if (stream === undefined) return this.#refuse(hostPort, guestPort, TYPE_STREAM);
     stream.credit(this.#header.bufAlloc, this.#header.fwdCnt);
-    this.#index(stream);
-    this.#adopt(stream);
-    this.#owe(stream, Owed.RESPONSE);
+    this.#muxer.owe(stream, Owed.RESPONSE);
   }
 
   #guestShutsDown(stream: VsockStream, flags: number): void {
     if ((flags & Shutdown.RECEIVE) !== 0 && !stream.guestDeaf) stream.deafen();
     if ((flags & Shutdown.SEND) !== 0) stream.guestEnded = true;
-    if (!stream.flush()) return this.#fail(stream);
+    if (!stream.flush()) return this.#muxer.fail(stream);
     if (!stream.guestEnded || !stream.guestDeaf) return;
     // 5.10.6.5: both directions are shut down: answer with a reset. What the guest sent before goes
     // on to the host's end.
-    this.#unindex(stream);
-    this.#ready.delete(stream);
-    stream.phase = "lingering";
-    stream.owed = 0;
     this.#refuse(stream.hostPort, stream.guestPort, TYPE_STREAM);
-    if (stream.pendingBytes === 0) this.#drop(stream);
+    this.#muxer.linger(stream);
   }
 
   #refuse(hostPort: number, guestPort: number, type: number): void {
@@ -385,7 +221,7 @@ export class VsockDevice implements Device {
     const queue = this.#queues[RX];
     if (queue === undefined || this.#resetting !== "no") return;
     let budget = 2 * queue.size;
-    while (budget-- > 0 && (this.#refusals.length > 0 || this.#ready.size > 0)) {
+    while (budget-- > 0 && (this.#refusals.length > 0 || this.#muxer.hasReady)) {
       if (!queue.pop()) {
         // The guest has no buffer for us: it tells when it has.
         if (queue.enableNotifications()) continue;
@@ -411,13 +247,12 @@ export class VsockDevice implements Device {
       queue.push(queue.head, queue.write(this.#answer.bytes));
       return true;
     }
-    const [stream] = this.#ready;
+    const stream = this.#muxer.takeReady();
     if (stream === undefined) return false;
-    this.#ready.delete(stream); // and to the end again: each stream has its turn
     const sent = stream.owed !== 0
       ? this.#sendOwed(queue, stream)
       : stream.hasData && this.#sendData(queue, stream);
-    if (this.#all.has(stream)) this.#wake(stream);
+    this.#muxer.wake(stream); // to the end: each stream has its turn
     return sent;
   }
 
@@ -425,7 +260,7 @@ export class VsockDevice implements Device {
     const { owed } = stream;
     if ((owed & Owed.RST) !== 0) {
       this.#send(queue, stream, Op.RST, 0, 0);
-      this.#drop(stream);
+      this.#muxer.drop(stream);
     } else if ((owed & Owed.REQUEST) !== 0) {
       stream.owed &= ~Owed.REQUEST;
       this.#send(queue, stream, Op.REQUEST, 0, 0);
@@ -460,16 +295,16 @@ export class VsockDevice implements Device {
     if (got === 0) {
       stream.readable = false;
       stream.ended = true;
-      if (stream.hungUp) this.#hostClosed(stream);
+      if (stream.hungUp) this.#muxer.hostClosed(stream);
       else {
         stream.shutdownFlags |= Shutdown.SEND;
-        this.#owe(stream, Owed.SHUTDOWN);
+        this.#muxer.owe(stream, Owed.SHUTDOWN);
       }
       return false;
     }
     const error = errno();
     if (error === EAGAIN) stream.readable = false;
-    else if (error !== EINTR) this.#fail(stream);
+    else if (error !== EINTR) this.#muxer.fail(stream);
     return false;
   }
 
@@ -517,7 +352,8 @@ export class VsockDevice implements Device {
   }
 
   reset(): void {
-    for (const stream of [...this.#all]) this.#drop(stream);
+    this.#muxer.open = false;
+    this.#muxer.dropAll();
     this.#queues = [];
     this.#refusals = [];
     this.#resetting = "no";
@@ -525,18 +361,16 @@ export class VsockDevice implements Device {
   }
 
   save(): DeviceState {
-    return { nextPort: this.#nextPort, cid: this.#options.cid };
+    return { nextPort: this.#muxer.lastPort, cid: this.#options.cid };
   }
 
   restore(state: DeviceState): void {
-    this.#nextPort = savedNumber(state, "nextPort", 2 ** 32);
+    this.#muxer.lastPort = savedNumber(state, "nextPort", 2 ** 32);
     this.#previousCid = savedNumber(state, "cid", 2 ** 32);
     this.#resetting = "owed";
   }
 
   [Symbol.dispose](): void {
-    for (const stream of [...this.#all]) this.#drop(stream);
-    this.#host.unwatch(this.#listener.fd);
-    this.#listener[Symbol.dispose]();
+    this.#muxer[Symbol.dispose]();
   }
 }

@@ -3,10 +3,10 @@
  *
  * @module
  */
-import { CloudletError } from "../../base/errors.ts";
-import { OwnedFd } from "../../ffi/fd.ts";
-import { check, libc } from "../../ffi/libc.ts";
-import { AF_UNIX, SOCK_CLOEXEC, SOCK_NONBLOCK, SOCK_STREAM } from "../../ffi/uapi/mman.ts";
+import { CloudletError } from "../../../base/errors.ts";
+import { OwnedFd } from "../../../ffi/fd.ts";
+import { check, libc } from "../../../ffi/libc.ts";
+import { AF_UNIX, SOCK_CLOEXEC, SOCK_NONBLOCK, SOCK_STREAM } from "../../../ffi/uapi/mman.ts";
 
 /** unix(7): sun_path has 108 bytes, one of them for the NUL. */
 export const MAX_SOCKET_PATH = 107;

@@ -3,16 +3,16 @@
  *
  * @module
  */
-import { EINTR } from "../../ffi/errno.ts";
-import { OwnedFd } from "../../ffi/fd.ts";
-import { check, errno, libc, retry } from "../../ffi/libc.ts";
-import { O_CLOEXEC, O_RDONLY, O_RDWR } from "../../ffi/uapi/mman.ts";
-import { CloudletError, messageOf } from "../../base/errors.ts";
-import type { Device, DeviceHost, DeviceState } from "../virtio/device.ts";
-import { Feature } from "../virtio/mmio.ts";
-import type { VirtQueue } from "../virtio/queue.ts";
-import { RequestQueueDevice } from "../virtio/request_queue.ts";
-import { IoVector } from "./iovec.ts";
+import { EINTR } from "../../../ffi/errno.ts";
+import { OwnedFd } from "../../../ffi/fd.ts";
+import { check, errno, libc, retry } from "../../../ffi/libc.ts";
+import { O_CLOEXEC, O_RDONLY, O_RDWR } from "../../../ffi/uapi/mman.ts";
+import { CloudletError, messageOf } from "../../../base/errors.ts";
+import type { Device, DeviceHost, DeviceState } from "../../virtio/device.ts";
+import { Feature } from "../../virtio/mmio.ts";
+import type { VirtQueue } from "../../virtio/queue.ts";
+import { RequestQueueDevice } from "../../virtio/request_queue.ts";
+import { IoVector } from "../../virtio/iovec.ts";
 
 const VIRTIO_ID_BLOCK = 2;
 // 5.2.3

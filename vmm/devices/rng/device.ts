@@ -3,11 +3,11 @@
  *
  * @module
  */
-import { check, libc } from "../../ffi/libc.ts";
-import type { Device, DeviceState } from "../virtio/device.ts";
-import { Feature } from "../virtio/mmio.ts";
-import type { VirtQueue } from "../virtio/queue.ts";
-import { RequestQueueDevice } from "../virtio/request_queue.ts";
+import { check, libc } from "../../../ffi/libc.ts";
+import type { Device, DeviceState } from "../../virtio/device.ts";
+import { Feature } from "../../virtio/mmio.ts";
+import type { VirtQueue } from "../../virtio/queue.ts";
+import { RequestQueueDevice } from "../../virtio/request_queue.ts";
 
 const VIRTIO_ID_RNG = 4; // virtio 1.2, section 5
 

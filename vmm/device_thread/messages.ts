@@ -3,20 +3,16 @@
  *
  * @module
  */
+import type { DeviceName } from "../devices/registry.ts";
 import type { MemoryDescription } from "../memory.ts";
 import type { SlotSnapshot } from "../virtio/slot.ts";
-import type { BlkOptions } from "./blk.ts";
-import type { ConsoleSize } from "./console.ts";
-import type { VsockOptions } from "./vsock.ts";
-
 /** One device to be made. */
-export type DeviceSpec =
-  | { readonly kind: "vsock"; readonly options: VsockOptions }
-  | { readonly kind: "pmem"; readonly start: number; readonly size: number }
-  | { readonly kind: "blk"; readonly options: BlkOptions }
-  | { readonly kind: "rng" }
-  | { readonly kind: "console"; readonly size: ConsoleSize }
-  | { readonly kind: "balloon" };
+export interface DeviceSpec {
+  /** Which kind. */
+  readonly kind: DeviceName;
+  /** What that kind's `plan` returned. */
+  readonly spec: unknown;
+}
 
 /** What a device worker sends the main thread when it is there. */
 export interface ThreadReady {
@@ -46,14 +42,20 @@ export type ThreadRequest =
   /** End; there are no devices. */
   | { readonly kind: "end" };
 
+/** What changes devices: it waits while they are frozen. */
+export type DeviceChange =
+  /** What the device's kind calls a request. */
+  | { readonly kind: "request"; readonly device: number; readonly request: unknown }
+  | { readonly kind: "restore"; readonly id: number; readonly slots: readonly SavedSlot[] };
+
 /** Main thread to the devices of one VM. Those with an `id` are answered. */
 export type DeviceRequest =
-  | { readonly kind: "input"; readonly device: number; readonly bytes: Uint8Array }
-  | { readonly kind: "resize"; readonly device: number; readonly size: ConsoleSize }
-  | { readonly kind: "balloon"; readonly device: number; readonly pages: number }
+  | DeviceChange
   | { readonly kind: "statistics"; readonly id: number }
+  /** Freeze, and give what a snapshot keeps. */
   | { readonly kind: "save"; readonly id: number }
-  | { readonly kind: "restore"; readonly id: number; readonly slots: readonly SavedSlot[] }
+  /** Go on after a save. */
+  | { readonly kind: "thaw" }
   | { readonly kind: "stop" };
 
 /** What the main thread needs to know of a device that was made. */
@@ -78,11 +80,8 @@ export interface DeviceStatistics {
 export type DeviceEvent =
   | { readonly kind: "ready"; readonly devices: readonly MadeDevice[] }
   | { readonly kind: "failed"; readonly message: string }
-  | {
-    readonly kind: "output";
-    readonly device: number;
-    readonly bytes: Uint8Array<ArrayBuffer>;
-  }
+  /** What the device's kind calls an event. */
+  | { readonly kind: "event"; readonly device: number; readonly event: unknown }
   | { readonly kind: "warning"; readonly message: string }
   | {
     readonly kind: "statistics";

@@ -1,12 +1,12 @@
 import assert from "node:assert/strict";
-import { testCompliance } from "../virtio/compliance.ts";
-import { VIRTIO_MMIO } from "../virtio/mmio.ts";
-import { Bench, Driver, FakeMemory } from "../virtio/testing.ts";
-import { PmemDevice } from "./pmem.ts";
+import { testCompliance } from "../../virtio/compliance.ts";
+import { VIRTIO_MMIO } from "../../virtio/mmio.ts";
+import { Bench, Driver, FakeMemory } from "../../virtio/testing.ts";
+import { PmemDevice } from "./device.ts";
 
 const START = 256 * 2 ** 30;
 const make = (host: ConstructorParameters<typeof PmemDevice>[0]) =>
-  new PmemDevice(host, START, 2 ** 21);
+  new PmemDevice(host, { start: START, size: 2 ** 21 });
 
 testCompliance({ name: "pmem", make });
 

@@ -4,12 +4,12 @@
  *
  * @module
  */
-import { EAGAIN, EINTR } from "../../ffi/errno.ts";
-import type { OwnedFd } from "../../ffi/fd.ts";
-import { errno, libc } from "../../ffi/libc.ts";
-import { SHUT_RD, SHUT_WR } from "../../ffi/uapi/mman.ts";
+import { EAGAIN, EINTR } from "../../../ffi/errno.ts";
+import type { OwnedFd } from "../../../ffi/fd.ts";
+import { errno, libc } from "../../../ffi/libc.ts";
+import { SHUT_RD, SHUT_WR } from "../../../ffi/uapi/mman.ts";
 import { ByteQueue } from "./byte_queue.ts";
-import type { IoVector } from "./iovec.ts";
+import type { IoVector } from "../../virtio/iovec.ts";
 
 /** Bytes of one stream that the host buffers towards its socket: what the guest is told. */
 export const BUFFER_BYTES: number = 256 * 1024;

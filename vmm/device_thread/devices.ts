@@ -5,24 +5,18 @@
  * @module
  */
 import { CloudletError, messageOf } from "../../base/errors.ts";
-import { OwnedFd } from "../../ffi/fd.ts";
-import { O_CLOEXEC, O_RDONLY } from "../../ffi/uapi/mman.ts";
+import { eventFd, signalEvent } from "../../ffi/eventfd.ts";
+import type { OwnedFd } from "../../ffi/fd.ts";
 import type { MmioRegion } from "../bus.ts";
+import type { DeviceKind, DeviceRequests } from "../devices/kind.ts";
+import { DEVICE_NAMES, deviceKind, type DevicesConfig } from "../devices/registry.ts";
 import type { KvmVm } from "../kvm.ts";
-import {
-  PMEM_ADDRESS,
-  VIRTIO_IRQ_FIRST,
-  VIRTIO_MMIO_ADDRESS,
-  VIRTIO_MMIO_SIZE,
-} from "../layout.ts";
+import { VIRTIO_IRQ_FIRST, VIRTIO_MMIO_ADDRESS, VIRTIO_MMIO_SIZE } from "../layout.ts";
 import type { GuestMemory } from "../memory.ts";
-import { VIRTIO_MMIO_KIND } from "../virtio/front.ts";
+import { SharedWorkers, type Tenancy } from "../shared_workers.ts";
 import { VIRTIO_MMIO } from "../virtio/mmio.ts";
 import type { SlotSnapshot } from "../virtio/slot.ts";
 import { TransportState } from "../virtio/state.ts";
-import type { BlkOptions } from "./blk.ts";
-import type { ConsoleSize } from "./console.ts";
-import { eventFd, signalEvent } from "./eventfd.ts";
 import type {
   DeviceEvent,
   DeviceRequest,
@@ -33,37 +27,10 @@ import type {
   ThreadReady,
   ThreadRequest,
 } from "./messages.ts";
-import { SharedWorkers, type Tenancy } from "../shared_workers.ts";
-import { PMEM_ALIGNMENT } from "./pmem.ts";
-import type { VsockOptions } from "./vsock.ts";
 
 /** Interrupt lines of the IOAPIC that no legacy device has; 8 is the real-time clock's. */
 const INTERRUPTS: readonly number[] = Array.from({ length: 24 }, (_, line) => line)
   .filter((line) => line >= VIRTIO_IRQ_FIRST && line !== 8 && line !== 13 && line < 24);
-
-/** Which devices a VM has. */
-export interface DevicesConfig {
-  /** Socket between host and guest. */
-  readonly vsock?: VsockOptions;
-  /** Read-only images, which the guest sees as /dev/pmem0 and so on. */
-  readonly pmem?: readonly { readonly path: string }[];
-  /** Disks, which the guest sees as /dev/vda and so on. */
-  readonly blk?: readonly BlkOptions[];
-  /** Entropy from the host. */
-  readonly rng?: boolean;
-  /** A console, which the guest sees as /dev/hvc0. */
-  readonly console?: ConsoleSize;
-  /** Memory that can be taken back. */
-  readonly balloon?: boolean;
-}
-
-/** Who is told what. */
-export interface DevicesListener {
-  /** The guest wrote to the console. */
-  readonly onOutput?: (bytes: Uint8Array<ArrayBuffer>) => void;
-  /** Something that a person may want to know. */
-  readonly onWarning?: (message: string) => void;
-}
 
 /** VMs whose devices share a thread: one that is busy slows down few others. */
 const VMS_OF_A_THREAD = 16;
@@ -94,48 +61,47 @@ const threads = new SharedWorkers(
 
 type Answered = Extract<DeviceEvent, { readonly id: number }>;
 
+interface Waiting {
+  readonly resolve: (event: Answered) => void;
+  readonly reject: (error: Error) => void;
+}
+
+/** What {@linkcode Devices} are made of. */
+interface Parts {
+  readonly config: DevicesConfig;
+  readonly specs: readonly DeviceSpec[];
+  readonly made: readonly MadeDevice[];
+  readonly wake: OwnedFd;
+  readonly port: MessagePort;
+  readonly thread?: Tenancy;
+}
+
 /** The devices of one VM. */
-export class Devices implements AsyncDisposable {
+export class Devices implements AsyncDisposable, DeviceRequests {
   /** Where each device is, for the vCPUs. */
   readonly regions: readonly MmioRegion[];
   /** What the kernel has to be told of them. */
   readonly kernelArguments: readonly string[];
-  readonly #specs: readonly DeviceSpec[];
-  readonly #made: readonly MadeDevice[];
-  readonly #wake: OwnedFd;
-  readonly #thread: Tenancy | undefined;
-  readonly #port: MessagePort;
+  readonly #parts: Parts;
+  readonly #onWarning: (message: string) => void;
   readonly #ended = Promise.withResolvers<void>();
-  readonly #listener: DevicesListener;
-  readonly #waiting = new Map<
-    number,
-    { resolve: (event: Answered) => void; reject: (error: Error) => void }
-  >();
+  readonly #broken = Promise.withResolvers<string>();
+  readonly #waiting = new Map<number, Waiting>();
   #id = 0;
+  #frozen = false;
+  #gone = false;
   #disposed = false;
 
-  private constructor(
-    specs: readonly DeviceSpec[],
-    made: readonly MadeDevice[],
-    wake: OwnedFd,
-    port: MessagePort,
-    listener: DevicesListener,
-    thread?: Tenancy,
-  ) {
-    this.#thread = thread;
-    this.#listener = listener;
-    this.#specs = specs;
-    this.#made = made;
-    this.#wake = wake;
-    this.#port = port;
-    this.regions = made.map(({ registers, kicks }, index) => ({
+  private constructor(parts: Parts, onWarning: (message: string) => void) {
+    this.#parts = parts;
+    this.#onWarning = onWarning;
+    this.regions = parts.made.map(({ registers, kicks }, index) => ({
       base: VIRTIO_MMIO_ADDRESS + index * VIRTIO_MMIO_SIZE,
       size: VIRTIO_MMIO_SIZE,
       irq: INTERRUPTS[index]!,
-      kind: VIRTIO_MMIO_KIND,
       shared: registers,
       fds: {
-        wake: wake.fd,
+        wake: parts.wake.fd,
         ...Object.fromEntries(kicks.map((fd, queue) => [`queue${queue}`, fd])),
       },
     }));
@@ -143,41 +109,21 @@ export class Devices implements AsyncDisposable {
     this.kernelArguments = this.regions.map(({ base, size, irq }) =>
       `virtio_mmio.device=${size / 1024}K@0x${base.toString(16)}:${irq}`
     );
-    port.onmessage = ({ data }: MessageEvent<DeviceEvent>) => {
-      switch (data.kind) {
-        case "output":
-          return listener.onOutput?.(data.bytes);
-        case "warning":
-          return listener.onWarning?.(data.message);
-        case "failed":
-          return listener.onWarning?.(`The device worker ended: ${data.message}`);
-        case "statistics":
-        case "saved":
-        case "restored":
-        case "refused":
-          this.#waiting.get(data.id)?.resolve(data);
-          this.#waiting.delete(data.id);
-          return;
-        case "ready":
-          return;
-        case "stopped":
-          this.#stopped();
-      }
-    };
+    parts.port.onmessage = ({ data }: MessageEvent<DeviceEvent>) => this.#heard(data);
   }
 
   /**
    * Makes the devices and starts their worker.
    *
    * @param config which devices
-   * @param memory of the VM; windows for pmem are added to it, and it must outlive the devices
-   * @param listener who is told of output and warnings
+   * @param memory of the VM; a device may add a window to it, and it must outlive the devices
+   * @param onWarning called with what a person may want to know
    * @throws {CloudletError} when a device cannot be made, with the reason
    */
   static async start(
     config: DevicesConfig,
     memory: GuestMemory,
-    listener: DevicesListener = {},
+    onWarning: (message: string) => void = () => {},
   ): Promise<Devices> {
     const specs = specify(config, memory);
     if (specs.length > INTERRUPTS.length) {
@@ -189,18 +135,20 @@ export class Devices implements AsyncDisposable {
     using stack = new DisposableStack();
     const wake = stack.use(eventFd());
     const { port1, port2 } = new MessageChannel();
+    const parts = { config, specs, wake, port: port1 };
     if (specs.length === 0) { // nothing to do: no thread, which takes longest to start of all
       answerWithoutDevices(port2);
       stack.move();
-      return new Devices(specs, [], wake, port1, listener);
+      return new Devices({ ...parts, made: [] }, onWarning);
     }
     const ready = Promise.withResolvers<readonly MadeDevice[]>();
     const made: { devices?: Devices } = {};
-    const fail = (why: string) => {
-      if (made.devices !== undefined) made.devices.#broken(why);
+    const fail = (why: string) =>
       ready.reject(new CloudletError(`Cannot make the devices: ${why}`, { code: "host" }));
-    };
-    const thread = stack.use(threads.enter(fail));
+    const thread = stack.use(threads.enter((why) => {
+      fail(why);
+      if (made.devices !== undefined) made.devices.#break(why);
+    }));
     port1.onmessage = ({ data }: MessageEvent<DeviceEvent>) => {
       if (data.kind === "ready") ready.resolve(data.devices);
       else if (data.kind === "failed") fail(data.message);
@@ -213,7 +161,7 @@ export class Devices implements AsyncDisposable {
     };
     thread.post({ kind: "start", start } satisfies ThreadRequest, [port2]);
     try {
-      made.devices = new Devices(specs, await ready.promise, wake, port1, listener, thread);
+      made.devices = new Devices({ ...parts, made: await ready.promise, thread }, onWarning);
       stack.move();
       return made.devices;
     } catch (error) {
@@ -224,7 +172,7 @@ export class Devices implements AsyncDisposable {
 
   /** Has KVM deliver notifications and interrupts. */
   connect(vm: KvmVm): void {
-    this.#made.forEach(({ kicks, interrupt }, index) => {
+    this.#parts.made.forEach(({ kicks, interrupt }, index) => {
       const { base, irq } = this.regions[index]!;
       // Edge-triggered, as the MP table and the ACPI tables say: the device sets its status bit
       // before the edge, so no level has to be kept.
@@ -233,64 +181,85 @@ export class Devices implements AsyncDisposable {
     });
   }
 
-  /** The thread ended by an error, which takes the devices of several VMs with it. */
-  #broken(why: string): void {
-    this.#listener.onWarning?.(`The devices ended: ${why}`);
+  /**
+   * Settles with the reason when the thread ends by an error, which takes the devices of several VMs
+   * with it. Never rejects.
+   */
+  get broken(): Promise<string> {
+    return this.#broken.promise;
+  }
+
+  #heard(event: DeviceEvent): void {
+    switch (event.kind) {
+      case "event":
+        return this.#deviceSaid(event.device, event.event);
+      case "warning":
+        return this.#onWarning(event.message);
+      case "statistics":
+      case "saved":
+      case "restored":
+      case "refused":
+        this.#waiting.get(event.id)?.resolve(event);
+        this.#waiting.delete(event.id);
+        return;
+      case "ready":
+      case "failed":
+        return; // only while they start
+      case "stopped":
+        return this.#stopped();
+      default:
+        event satisfies never;
+    }
+  }
+
+  #deviceSaid(device: number, event: unknown): void {
+    const { kind } = this.#parts.specs[device]!;
+    deviceKind(kind).heard?.(event, this.#parts.config[kind], (request) => {
+      if (!this.#disposed) this.#post({ kind: "request", device, request });
+    });
+  }
+
+  #break(why: string): void {
+    this.#broken.resolve(why);
     this.#stopped();
   }
 
   #stopped(): void {
-    for (const { reject } of this.#waiting.values()) {
-      reject(new CloudletError("Cannot ask the devices: they ended", { code: "internal" }));
-    }
+    this.#gone = true;
+    for (const { reject } of this.#waiting.values()) reject(gone());
     this.#waiting.clear();
     this.#ended.resolve();
-  }
-
-  #index(kind: DeviceSpec["kind"]): number {
-    const index = this.#specs.findIndex((spec) => spec.kind === kind);
-    if (index < 0) {
-      throw new CloudletError(`Cannot reach the ${kind}: the VM has none`, {
-        code: "invalid-input",
-      });
-    }
-    return index;
   }
 
   #post(request: DeviceRequest): void {
     if (this.#disposed) {
       throw new CloudletError("Cannot reach the devices: the VM ended", { code: "conflict" });
     }
-    this.#port.postMessage(request);
-    signalEvent(this.#wake.fd);
+    this.#parts.port.postMessage(request);
+    signalEvent(this.#parts.wake.fd);
   }
 
-  #ask(request: (id: number) => DeviceRequest): Promise<Answered> {
+  async #ask(request: (id: number) => DeviceRequest): Promise<Answered> {
+    if (this.#gone) throw gone();
     const id = ++this.#id;
-    return new Promise((resolve, reject) => {
+    return await new Promise((resolve, reject) => {
       this.#waiting.set(id, { resolve, reject });
       this.#post(request(id));
     });
   }
 
-  /** Types at the console. */
-  input(bytes: Uint8Array): void {
-    this.#post({ kind: "input", device: this.#index("console"), bytes });
-  }
-
-  /** Tells the guest the console's new size. */
-  resize(size: ConsoleSize): void {
-    this.#post({ kind: "resize", device: this.#index("console"), size });
-  }
-
-  /**
-   * Asks the guest to give memory up.
-   *
-   * @param bytes how much the balloon shall hold in the end
-   */
-  setBalloon(bytes: number): void {
-    const pages = Math.floor(bytes / 4096);
-    this.#post({ kind: "balloon", device: this.#index("balloon"), pages });
+  /** See {@linkcode DeviceRequests.request}. */
+  request<Request>(
+    kind: DeviceKind<never, unknown, Request, never>,
+    request: NoInfer<Request>,
+  ): void {
+    const device = this.#parts.specs.findIndex((spec) => spec.kind === kind.name);
+    if (device < 0) {
+      throw new CloudletError(`Cannot reach the ${kind.name}: the VM has none`, {
+        code: "invalid-input",
+      });
+    }
+    this.#post({ kind: "request", device, request });
   }
 
   /** Counters of every device. */
@@ -299,10 +268,21 @@ export class Devices implements AsyncDisposable {
     return answer.kind === "statistics" ? answer.devices : [];
   }
 
-  /** What a snapshot has to keep; the vCPUs must be paused. Structured-clonable. */
+  /**
+   * What a snapshot has to keep; the vCPUs must be paused. Structured-clonable. From then on the
+   * devices touch neither guest memory nor host sockets, until {@linkcode Devices.thaw}.
+   */
   async save(): Promise<readonly SlotSnapshot[]> {
+    this.#frozen = true;
     const answer = await this.#ask((id) => ({ kind: "save", id }));
     return answer.kind === "saved" ? answer.slots : [];
+  }
+
+  /** Has the devices go on after {@linkcode Devices.save}, with what came meanwhile. */
+  thaw(): void {
+    if (!this.#frozen || this.#disposed) return;
+    this.#frozen = false;
+    this.#post({ kind: "thaw" });
   }
 
   /**
@@ -314,10 +294,10 @@ export class Devices implements AsyncDisposable {
    * @throws {CloudletError} `conflict` when the snapshot is of other devices
    */
   restore(slots: readonly SlotSnapshot[]): () => Promise<void> {
-    if (slots.length !== this.#specs.length) throw refuse("the snapshot has other devices");
+    if (slots.length !== this.#parts.specs.length) throw refuse("the snapshot has other devices");
     slots.forEach(({ transport }, index) => {
       try {
-        new TransportState(this.#made[index]!.registers).restore(transport);
+        new TransportState(this.#parts.made[index]!.registers).restore(transport);
       } catch (cause) { // a RangeError
         throw refuse(messageOf(cause), cause);
       }
@@ -335,14 +315,19 @@ export class Devices implements AsyncDisposable {
     this.#post({ kind: "stop" });
     this.#disposed = true;
     await this.#ended.promise;
-    this.#port.close();
-    this.#wake[Symbol.dispose]();
-    this.#thread?.[Symbol.dispose]();
+    const { port, wake, thread } = this.#parts;
+    port.close();
+    wake[Symbol.dispose]();
+    thread?.[Symbol.dispose]();
   }
 }
 
 function refuse(why: string, cause?: unknown): CloudletError {
   return new CloudletError(`Cannot restore the devices: ${why}`, { code: "conflict", cause });
+}
+
+function gone(): CloudletError {
+  return new CloudletError("Cannot ask the devices: they ended", { code: "internal" });
 }
 
 /** The other end of a VM without devices. */
@@ -360,9 +345,8 @@ function answerWithoutDevices(port: MessagePort): void {
       case "stop":
         tell({ kind: "stopped" });
         return port.close();
-      case "input":
-      case "resize":
-      case "balloon":
+      case "request":
+      case "thaw":
         return; // refused before it is sent: there is no such device
       default:
         data satisfies never;
@@ -371,19 +355,8 @@ function answerWithoutDevices(port: MessagePort): void {
 }
 
 function specify(config: DevicesConfig, memory: GuestMemory): DeviceSpec[] {
-  const specs: DeviceSpec[] = [];
-  let address = PMEM_ADDRESS;
-  for (const { path } of config.pmem ?? []) {
-    using file = OwnedFd.open(path, O_RDONLY | O_CLOEXEC);
-    const { size } = Deno.statSync(path);
-    const slot = memory.addReadOnlyFile(address, file.fd, size, PMEM_ALIGNMENT.length);
-    specs.push({ kind: "pmem", start: slot.start, size: slot.size });
-    address += Math.ceil(slot.size / PMEM_ALIGNMENT.start) * PMEM_ALIGNMENT.start;
-  }
-  for (const options of config.blk ?? []) specs.push({ kind: "blk", options });
-  if (config.vsock !== undefined) specs.push({ kind: "vsock", options: config.vsock });
-  if (config.console !== undefined) specs.push({ kind: "console", size: config.console });
-  if (config.rng === true) specs.push({ kind: "rng" });
-  if (config.balloon === true) specs.push({ kind: "balloon" });
-  return specs;
+  return DEVICE_NAMES.flatMap((kind) => {
+    if (config[kind] === undefined) return [];
+    return deviceKind(kind).plan(config[kind], memory).map((spec) => ({ kind, spec }));
+  });
 }

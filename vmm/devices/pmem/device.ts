@@ -5,10 +5,10 @@
  *
  * @module
  */
-import type { Device, DeviceHost, DeviceState } from "../virtio/device.ts";
-import { Feature } from "../virtio/mmio.ts";
-import type { VirtQueue } from "../virtio/queue.ts";
-import { RequestQueueDevice } from "../virtio/request_queue.ts";
+import type { Device, DeviceHost, DeviceState } from "../../virtio/device.ts";
+import { Feature } from "../../virtio/mmio.ts";
+import type { VirtQueue } from "../../virtio/queue.ts";
+import { RequestQueueDevice } from "../../virtio/request_queue.ts";
 
 const VIRTIO_ID_PMEM = 27;
 
@@ -16,11 +16,13 @@ const VIRTIO_ID_PMEM = 27;
 const VIRTIO_PMEM_REQ_TYPE_FLUSH = 0;
 const EIO = 1; // 5.19.6.3.2: "VIRTIO_PMEM_RESP_TYPE_EIO"
 
-/**
- * Alignment of start and length in bytes: Linux adds device memory by sections of 128 MiB and their
- * 2 MiB parts (include/linux/mmzone.h, SECTION_SIZE_BITS and SUBSECTION_SHIFT).
- */
-export const PMEM_ALIGNMENT = { start: 128 << 20, length: 2 << 20 } as const;
+/** The memory slot of a file. */
+export interface PmemWindow {
+  /** Guest-physical address of its first byte. */
+  readonly start: number;
+  /** Bytes. */
+  readonly size: number;
+}
 
 /** A read-only file as memory. */
 export class PmemDevice extends RequestQueueDevice implements Device {
@@ -33,10 +35,9 @@ export class PmemDevice extends RequestQueueDevice implements Device {
 
   /**
    * @param host what the device works with
-   * @param start guest-physical address of the memory slot
-   * @param size its length in bytes
+   * @param window where the guest finds the file
    */
-  constructor(host: DeviceHost, start: number, size: number) {
+  constructor(host: DeviceHost, { start, size }: PmemWindow) {
     super(host);
     this.config = new Uint8Array(16); // 5.19.4: le64 start, le64 size
     const view = new DataView(this.config.buffer);

@@ -1,7 +1,7 @@
 import assert from "node:assert/strict";
-import { testCompliance } from "../virtio/compliance.ts";
-import { Bench, Driver, FakeMemory } from "../virtio/testing.ts";
-import { RngDevice } from "./rng.ts";
+import { testCompliance } from "../../virtio/compliance.ts";
+import { Bench, Driver, FakeMemory } from "../../virtio/testing.ts";
+import { RngDevice } from "./device.ts";
 
 testCompliance({ name: "rng", make: (host) => new RngDevice(host) });
 

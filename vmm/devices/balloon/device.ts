@@ -10,10 +10,10 @@ import {
   type DeviceHost,
   type DeviceState,
   drain,
-} from "../virtio/device.ts";
-import { Feature } from "../virtio/mmio.ts";
-import type { VirtQueue } from "../virtio/queue.ts";
-import { savedNumber } from "../virtio/saved.ts";
+} from "../../virtio/device.ts";
+import { Feature } from "../../virtio/mmio.ts";
+import type { VirtQueue } from "../../virtio/queue.ts";
+import { savedNumber } from "../../virtio/saved.ts";
 
 const VIRTIO_ID_BALLOON = 5;
 const VIRTIO_BALLOON_F_DEFLATE_ON_OOM = 2n;
@@ -29,11 +29,18 @@ const NUM_PAGES = 0;
 const ACTUAL = 4;
 const CONFIG_BYTES = 16;
 
-const PAGE = 4096; // 5.5.6: "a 32-bit array of ... guest-physical page numbers ... 4096 bytes"
+/** Bytes of a page of the balloon. */
+export const PAGE = 4096; // 5.5.6: "a 32-bit array of ... guest-physical page numbers ... 4096 bytes"
 const MAX_PAGES = 4096; // of one request; Linux sends 256
 
+/** How many 4 KiB pages the balloon shall hold. */
+export interface BalloonRequest {
+  /** In the end; the guest takes its time. */
+  readonly pages: number;
+}
+
 /** The balloon. */
-export class BalloonDevice implements Device {
+export class BalloonDevice implements Device<BalloonRequest> {
   readonly name = "balloon";
   readonly deviceId = VIRTIO_ID_BALLOON;
   readonly features: bigint = 1n << Feature.VERSION_1 | 1n << Feature.EVENT_IDX |
@@ -42,9 +49,9 @@ export class BalloonDevice implements Device {
   readonly config: Uint8Array = new Uint8Array(CONFIG_BYTES);
   readonly configWritable = [ACTUAL, ACTUAL + 4] as const;
   /** Pages that the balloon holds, as the driver says. */
-  actual = 0;
+  #actual = 0;
   /** Bytes given back to the host since the device was made. */
-  discarded = 0;
+  #discarded = 0;
   readonly #host: DeviceHost;
   readonly #numbers = new Uint32Array(MAX_PAGES);
   #queues: Activation["queues"] = [];
@@ -54,15 +61,15 @@ export class BalloonDevice implements Device {
     this.#host = host;
   }
 
-  /**
-   * Asks the guest to give memory up or to take it back.
-   *
-   * @param pages how many 4 KiB pages the balloon shall hold
-   */
-  setTarget(pages: number): void {
+  /** Asks the guest to give memory up or to take it back. */
+  request({ pages }: BalloonRequest): void {
     this.#host.updateConfig((config) =>
       new DataView(config.buffer, config.byteOffset).setUint32(NUM_PAGES, pages, true)
     );
+  }
+
+  counters(): Readonly<Record<string, number>> {
+    return { pages: this.#actual, discardedBytes: this.#discarded };
   }
 
   activate(activation: Activation): void {
@@ -70,7 +77,7 @@ export class BalloonDevice implements Device {
   }
 
   handleConfig(config: Uint8Array): void {
-    this.actual = new DataView(config.buffer, config.byteOffset).getUint32(ACTUAL, true);
+    this.#actual = new DataView(config.buffer, config.byteOffset).getUint32(ACTUAL, true);
   }
 
   handleQueue(index: number): void {
@@ -117,20 +124,20 @@ export class BalloonDevice implements Device {
     const end = Math.floor((offset + length) / PAGE) * PAGE;
     if (end <= start) return;
     this.#host.discard(start, end - start);
-    this.discarded += end - start;
+    this.#discarded += end - start;
   }
 
   reset(): void {
     this.#queues = [];
-    this.actual = 0;
+    this.#actual = 0;
   }
 
   save(): DeviceState {
-    return { actual: this.actual };
+    return { actual: this.#actual };
   }
 
   restore(state: DeviceState): void {
-    this.actual = savedNumber(state, "actual", 2 ** 32);
+    this.#actual = savedNumber(state, "actual", 2 ** 32);
   }
 
   [Symbol.dispose](): void {}

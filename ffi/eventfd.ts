@@ -3,9 +3,9 @@
  *
  * @module
  */
-import { OwnedFd } from "../../ffi/fd.ts";
-import { check, libc } from "../../ffi/libc.ts";
-import { EFD_CLOEXEC, EFD_NONBLOCK } from "../../ffi/uapi/mman.ts";
+import { OwnedFd } from "./fd.ts";
+import { check, libc } from "./libc.ts";
+import { EFD_CLOEXEC, EFD_NONBLOCK } from "./uapi/mman.ts";
 
 const ONE = new Uint8Array(new BigUint64Array([1n]).buffer);
 const scratch = new Uint8Array(8);

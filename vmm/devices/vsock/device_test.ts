@@ -1,15 +1,26 @@
 import assert from "node:assert/strict";
-import { testCompliance } from "../virtio/compliance.ts";
-import { MAX_STREAMS, VsockDevice } from "./vsock.ts";
-import { Op, Shutdown } from "./vsock_packet.ts";
-import { BUFFER_BYTES } from "./vsock_stream.ts";
-import { CID, type Packet, VsockBench } from "./vsock_testing.ts";
+import { testCompliance } from "../../virtio/compliance.ts";
+import { VsockDevice } from "./device.ts";
+import { MAX_STREAMS } from "./muxer.ts";
+import { Op, PacketHeader, Shutdown, VSOCK_CID_HOST } from "./packet.ts";
+import { BUFFER_BYTES } from "./stream.ts";
+import { CID, type Packet, VsockBench } from "./testing.ts";
 
 const complianceDirectory = Deno.makeTempDirSync();
 let made = 0;
 testCompliance({
   name: "vsock",
   make: (host) => new VsockDevice(host, { cid: CID, path: `${complianceDirectory}/${++made}` }),
+  sends: {
+    0: (_bench, driver) => { // a connection that the host refuses
+      const header = new PacketHeader();
+      header.set(VSOCK_CID_HOST, 1, 2, 1, Op.REQUEST, 0, 0, 0, 0);
+      new DataView(header.bytes.buffer).setBigUint64(0, BigInt(CID), true);
+      driver.queues[1]!.add([driver.place(header.bytes)]);
+      driver.kick(1);
+    },
+    2: null, // after a restore only
+  },
 });
 Deno.test.afterAll(() => Deno.removeSync(complianceDirectory, { recursive: true }));
 
@@ -92,7 +103,7 @@ Deno.test("vsock: a client that does not say CONNECT is hung up on", async () =>
       null,
     );
   }
-  assert.equal(vsock.device.streams, 0);
+  assert.equal(vsock.device.counters().streams, 0);
   assert.deepEqual(vsock.receive(), []);
 });
 
@@ -102,7 +113,7 @@ Deno.test("vsock: a client is hung up on when nobody listens in the guest", asyn
   using _ = client;
   vsock.send({ sourcePort: 1024, destinationPort: request.sourcePort, op: Op.RST });
   assert.equal(await vsock.until(client.read(new Uint8Array(10))), null);
-  assert.equal(vsock.device.streams, 0);
+  assert.equal(vsock.device.counters().streams, 0);
 });
 
 Deno.test("vsock: a client is hung up on while the guest has no driver", async () => {
@@ -155,7 +166,7 @@ Deno.test("vsock: when the guest closes, the client gets everything and then the
   assert.equal((await vsock.next()).op, Op.RST); // 5.10.6.5: the answer to both
   assert.equal(await readText(vsock, client), "last words");
   assert.equal(await vsock.until(client.read(new Uint8Array(10))), null);
-  assert.equal(vsock.device.streams, 0);
+  assert.equal(vsock.device.counters().streams, 0);
 });
 
 Deno.test("vsock: when the client closes, the guest gets everything and then the end", async () => {
@@ -167,7 +178,7 @@ Deno.test("vsock: when the client closes, the guest gets everything and then the
   const end = await vsock.next();
   assert.deepEqual([end.op, end.flags], [Op.SHUTDOWN, Shutdown.BOTH]);
   vsock.send({ ...ports, op: Op.RST });
-  assert.equal(vsock.device.streams, 0);
+  assert.equal(vsock.device.counters().streams, 0);
 });
 
 Deno.test("vsock: a reset by the guest ends the client's connection", async () => {
@@ -176,7 +187,7 @@ Deno.test("vsock: a reset by the guest ends the client's connection", async () =
   using _ = client;
   vsock.send({ ...ports, op: Op.RST });
   assert.equal(await vsock.until(client.read(new Uint8Array(10))), null);
-  assert.equal(vsock.device.streams, 0);
+  assert.equal(vsock.device.counters().streams, 0);
   vsock.send({ ...ports, op: Op.RW, payload: encode("late") });
   assert.equal((await vsock.next()).op, Op.RST);
 });
@@ -256,7 +267,7 @@ Deno.test("vsock: a guest that sends more than its credit is reset", async () =>
   const chunk = new Uint8Array(65536);
   for (let i = 0; i < 40; i++) vsock.send({ ...ports, op: Op.RW, payload: chunk });
   assert(vsock.receive().some(({ op }) => op === Op.RST));
-  assert.equal(vsock.device.streams, 0);
+  assert.equal(vsock.device.counters().streams, 0);
 });
 
 Deno.test("vsock: a request for credit is answered", async () => {
@@ -278,7 +289,7 @@ Deno.test("vsock: hundreds of streams do not mix", async () => {
     stack.use(stream.client);
     streams.push(stream);
   }
-  assert.equal(vsock.device.streams, 300);
+  assert.equal(vsock.device.counters().streams, 300);
   for (const [i, { client, ports }] of streams.entries()) {
     vsock.send({ ...ports, op: Op.RW, payload: encode(`to host ${i}`) });
     await client.write(encode(`to guest ${i}`));
@@ -306,7 +317,7 @@ Deno.test("vsock: there is a limit to the number of streams", async () => {
     if (op === Op.RESPONSE) stack.use(await listener.accept());
   }
   assert.deepEqual(answers.indexOf(Op.RST), MAX_STREAMS);
-  assert.equal(vsock.device.streams, MAX_STREAMS);
+  assert.equal(vsock.device.counters().streams, MAX_STREAMS);
 });
 
 Deno.test("vsock: packets that make no sense are counted and reset nothing else", async () => {
@@ -315,7 +326,7 @@ Deno.test("vsock: packets that make no sense are counted and reset nothing else"
   using _ = client;
   vsock.send({ ...ports, op: Op.RW, sourceCid: CID + 1 });
   vsock.send({ ...ports, op: Op.RW, destinationCid: 77 });
-  assert.equal(vsock.device.badPackets, 2);
+  assert.equal(vsock.device.counters().badPackets, 2);
   assert.deepEqual(vsock.receive(), []);
   vsock.send({ sourcePort: 1, destinationPort: 2, op: Op.RW, payload: encode("x") });
   vsock.send({ sourcePort: 1, destinationPort: 2, op: Op.REQUEST, type: 2 });
@@ -332,7 +343,7 @@ Deno.test("vsock: a reset of the driver closes every connection", async () => {
   using _ = client;
   vsock.start();
   assert.equal(await vsock.until(client.read(new Uint8Array(10))), null);
-  assert.equal(vsock.device.streams, 0);
+  assert.equal(vsock.device.counters().streams, 0);
   const again = await open(vsock);
   again.client.close();
 });

@@ -4,8 +4,8 @@
  *
  * @module
  */
-import type { DeviceMemory } from "../virtio/memory.ts";
-import type { VirtQueue } from "../virtio/queue.ts";
+import type { DeviceMemory } from "./memory.ts";
+import type { VirtQueue } from "./queue.ts";
 
 const IOVEC_BYTES = 16; // struct iovec { void *iov_base; size_t iov_len; }
 const IOV_MAX = 1024; // include/uapi/linux/uio.h, UIO_MAXIOV
