@@ -25,7 +25,7 @@ export const SPIN: Uint8Array<ArrayBuffer> = Uint8Array.of(0xeb, 0xfe);
 /** `out 0x80, al` again and again: leaves the guest all the time, for a port that nobody answers. */
 export const EXIT: Uint8Array<ArrayBuffer> = Uint8Array.of(0xe6, 0x80, 0xeb, 0xfc);
 /** Follows the code: `mov al, 0xfe; out 0x64, al`, which resets the machine. */
-const RESET = Uint8Array.of(0xb0, 0xfe, 0xe6, 0x64);
+export const RESET: Uint8Array<ArrayBuffer> = Uint8Array.of(0xb0, 0xfe, 0xe6, 0x64);
 
 /** Whether this host has a KVM; tests of guests are left out where it has none. */
 export function hasKvm(): boolean {
@@ -35,6 +35,32 @@ export function hasKvm(): boolean {
   } catch {
     return false;
   }
+}
+
+const ELF_HEADER = 64;
+const CODE_IN_FILE = 0x200;
+
+/** The code as a kernel that the loader takes: an ELF file of one segment at {@linkcode CODE}. */
+export function tinyKernel(code: Uint8Array): Uint8Array<ArrayBuffer> {
+  const bytes = new Uint8Array(CODE_IN_FILE + code.length);
+  const view = new DataView(bytes.buffer);
+  bytes.set([0x7f, 0x45, 0x4c, 0x46, 2, 1, 1]); // 64-bit, little-endian, version 1
+  view.setUint16(16, 2, true); // ET_EXEC
+  view.setUint16(18, 62, true); // EM_X86_64
+  view.setUint32(20, 1, true);
+  view.setBigUint64(24, BigInt(CODE), true); // e_entry
+  view.setBigUint64(32, BigInt(ELF_HEADER), true); // e_phoff
+  view.setUint16(52, ELF_HEADER, true);
+  view.setUint16(54, 56, true); // e_phentsize
+  view.setUint16(56, 1, true); // e_phnum
+  view.setUint32(ELF_HEADER, 1, true); // PT_LOAD
+  view.setUint32(ELF_HEADER + 4, 7, true);
+  view.setBigUint64(ELF_HEADER + 8, BigInt(CODE_IN_FILE), true);
+  for (const at of [16, 24]) view.setBigUint64(ELF_HEADER + at, BigInt(CODE), true);
+  for (const at of [32, 40]) view.setBigUint64(ELF_HEADER + at, BigInt(code.length), true);
+  view.setBigUint64(ELF_HEADER + 48, 4n, true);
+  bytes.set(code, CODE_IN_FILE);
+  return bytes;
 }
 
 /** A VM of one processor. */

@@ -15,12 +15,12 @@ import { Kvm } from "../../vmm/kvm.ts";
 import { Serial } from "../../vmm/legacy/serial.ts";
 import { decodeState, encodeState, type Pieces } from "../../vmm/snapshot/format.ts";
 import { identityOf } from "../../vmm/snapshot/memory_file.ts";
+import { restoreSerial } from "../../vmm/snapshot/serial_piece.ts";
 import { Snapshot } from "../../vmm/snapshot/snapshot.ts";
 import { clockPair, restoreMachine, saveMachine } from "../../vmm/snapshot/state.ts";
 import type { Device, DeviceHost } from "../../vmm/virtio/device.ts";
 import { VIRTIO_MMIO } from "../../vmm/virtio/mmio.ts";
 import { Bench, Driver, FakeMemory } from "../../vmm/virtio/testing.ts";
-import { restoreSerial } from "../../vmm/vm.ts";
 import { fuzz, type Random, refusedOr, refusedOrAsync } from "./harness.ts";
 
 const utf8 = new TextEncoder();

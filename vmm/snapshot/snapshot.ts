@@ -7,7 +7,7 @@ import { join } from "node:path";
 import { CloudletError } from "../../base/errors.ts";
 import type { KeyPart } from "../../base/store.ts";
 import type { SlotSnapshot } from "../virtio/slot.ts";
-import type { Vm } from "../vm.ts";
+import type { GuestMemory } from "../memory.ts";
 import { devicesOf } from "./device_pieces.ts";
 import {
   decodeState,
@@ -19,7 +19,7 @@ import {
   refuse,
 } from "./format.ts";
 import { type FileIdentity, type MemoryFile, openMemory } from "./memory_file.ts";
-import { clockPair } from "./state.ts";
+import { type ClockPair, clockPair } from "./state.ts";
 import { writeMemory } from "./write_memory.ts";
 
 /** What a snapshot says of itself: the piece `facts`. */
@@ -36,6 +36,22 @@ export interface SnapshotFacts {
 
 const STATE = "state";
 const MEMORY = "memory";
+
+/** A VM that can be saved. */
+export interface SavableVm {
+  /** Its RAM. */
+  readonly memory: GuestMemory;
+  /** Gives the state of the paused VM, without its RAM. */
+  save(): Promise<Map<string, Uint8Array<ArrayBuffer>>>;
+}
+
+/** A VM without a guest. */
+export interface RestorableVm {
+  /** Its RAM. */
+  readonly memory: GuestMemory;
+  /** Puts a guest into it; gives kvm-clock as it was set, and when. */
+  restore(pieces: Pieces, devices: readonly SlotSnapshot[], memory: MemoryFile): ClockPair;
+}
 
 /** How a VM is saved. */
 export interface SaveOptions {
@@ -60,7 +76,7 @@ export interface SaveOptions {
  * @throws {CloudletError} `host` when the disk is full
  */
 export async function saveSnapshot(
-  vm: Vm,
+  vm: SavableVm,
   directory: string,
   requires: KeyPart,
   options: SaveOptions = {},
@@ -130,7 +146,7 @@ export class Snapshot implements Disposable {
    * @returns by how many nanoseconds the guest's wall clock has to be put forward, whenever it is
    *   told
    */
-  restore(vm: Vm): bigint {
+  restore(vm: RestorableVm): bigint {
     if (vm.memory.ram.length !== this.facts.memory.size) {
       throw refuse(
         `it has ${this.facts.memory.size} bytes of memory, the VM ${vm.memory.ram.length}`,
