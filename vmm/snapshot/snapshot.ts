@@ -24,7 +24,7 @@ import { writeMemory } from "./write_memory.ts";
 
 /** What a snapshot says of itself: the piece `facts`. */
 export interface SnapshotFacts {
-  /** Everything that has to be the same for it to be used: see key.ts. */
+  /** Everything that has to be the same for it to be used; only its maker knows what it means. */
   readonly requires: KeyPart;
   /** The memory file as it was left. */
   readonly memory: FileIdentity;
