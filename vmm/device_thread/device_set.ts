@@ -51,10 +51,7 @@ export class DeviceSet implements Disposable {
   constructor(start: StartMessage, poller: Poller, onEnd: () => void = () => {}) {
     this.#start = start;
     this.#onEnd = onEnd;
-    this.#loop = new LoopShare(
-      poller,
-      (error) => this.#warn(`A device failed: ${messageOf(error)}`),
-    );
+    this.#loop = new LoopShare(poller, (error) => this.#failed(error));
     using stack = new DisposableStack();
     stack.defer(() => this.#end());
     const memory = this.#stack.use(new RamView(start.memory));
@@ -117,12 +114,16 @@ export class DeviceSet implements Disposable {
 
   #wake(): void {
     clearEvent(this.#start.wake);
-    if (!this.#loop.frozen) { for (const slot of this.#slots) slot.handleCommands(); }
+    if (!this.#loop.frozen) this.#handleCommands();
     while (!this.#stack.disposed) {
       const received = receiveMessageOnPort(this.#start.port as never);
       if (received === undefined) return;
       this.#attempt(() => this.#handle(received.message as DeviceRequest));
     }
+  }
+
+  #handleCommands(): void {
+    for (const slot of this.#slots) slot.handleCommands();
   }
 
   #handle(request: DeviceRequest): void {
@@ -145,25 +146,33 @@ export class DeviceSet implements Disposable {
   #change(request: DeviceChange): void {
     switch (request.kind) {
       case "request":
-        this.#slots[request.device]?.request(request.request);
-        break;
+        return this.#slots[request.device]?.request(request.request);
       case "restore":
-        try {
+        return this.#answer(request.id, () => {
           this.#restore(request.slots);
           this.#post({ kind: "restored", id: request.id });
-        } catch (error) {
-          this.#post({ kind: "refused", id: request.id, message: messageOf(error) });
-        }
-        break;
+        });
+      default:
+        request satisfies never;
+    }
+  }
+
+  #answer(id: number, work: () => void): void {
+    try {
+      work();
+    } catch (error) {
+      this.#post({ kind: "refused", id, message: messageOf(error) });
     }
   }
 
   #save(id: number): void {
     if (!this.#loop.frozen) {
-      for (const slot of this.#slots) slot.handleCommands();
+      this.#handleCommands();
       this.#loop.freeze();
     }
-    this.#post({ kind: "saved", id, slots: this.#slots.map((slot) => slot.save()) });
+    this.#answer(id, () => {
+      this.#post({ kind: "saved", id, slots: this.#slots.map((slot) => slot.save()) });
+    });
   }
 
   #thaw(): void {

@@ -271,11 +271,15 @@ export class Devices implements AsyncDisposable, DeviceRequests {
   /**
    * What a snapshot has to keep; the vCPUs must be paused. Structured-clonable. From then on the
    * devices touch neither guest memory nor host sockets, until {@linkcode Devices.thaw}.
+   *
+   * @throws {CloudletError} `internal` when a device cannot be saved, or they ended
    */
   async save(): Promise<readonly SlotSnapshot[]> {
     this.#frozen = true;
     const answer = await this.#ask((id) => ({ kind: "save", id }));
-    return answer.kind === "saved" ? answer.slots : [];
+    if (answer.kind === "saved") return answer.slots;
+    const why = answer.kind === "refused" ? answer.message : `the answer was ${answer.kind}`;
+    throw new CloudletError(`Cannot save the devices: ${why}`, { code: "internal" });
   }
 
   /** Has the devices go on after {@linkcode Devices.save}, with what came meanwhile. */

@@ -6,6 +6,7 @@ import { GuestMemory } from "../memory.ts";
 import { Vm } from "../vm.ts";
 import { setBalloon } from "../devices/balloon/kind.ts";
 import { typeAtConsole } from "../devices/console/kind.ts";
+import { TransportState } from "../virtio/state.ts";
 import { Devices } from "./devices.ts";
 
 function hasKvm(): boolean {
@@ -62,6 +63,23 @@ Deno.test("devices answer, and refuse what they do not have", async () => {
     () => typeAtConsole(devices, new Uint8Array(1)),
     /Cannot reach the console: the VM has none/,
   );
+});
+
+Deno.test("from a save on devices change nothing, until the VM goes on", async () => {
+  using memory = GuestMemory.create(MIB);
+  await using devices = await Devices.start({ balloon: true }, memory);
+  const target = async () => {
+    await devices.statistics(); // answered after all that was asked before
+    return new TransportState(devices.regions[0]!.shared).config[0];
+  };
+  const [before] = await devices.save();
+  setBalloon(devices, 7 * 4096);
+  assert.equal(await target(), 0);
+  assert.deepEqual(await devices.save(), [before]);
+  devices.thaw();
+  assert.equal(await target(), 7);
+  devices.thaw(); // a second one does nothing
+  assert.equal(await target(), 7);
 });
 
 Deno.test("a thread that breaks is told to each VM of it, and what it held is let go", async () => {
