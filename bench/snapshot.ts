@@ -9,7 +9,7 @@ import { Workshop } from "../builder/workshop.ts";
 import { AHEAD, newIdentity } from "../vmm/service/identity.ts";
 import { listSnapshots, snapshotStore } from "../vmm/snapshot/cache.ts";
 import { Snapshot } from "../vmm/snapshot/snapshot.ts";
-import { hostMillis } from "../vmm/vcpu_control.ts";
+import { hostMillis } from "../vmm/vcpu/vcpu_control.ts";
 import { Vm } from "../vmm/vm.ts";
 import { MEMORY, pythonMachine, runHello } from "./python_machine.ts";
 import { inTurns, report } from "./report.ts";

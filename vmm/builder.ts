@@ -12,12 +12,12 @@ import { cpuidFor, setBootMsrs } from "./boot/cpu.ts";
 import { loadInitramfs, loadKernel } from "./boot/loader.ts";
 import { mpTable } from "./boot/mptable.ts";
 import { setBootRegisters, writeBootTables } from "./boot/paging.ts";
-import { commandLine } from "./command_line.ts";
+import { commandLine } from "./boot/command_line.ts";
 import { Devices } from "./device_thread/devices.ts";
-import { hostKind } from "./host_probe.ts";
+import { hostKind } from "./kvm/host_probe.ts";
 import { HOST_TRAITS, type HostTraits } from "./host_traits.ts";
-import { Kvm, type KvmVm } from "./kvm.ts";
-import type { CpuidEntry, KvmVcpu } from "./kvm_vcpu.ts";
+import { Kvm, type KvmVm } from "./kvm/kvm.ts";
+import type { CpuidEntry, KvmVcpu } from "./kvm/kvm_vcpu.ts";
 import {
   ACPI_ADDRESS,
   EBDA_ADDRESS,
@@ -25,10 +25,10 @@ import {
   KVM_TSS_ADDRESS,
   MIB,
 } from "./layout.ts";
-import { GuestMemory } from "./memory.ts";
-import { SerialPump } from "./serial_pump.ts";
-import { prepareMachine } from "./snapshot/state.ts";
-import { HostedVcpu, type Vcpu, VcpuThread } from "./vcpu_thread.ts";
+import { GuestMemory } from "./memory/guest_memory.ts";
+import { SerialPump } from "./legacy/serial_pump.ts";
+import { prepareMachine } from "./snapshot/machine_state.ts";
+import { HostedVcpu, type Vcpu, VcpuThread } from "./vcpu/vcpu_thread.ts";
 import { checkConfig, readInitramfs, type ShellConfig, type VmConfig } from "./vm_config.ts";
 
 const DEFAULT_MEMORY = 256 * MIB;

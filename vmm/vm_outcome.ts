@@ -4,9 +4,9 @@
  * @module
  */
 import { KVM_MP_STATE_HALTED, KVM_MP_STATE_RUNNABLE } from "../ffi/uapi/kvm.ts";
-import type { ConsoleLog } from "./console_log.ts";
-import type { KvmVcpu } from "./kvm_vcpu.ts";
-import type { VcpuExit } from "./messages.ts";
+import type { ConsoleLog } from "./legacy/console_log.ts";
+import type { KvmVcpu } from "./kvm/kvm_vcpu.ts";
+import type { VcpuExit } from "./vcpu/vcpu_messages.ts";
 
 const RFLAGS_IF = 1n << 9n;
 

@@ -1,10 +1,10 @@
 import assert from "node:assert/strict";
 import { join } from "node:path";
 import { CloudletError, type ErrorCode } from "../base/errors.ts";
-import { Kvm } from "./kvm.ts";
+import { Kvm } from "./kvm/kvm.ts";
 import { MAX_MEMORY, MIB } from "./layout.ts";
 import { saveSnapshot, Snapshot } from "./snapshot/snapshot.ts";
-import { EXIT, hasKvm, RESET, tinyKernel } from "./tiny_guest_testing.ts";
+import { EXIT, hasKvm, RESET, tinyKernel } from "./vcpu/tiny_guest_testing.ts";
 import { Vm } from "./vm.ts";
 import type { VmConfig } from "./vm_config.ts";
 
@@ -43,7 +43,7 @@ Deno.test({
       await Deno.chmod(directory, 0o777);
       const device = join(directory, "kvm");
       await Deno.writeFile(device, new Uint8Array(0), { mode: 0o600 });
-      const module = JSON.stringify(new URL("./kvm.ts", import.meta.url).href);
+      const module = JSON.stringify(new URL("./kvm/kvm.ts", import.meta.url).href);
       const program = `const { Kvm } = await import(${module});
         try { Kvm.open(${JSON.stringify(device)}); } catch (error) {
           console.log(JSON.stringify([error.code, error.message, error.remedy]));

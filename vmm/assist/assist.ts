@@ -4,8 +4,8 @@
  * @module
  */
 import { BP_VECTOR, PF_VECTOR } from "../../ffi/uapi/kvm_x86.ts";
-import type { CpuidEntry, Registers, VcpuState } from "../kvm_vcpu.ts";
-import type { GuestMemory } from "../memory.ts";
+import type { CpuidEntry, Registers, VcpuState } from "../kvm/kvm_vcpu.ts";
+import type { GuestMemory } from "../memory/guest_memory.ts";
 import { decode } from "./decode.ts";
 import { Exception, findAssist, type Machine } from "./instructions.ts";
 import type { CompareExchange } from "./compare_exchange.ts";

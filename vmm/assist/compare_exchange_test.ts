@@ -1,7 +1,7 @@
 import assert from "node:assert/strict";
 import { writeBootTables } from "../boot/paging.ts";
 import { MIB } from "../layout.ts";
-import { GuestMemory } from "../memory.ts";
+import { GuestMemory } from "../memory/guest_memory.ts";
 import { compareExchange, compareExchangeCode } from "./compare_exchange.ts";
 import { CODE_AT, DATA_AT, INSTRUCTION, type Race, race } from "./race_testing.ts";
 

@@ -2,7 +2,7 @@ import assert from "node:assert/strict";
 import { join } from "node:path";
 import fc from "fast-check";
 import { MIB } from "../layout.ts";
-import { GuestMemory } from "../memory.ts";
+import { GuestMemory } from "../memory/guest_memory.ts";
 import { decode } from "./decode.ts";
 import { Exception, findAssist, type Machine } from "./instructions.ts";
 import { EntryChanged, PageFault, translate } from "./page_walk.ts";

@@ -5,7 +5,7 @@
  *
  * @module
  */
-import type { GuestMemory } from "../memory.ts";
+import type { GuestMemory } from "../memory/guest_memory.ts";
 
 /** What the walk has to know of the processor. */
 export interface PagingState {

@@ -4,8 +4,8 @@
  * @module
  */
 import { workerScope } from "../../base/worker_scope.ts";
-import type { Registers, SystemRegisters, VcpuState } from "../kvm_vcpu.ts";
-import { GuestMemory, type MemoryDescription } from "../memory.ts";
+import type { Registers, SystemRegisters, VcpuState } from "../kvm/kvm_vcpu.ts";
+import { GuestMemory, type MemoryDescription } from "../memory/guest_memory.ts";
 import { PAGE_TABLES_ADDRESS } from "../layout.ts";
 import { assistInstruction } from "./assist.ts";
 import { compareExchange } from "./compare_exchange.ts";

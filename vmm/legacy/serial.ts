@@ -5,8 +5,8 @@
  *
  * @module
  */
-import { SharedLock } from "../lock.ts";
-import { type SharedWord, Stall } from "../stall.ts";
+import { SharedLock } from "./lock.ts";
+import { type SharedWord, Stall } from "../vcpu/stall.ts";
 
 /** Register offsets. */
 const DATA = 0; // RBR, THR; DLL with DLAB

@@ -2,7 +2,7 @@ import assert from "node:assert/strict";
 import fc from "fast-check";
 import { Ports } from "./ports.ts";
 import { Rtc } from "./rtc.ts";
-import { Stall } from "../stall.ts";
+import { Stall } from "../vcpu/stall.ts";
 import { Serial } from "./serial.ts";
 
 interface Bench {

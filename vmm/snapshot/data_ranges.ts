@@ -5,7 +5,7 @@
  */
 import { ENXIO, SyscallError } from "../../ffi/errno.ts";
 import { check, errno, libc } from "../../ffi/libc.ts";
-import type { FileRange } from "../memory.ts";
+import type { FileRange } from "../memory/guest_memory.ts";
 
 /** Granularity of {@linkcode coarseDataOf}, in bytes. */
 const CHUNK = 2 * 1024 * 1024;

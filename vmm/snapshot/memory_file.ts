@@ -15,7 +15,7 @@
 import { OwnedFd } from "../../ffi/fd.ts";
 import { check, libc } from "../../ffi/libc.ts";
 import { O_CLOEXEC, O_RDONLY } from "../../ffi/uapi/mman.ts";
-import type { FileRange } from "../memory.ts";
+import type { FileRange } from "../memory/guest_memory.ts";
 import { coarseDataOf } from "./data_ranges.ts";
 import { digestBytes, digestMemory } from "./digests.ts";
 import { refuse } from "./format.ts";

@@ -7,7 +7,7 @@ import { join } from "node:path";
 import { CloudletError } from "../../base/errors.ts";
 import type { KeyPart } from "../../base/store.ts";
 import type { SlotSnapshot } from "../virtio/slot.ts";
-import type { GuestMemory } from "../memory.ts";
+import type { GuestMemory } from "../memory/guest_memory.ts";
 import { devicesOf } from "./device_pieces.ts";
 import {
   decodeState,
@@ -19,7 +19,7 @@ import {
   refuse,
 } from "./format.ts";
 import { type FileIdentity, type MemoryFile, openMemory } from "./memory_file.ts";
-import { type ClockPair, clockPair } from "./state.ts";
+import { type ClockPair, clockPair } from "./machine_state.ts";
 import { writeMemory } from "./write_memory.ts";
 
 /** What a snapshot says of itself: the piece `facts`. */

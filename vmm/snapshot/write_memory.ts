@@ -9,7 +9,7 @@ import { SyscallError } from "../../ffi/errno.ts";
 import { OwnedFd } from "../../ffi/fd.ts";
 import { O_CLOEXEC, O_RDWR } from "../../ffi/uapi/mman.ts";
 import { PAGE_SIZE } from "../layout.ts";
-import type { FileRange, GuestMemory } from "../memory.ts";
+import type { FileRange, GuestMemory } from "../memory/guest_memory.ts";
 import { dataOf } from "./data_ranges.ts";
 import { digestBytes, digestMemory } from "./digests.ts";
 import { inLanes } from "./lanes.ts";

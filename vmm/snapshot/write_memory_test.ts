@@ -7,7 +7,7 @@ import { SyscallError } from "../../ffi/errno.ts";
 import { OwnedFd } from "../../ffi/fd.ts";
 import { O_CLOEXEC, O_RDWR } from "../../ffi/uapi/mman.ts";
 import { PAGE_SIZE } from "../layout.ts";
-import { GuestMemory } from "../memory.ts";
+import { GuestMemory } from "../memory/guest_memory.ts";
 import { openMemory } from "./memory_file.ts";
 import { writeMemory } from "./write_memory.ts";
 import { writePages } from "./write_pages.ts";

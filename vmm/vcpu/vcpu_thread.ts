@@ -4,12 +4,12 @@
  *
  * @module
  */
-import { CloudletError } from "../base/errors.ts";
+import { CloudletError } from "../../base/errors.ts";
 import { installKick, kickThread } from "./kick.ts";
-import type { KvmVcpu } from "./kvm_vcpu.ts";
-import type { FromVcpu, ToVcpu, VcpuDescription, VcpuExit } from "./messages.ts";
+import type { KvmVcpu } from "../kvm/kvm_vcpu.ts";
+import type { FromVcpu, ToVcpu, VcpuDescription, VcpuExit } from "./vcpu_messages.ts";
 import { runCallCode } from "./run_call.ts";
-import { SharedWorkers, type Tenancy } from "./shared_workers.ts";
+import { SharedWorkers, type Tenancy } from "../shared_workers.ts";
 import { Command, type ExitCounts, ImmediateExit, State, VcpuControl } from "./vcpu_control.ts";
 
 const MODULE = new URL("./vcpu_worker.ts", import.meta.url);

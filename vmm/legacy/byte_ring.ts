@@ -4,7 +4,7 @@
  * @module
  */
 
-import type { SharedWord } from "./stall.ts";
+import type { SharedWord } from "../vcpu/stall.ts";
 
 const enum Word {
   /** Bytes ever taken out. */

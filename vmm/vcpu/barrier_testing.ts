@@ -4,7 +4,7 @@
  *
  * @module
  */
-import { workerScope } from "../base/worker_scope.ts";
+import { workerScope } from "../../base/worker_scope.ts";
 import { ImmediateExit } from "./vcpu_control.ts";
 
 /** The operation that is tested. */

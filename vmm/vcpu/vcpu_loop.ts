@@ -3,9 +3,9 @@
  *
  * @module
  */
-import { EAGAIN, EINTR } from "../ffi/errno.ts";
-import { errno, libc } from "../ffi/libc.ts";
-import { bufferAt, detach } from "../ffi/mapping.ts";
+import { EAGAIN, EINTR } from "../../ffi/errno.ts";
+import { errno, libc } from "../../ffi/libc.ts";
+import { bufferAt, detach } from "../../ffi/mapping.ts";
 import {
   KVM_EXIT_FAIL_ENTRY,
   KVM_EXIT_INTERNAL_ERROR,
@@ -19,23 +19,23 @@ import {
   KVM_IRQ_LINE,
   KVM_RUN,
   kvm_run,
-} from "../ffi/uapi/kvm.ts";
-import { errnoName } from "../ffi/errno.ts";
-import { ioctlBytes } from "../ffi/libc.ts";
-import { assistInstruction } from "./assist/assist.ts";
-import { type CompareExchange, compareExchange } from "./assist/compare_exchange.ts";
+} from "../../ffi/uapi/kvm.ts";
+import { errnoName } from "../../ffi/errno.ts";
+import { ioctlBytes } from "../../ffi/libc.ts";
+import { assistInstruction } from "../assist/assist.ts";
+import { type CompareExchange, compareExchange } from "../assist/compare_exchange.ts";
 import { MmioBus } from "./bus.ts";
-import { ByteRing } from "./byte_ring.ts";
-import { VcpuState } from "./kvm_vcpu.ts";
-import { SERIAL_IRQ } from "./layout.ts";
-import { type PortEvent, Ports } from "./legacy/ports.ts";
-import { Serial } from "./legacy/serial.ts";
-import { GuestMemory } from "./memory.ts";
-import type { VcpuDescription, VcpuExit } from "./messages.ts";
+import { ByteRing } from "../legacy/byte_ring.ts";
+import { VcpuState } from "../kvm/kvm_vcpu.ts";
+import { SERIAL_IRQ } from "../layout.ts";
+import { type PortEvent, Ports } from "../legacy/ports.ts";
+import { Serial } from "../legacy/serial.ts";
+import { GuestMemory } from "../memory/guest_memory.ts";
+import type { VcpuDescription, VcpuExit } from "./vcpu_messages.ts";
 import type { RunCall } from "./run_call.ts";
 import { Stall } from "./stall.ts";
 import { Command, ImmediateExit, State, VcpuControl } from "./vcpu_control.ts";
-import { virtioMmio } from "./virtio/front.ts";
+import { virtioMmio } from "../virtio/front.ts";
 
 const LE = true;
 const EXIT_REASON = kvm_run.offsets.exit_reason;

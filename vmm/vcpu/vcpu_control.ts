@@ -3,9 +3,9 @@
  *
  * @module
  */
-import { futexWait, futexWake } from "../ffi/futex.ts";
-import { check, libc } from "../ffi/libc.ts";
-import { kvm_run } from "../ffi/uapi/kvm.ts";
+import { futexWait, futexWake } from "../../ffi/futex.ts";
+import { check, libc } from "../../ffi/libc.ts";
+import { kvm_run } from "../../ffi/uapi/kvm.ts";
 
 /** Milliseconds of a clock that is the same in all threads (`performance.now()` is not). */
 export function hostMillis(): number {

@@ -6,8 +6,8 @@
  */
 import { ByteRing } from "./byte_ring.ts";
 import { ConsoleLog } from "./console_log.ts";
-import { Serial } from "./legacy/serial.ts";
-import { serialInterrupt } from "./vcpu_loop.ts";
+import { Serial } from "./serial.ts";
+import { serialInterrupt } from "../vcpu/vcpu_loop.ts";
 
 const CONSOLE_RING = 64 * 1024; // bytes
 

@@ -7,9 +7,9 @@
  *
  * @module
  */
-import { HostMemory } from "../ffi/host_memory.ts";
-import { Mapping, mmap } from "../ffi/mapping.ts";
-import { libc } from "../ffi/libc.ts";
+import { HostMemory } from "../../ffi/host_memory.ts";
+import { Mapping, mmap } from "../../ffi/mapping.ts";
+import { libc } from "../../ffi/libc.ts";
 import {
   MADV_DONTDUMP,
   MADV_NOHUGEPAGE,
@@ -20,8 +20,8 @@ import {
   MAP_SHARED,
   PROT_READ,
   PROT_WRITE,
-} from "../ffi/uapi/mman.ts";
-import { PAGE_SIZE, ramRanges } from "./layout.ts";
+} from "../../ffi/uapi/mman.ts";
+import { PAGE_SIZE, ramRanges } from "../layout.ts";
 
 /** A piece of guest-physical address space that is backed by memory of this process. */
 export interface MemorySlot {

@@ -1,13 +1,13 @@
 /** vCPUs of different VMs on one shared thread: one that waits must not hold up another one. */
 import assert from "node:assert/strict";
 import type { MmioRegion } from "./bus.ts";
-import type { ByteRing } from "./byte_ring.ts";
-import { VIRTIO_MMIO_ADDRESS } from "./layout.ts";
+import type { ByteRing } from "../legacy/byte_ring.ts";
+import { VIRTIO_MMIO_ADDRESS } from "../layout.ts";
 import { CODE, hasKvm, TinyGuest } from "./tiny_guest_testing.ts";
 import { HostedVcpu, type Vcpu, VcpuThread } from "./vcpu_thread.ts";
-import { eventFd } from "../ffi/eventfd.ts";
-import { VIRTIO_MMIO } from "./virtio/mmio.ts";
-import { TransportState, Word } from "./virtio/state.ts";
+import { eventFd } from "../../ffi/eventfd.ts";
+import { VIRTIO_MMIO } from "../virtio/mmio.ts";
+import { TransportState, Word } from "../virtio/state.ts";
 
 /** Exits that a neighbour makes in the test; it takes a few milliseconds for them. */
 const EXITS = 500;

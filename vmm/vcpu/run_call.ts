@@ -9,10 +9,10 @@
  *
  * @module
  */
-import { EINTR } from "../ffi/errno.ts";
-import { FUTEX_WAIT_PRIVATE, SYS_FUTEX } from "../ffi/futex.ts";
-import { KVM_RUN } from "../ffi/uapi/kvm.ts";
-import { dword, mapInstructions } from "./machine_code.ts";
+import { EINTR } from "../../ffi/errno.ts";
+import { FUTEX_WAIT_PRIVATE, SYS_FUTEX } from "../../ffi/futex.ts";
+import { KVM_RUN } from "../../ffi/uapi/kvm.ts";
+import { dword, mapInstructions } from "../machine_code.ts";
 import { CLOCK_MONOTONIC, Command, State, WORDS } from "./vcpu_control.ts";
 
 /** asm/unistd_64.h */

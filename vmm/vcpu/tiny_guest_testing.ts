@@ -3,17 +3,17 @@
  *
  * @module
  */
-import { compareExchangeCode } from "./assist/compare_exchange.ts";
-import { hostKind } from "./host_probe.ts";
-import { HOST_TRAITS } from "./host_traits.ts";
-import { setBootRegisters, writeBootTables } from "./boot/paging.ts";
+import { compareExchangeCode } from "../assist/compare_exchange.ts";
+import { hostKind } from "../kvm/host_probe.ts";
+import { HOST_TRAITS } from "../host_traits.ts";
+import { setBootRegisters, writeBootTables } from "../boot/paging.ts";
 import type { MmioRegion } from "./bus.ts";
-import { ByteRing } from "./byte_ring.ts";
-import { Kvm } from "./kvm.ts";
-import type { KvmVcpu } from "./kvm_vcpu.ts";
-import { KVM_IDENTITY_MAP_ADDRESS, KVM_TSS_ADDRESS, MIB } from "./layout.ts";
-import { Serial } from "./legacy/serial.ts";
-import { GuestMemory } from "./memory.ts";
+import { ByteRing } from "../legacy/byte_ring.ts";
+import { Kvm } from "../kvm/kvm.ts";
+import type { KvmVcpu } from "../kvm/kvm_vcpu.ts";
+import { KVM_IDENTITY_MAP_ADDRESS, KVM_TSS_ADDRESS, MIB } from "../layout.ts";
+import { Serial } from "../legacy/serial.ts";
+import { GuestMemory } from "../memory/guest_memory.ts";
 import type { Vcpu } from "./vcpu_thread.ts";
 
 /** Where the code of a tiny guest begins. */
