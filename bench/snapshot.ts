@@ -9,7 +9,7 @@ import { Workshop } from "../builder/workshop.ts";
 import { AHEAD, newIdentity } from "../vmm/service/identity.ts";
 import { listSnapshots, snapshotStore } from "../vmm/snapshot/cache.ts";
 import { Snapshot } from "../vmm/snapshot/snapshot.ts";
-import { hostMillis } from "../vmm/vcpu_control.ts";
+import { hostMillis } from "../vmm/vcpu/vcpu_control.ts";
 import { Vm } from "../vmm/vm.ts";
 import { MEMORY, pythonMachine, runHello } from "./python_machine.ts";
 import { inTurns, report } from "./report.ts";
@@ -78,7 +78,7 @@ async function benchStages(): Promise<void> {
   async function entered(name: string): Promise<number> {
     const start = hostMillis();
     await using vm = await shell(name);
-    using snapshot = open();
+    using snapshot = await open();
     snapshot.restore(vm);
     vm.resume();
     while (vm.timeline.enteredAt === 0) await new Promise((resolve) => setTimeout(resolve, 1));
@@ -93,7 +93,7 @@ async function benchStages(): Promise<void> {
       times.beside.push(await entered("1"));
       try {
         await using vm = await shell("1");
-        using snapshot = open();
+        using snapshot = await open();
         await new Promise((resolve) => setTimeout(resolve, SETTLE));
         const start = hostMillis();
         const clockStepNs = snapshot.restore(vm) - AHEAD;

@@ -13,9 +13,9 @@ import { loadSettings } from "../base/settings.ts";
 import { openDebian } from "../builder/debian/debian.ts";
 import { findKernel } from "../builder/kernel/kernel.ts";
 import { findUnpackedKernel } from "../builder/kernel/packaged.ts";
-import { type HostKind, probeHost } from "../vmm/host_probe.ts";
+import { type HostKind, probeHost } from "../vmm/kvm/host_probe.ts";
 import { defaultKernel, type HostTraits } from "../vmm/host_traits.ts";
-import { Kvm } from "../vmm/kvm.ts";
+import { Kvm } from "../vmm/kvm/kvm.ts";
 import { GIB, MIB } from "../vmm/layout.ts";
 
 /** What one check found. */

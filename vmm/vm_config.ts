@@ -6,7 +6,7 @@
 import { CloudletError } from "../base/errors.ts";
 import { KVM_CAP_MAX_VCPUS } from "../ffi/uapi/kvm.ts";
 import type { DevicesConfig } from "./devices/registry.ts";
-import type { Kvm } from "./kvm.ts";
+import type { Kvm } from "./kvm/kvm.ts";
 import { MAX_MEMORY, MAX_VCPUS, MIB, MIN_MEMORY, PAGE_SIZE } from "./layout.ts";
 
 /** What a VM is made of. */

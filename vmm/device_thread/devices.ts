@@ -7,12 +7,12 @@
 import { CloudletError, messageOf } from "../../base/errors.ts";
 import { eventFd, signalEvent } from "../../ffi/eventfd.ts";
 import type { OwnedFd } from "../../ffi/fd.ts";
-import type { MmioRegion } from "../bus.ts";
+import type { MmioRegion } from "../vcpu/bus.ts";
 import type { DeviceKind, DeviceRequests } from "../devices/kind.ts";
 import { DEVICE_NAMES, deviceKind, type DevicesConfig } from "../devices/registry.ts";
-import type { KvmVm } from "../kvm.ts";
+import type { KvmVm } from "../kvm/kvm.ts";
 import { VIRTIO_IRQ_FIRST, VIRTIO_MMIO_ADDRESS, VIRTIO_MMIO_SIZE } from "../layout.ts";
-import type { GuestMemory } from "../memory.ts";
+import type { GuestMemory } from "../memory/guest_memory.ts";
 import { SharedWorkers, type Tenancy } from "../shared_workers.ts";
 import { VIRTIO_MMIO } from "../virtio/mmio.ts";
 import type { SlotSnapshot } from "../virtio/slot.ts";

@@ -1,8 +1,8 @@
 import assert from "node:assert/strict";
 import { join } from "node:path";
-import { Kvm } from "../kvm.ts";
+import { Kvm } from "../kvm/kvm.ts";
 import { MIB } from "../layout.ts";
-import { GuestMemory } from "../memory.ts";
+import { GuestMemory } from "../memory/guest_memory.ts";
 import { Vm } from "../vm.ts";
 import { setBalloon } from "../devices/balloon/kind.ts";
 import { typeAtConsole } from "../devices/console/kind.ts";

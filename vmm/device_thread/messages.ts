@@ -4,7 +4,7 @@
  * @module
  */
 import type { DeviceName } from "../devices/registry.ts";
-import type { MemoryDescription } from "../memory.ts";
+import type { MemoryDescription } from "../memory/guest_memory.ts";
 import type { SlotSnapshot } from "../virtio/slot.ts";
 /** One device to be made. */
 export interface DeviceSpec {

@@ -4,7 +4,7 @@
  *
  * @module
  */
-import type { GuestMemory } from "../memory.ts";
+import type { GuestMemory } from "../memory/guest_memory.ts";
 import type { Device, DeviceHost } from "../virtio/device.ts";
 
 /**

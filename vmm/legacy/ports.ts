@@ -3,7 +3,7 @@
  *
  * @module
  */
-import { Stall } from "../stall.ts";
+import { Stall } from "../vcpu/stall.ts";
 import type { Serial } from "./serial.ts";
 import {
   SERIAL_PORT,

@@ -5,8 +5,8 @@
  *
  * @module
  */
-import { SharedLock } from "../lock.ts";
-import { type SharedWord, Stall } from "../stall.ts";
+import { SharedLock } from "./lock.ts";
+import { type SharedWord, Stall } from "../vcpu/stall.ts";
 
 /** Register offsets. */
 const DATA = 0; // RBR, THR; DLL with DLAB
@@ -58,6 +58,21 @@ const enum Word {
 
 const RX_SIZE = 1024; // a power of two
 
+/** The largest value of a word that has a range; 0 for the lock, which belongs to threads that run. */
+const LARGEST: readonly (readonly [Word, number])[] = [
+  [Word.Lock, 0],
+  [Word.Ier, IER_MASK],
+  [Word.Fcr, 0xff],
+  [Word.Lcr, 0xff],
+  [Word.Mcr, MCR_MASK],
+  [Word.Scr, 0xff],
+  [Word.Dll, 0xff],
+  [Word.Dlm, 0xff],
+  [Word.ThrEmptyPending, 1],
+  [Word.Line, 1],
+  [Word.RxWanted, 1],
+];
+
 /** What the device needs from its surroundings. */
 export interface SerialHooks {
   /**
@@ -97,6 +112,37 @@ export class Serial {
     words[Word.Dll] = 1; // 115200 baud
     words[Word.Lcr] = 0x03; // 8 bits
     return state;
+  }
+
+  /** The state as bytes; no thread drives the port. */
+  static saveState(state: SharedArrayBuffer): Uint8Array<ArrayBuffer> {
+    const words = new Int32Array(new Int32Array(state));
+    words[Word.Lock] = 0;
+    return new Uint8Array(words.buffer);
+  }
+
+  /**
+   * Puts back what {@linkcode saveState} gave. The lock stays free, whatever the bytes say: the thread
+   * that held it is gone, and the next one would wait for ever.
+   *
+   * @param state made by {@linkcode createState}; unchanged when this throws
+   * @param bytes of its size, from anywhere
+   * @throws {RangeError} when no port has such a state
+   */
+  static restoreState(state: SharedArrayBuffer, bytes: Uint8Array): void {
+    if (bytes.length !== state.byteLength) throw new RangeError("it has another size");
+    const words = new Int32Array(Uint8Array.from(bytes).buffer);
+    words[Word.Lock] = 0;
+    const wrong = LARGEST.find(([word, most]) => !(words[word]! >= 0 && words[word]! <= most));
+    if (wrong !== undefined) throw new RangeError(`its word ${wrong[0]} is ${words[wrong[0]]}`);
+    const received = (words[Word.RxTail]! - words[Word.RxHead]!) | 0;
+    if (received < 0 || received > RX_SIZE) {
+      throw new RangeError(`it has received ${received} bytes`);
+    }
+    if (words.subarray(Word.End).some((byte) => byte < 0 || byte > 0xff)) {
+      throw new RangeError("it has received what is no byte");
+    }
+    new Int32Array(state).set(words);
   }
 
   /** The guest reads a register. */

@@ -417,7 +417,7 @@ class MicroVm implements Machine {
         vm.resume();
       }
     }, () => agent.hold({ executionId: fork.execution, seconds: 0 }));
-    const snapshot = Snapshot.open(directory.path, requires);
+    const snapshot = await Snapshot.open(directory.path, requires);
     const clone = stack.use(await Clone.make(snapshot, hardwareOf(parts, request), fork.progress));
     fork.signal.throwIfAborted();
     const forked = await wake(clone, fork.id, clone.clockStep, fork.signal);

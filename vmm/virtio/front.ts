@@ -3,9 +3,9 @@
  *
  * @module
  */
-import type { MmioDevice, MmioRegion } from "../bus.ts";
+import type { MmioDevice, MmioRegion } from "../vcpu/bus.ts";
 import { signalEvent } from "../../ffi/eventfd.ts";
-import type { GuestMemory } from "../memory.ts";
+import type { GuestMemory } from "../memory/guest_memory.ts";
 import { MmioTransport } from "./mmio.ts";
 import { TransportState } from "./state.ts";
 

@@ -8,7 +8,7 @@
 import { refuseLayout } from "./queue.ts";
 import type { DeviceMemory } from "./memory.ts";
 import { Command, QueueWord, type TransportState, Word } from "./state.ts";
-import { Stall } from "../stall.ts";
+import { Stall } from "../vcpu/stall.ts";
 
 /** Register offsets: virtio 1.2, 4.2.2, table 4.1. */
 export const VIRTIO_MMIO = {

@@ -40,8 +40,8 @@ import {
   kvm_msr_entry,
   kvm_msrs,
 } from "../../ffi/uapi/kvm_x86.ts";
-import type { Kvm, KvmVm } from "../kvm.ts";
-import type { KvmVcpu, Msr } from "../kvm_vcpu.ts";
+import type { Kvm, KvmVm } from "../kvm/kvm.ts";
+import type { KvmVcpu, Msr } from "../kvm/kvm_vcpu.ts";
 import { piece, type Pieces, refuse } from "./format.ts";
 
 const MSR_IA32_TSC = 0x10;

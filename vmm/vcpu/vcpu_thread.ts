@@ -4,14 +4,13 @@
  *
  * @module
  */
-import { CloudletError } from "../base/errors.ts";
-import { kvm_run } from "../ffi/uapi/kvm.ts";
+import { CloudletError } from "../../base/errors.ts";
 import { installKick, kickThread } from "./kick.ts";
-import type { KvmVcpu } from "./kvm_vcpu.ts";
-import type { FromVcpu, ToVcpu, VcpuDescription, VcpuExit } from "./messages.ts";
+import type { KvmVcpu } from "../kvm/kvm_vcpu.ts";
+import type { FromVcpu, ToVcpu, VcpuDescription, VcpuExit } from "./vcpu_messages.ts";
 import { runCallCode } from "./run_call.ts";
-import { SharedWorkers, type Tenancy } from "./shared_workers.ts";
-import { Command, type ExitCounts, State, VcpuControl } from "./vcpu_control.ts";
+import { SharedWorkers, type Tenancy } from "../shared_workers.ts";
+import { Command, type ExitCounts, ImmediateExit, State, VcpuControl } from "./vcpu_control.ts";
 
 const MODULE = new URL("./vcpu_worker.ts", import.meta.url);
 
@@ -20,7 +19,7 @@ export abstract class Vcpu implements AsyncDisposable {
   readonly #control = new VcpuControl();
   readonly #ended = Promise.withResolvers<VcpuExit>();
   readonly #onSerialRoom: () => void;
-  #immediateExit: Uint8Array | undefined;
+  #immediateExit: ImmediateExit | undefined;
   #started = false;
 
   /** @param onSerialRoom called when the serial port can take input again */
@@ -74,7 +73,7 @@ export abstract class Vcpu implements AsyncDisposable {
 
   /** Hands the vCPU to its thread, which does not run it before {@linkcode resume}. */
   start(vcpu: KvmVcpu, description: VcpuDescription): void {
-    this.#immediateExit = new Uint8Array(vcpu.run.buffer, kvm_run.offsets.immediate_exit, 1);
+    this.#immediateExit = new ImmediateExit(vcpu.run.buffer);
     this.#started = true;
     this.hand(description);
   }
@@ -108,7 +107,7 @@ export abstract class Vcpu implements AsyncDisposable {
   #kick(): void {
     if (!this.#started || this.#control.state === State.Ended) return;
     // In this order: a thread on its way into KVM_RUN sees the byte, one inside it the signal.
-    this.#immediateExit![0] = 1;
+    this.#immediateExit!.raise();
     if (this.#control.tid !== 0) kickThread(this.#control.tid);
   }
 }

@@ -7,12 +7,12 @@
  *
  * @module
  */
-import { libc } from "../ffi/libc.ts";
-import { KVM_EXIT_IO, KVM_RUN, kvm_run } from "../ffi/uapi/kvm.ts";
+import { libc } from "../../ffi/libc.ts";
+import { KVM_EXIT_IO, KVM_RUN, kvm_run } from "../../ffi/uapi/kvm.ts";
 import type { Kvm } from "./kvm.ts";
 import type { SystemRegisters } from "./kvm_vcpu.ts";
-import { PAGE_SIZE } from "./layout.ts";
-import { GuestMemory } from "./memory.ts";
+import { PAGE_SIZE } from "../layout.ts";
+import { GuestMemory } from "../memory/guest_memory.ts";
 
 /** `hardware`: VT-x or AMD-V. `software`: guest kernels are emulated, as kvm_pvm does. */
 export type HostKind = "hardware" | "software";

@@ -4,7 +4,7 @@
  * @module
  */
 
-import type { SharedWord } from "./stall.ts";
+import type { SharedWord } from "../vcpu/stall.ts";
 
 const enum Word {
   /** Bytes ever taken out. */
@@ -73,7 +73,8 @@ export class ByteRing {
     result.set(this.#data.subarray(start, start + first));
     result.set(this.#data.subarray(0, length - first), first);
     Atomics.store(this.#words, Word.Head, tail);
-    if (length > this.#mask) Atomics.notify(this.#words, Word.Head);
+    // Also when it was not full: a producer may have filled it, and gone to sleep, since the load.
+    if (length > 0) Atomics.notify(this.#words, Word.Head);
     return result;
   }
 

@@ -3,9 +3,9 @@
  *
  * @module
  */
-import type { XsaveComponent } from "./assist/xsave.ts";
+import type { XsaveComponent } from "../assist/xsave.ts";
 import type { MmioRegion } from "./bus.ts";
-import type { MemoryDescription } from "./memory.ts";
+import type { MemoryDescription } from "../memory/guest_memory.ts";
 
 /** Everything that a thread needs to run a vCPU; the main thread owns all of it. */
 export interface VcpuDescription {
@@ -23,6 +23,8 @@ export interface VcpuDescription {
   readonly xsaveSize: number;
   /** Whether to do the instructions that KVM cannot emulate. */
   readonly assists: boolean;
+  /** Of `compareExchangeCode()`. */
+  readonly compareExchange: bigint;
   /** Where components lie in the XSAVE area. */
   readonly xsaveComponents: readonly XsaveComponent[];
   /** Guest memory. */

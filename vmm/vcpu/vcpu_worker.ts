@@ -4,9 +4,9 @@
  *
  * @module
  */
-import { messageOf } from "../base/errors.ts";
-import { workerScope } from "../base/worker_scope.ts";
-import type { FromVcpu, ToVcpu, VcpuDescription, VcpuExit } from "./messages.ts";
+import { messageOf } from "../../base/errors.ts";
+import { workerScope } from "../../base/worker_scope.ts";
+import type { FromVcpu, ToVcpu, VcpuDescription, VcpuExit } from "./vcpu_messages.ts";
 import { runCall } from "./run_call.ts";
 import { State, VcpuControl } from "./vcpu_control.ts";
 import { VcpuLoop } from "./vcpu_loop.ts";

@@ -3,9 +3,9 @@
  *
  * @module
  */
-import { EAGAIN, EINTR } from "../ffi/errno.ts";
-import { errno, libc } from "../ffi/libc.ts";
-import { bufferAt, detach } from "../ffi/mapping.ts";
+import { EAGAIN, EINTR } from "../../ffi/errno.ts";
+import { errno, libc } from "../../ffi/libc.ts";
+import { bufferAt, detach } from "../../ffi/mapping.ts";
 import {
   KVM_EXIT_FAIL_ENTRY,
   KVM_EXIT_INTERNAL_ERROR,
@@ -19,25 +19,25 @@ import {
   KVM_IRQ_LINE,
   KVM_RUN,
   kvm_run,
-} from "../ffi/uapi/kvm.ts";
-import { errnoName } from "../ffi/errno.ts";
-import { ioctlBytes } from "../ffi/libc.ts";
-import { assistInstruction } from "./assist/assist.ts";
+} from "../../ffi/uapi/kvm.ts";
+import { errnoName } from "../../ffi/errno.ts";
+import { ioctlBytes } from "../../ffi/libc.ts";
+import { assistInstruction } from "../assist/assist.ts";
+import { type CompareExchange, compareExchange } from "../assist/compare_exchange.ts";
 import { MmioBus } from "./bus.ts";
-import { ByteRing } from "./byte_ring.ts";
-import { VcpuState } from "./kvm_vcpu.ts";
-import { SERIAL_IRQ } from "./layout.ts";
-import { type PortEvent, Ports } from "./legacy/ports.ts";
-import { Serial } from "./legacy/serial.ts";
-import { GuestMemory } from "./memory.ts";
-import type { VcpuDescription, VcpuExit } from "./messages.ts";
+import { ByteRing } from "../legacy/byte_ring.ts";
+import { VcpuState } from "../kvm/kvm_vcpu.ts";
+import { SERIAL_IRQ } from "../layout.ts";
+import { type PortEvent, Ports } from "../legacy/ports.ts";
+import { Serial } from "../legacy/serial.ts";
+import { GuestMemory } from "../memory/guest_memory.ts";
+import type { VcpuDescription, VcpuExit } from "./vcpu_messages.ts";
 import type { RunCall } from "./run_call.ts";
 import { Stall } from "./stall.ts";
-import { Command, State, VcpuControl } from "./vcpu_control.ts";
-import { virtioMmio } from "./virtio/front.ts";
+import { Command, ImmediateExit, State, VcpuControl } from "./vcpu_control.ts";
+import { virtioMmio } from "../virtio/front.ts";
 
 const LE = true;
-const IMMEDIATE_EXIT = kvm_run.offsets.immediate_exit;
 const EXIT_REASON = kvm_run.offsets.exit_reason;
 const IO_DIRECTION = kvm_run.offsetOf("exit.io.direction");
 const IO_SIZE = kvm_run.offsetOf("exit.io.size");
@@ -80,6 +80,8 @@ export class VcpuLoop implements Disposable {
   readonly #bus = new MmioBus();
   readonly #ports: Ports;
   readonly #run: DataView<ArrayBuffer>;
+  readonly #immediateExit: ImmediateExit;
+  readonly #compareExchange: CompareExchange;
   /** Views of the MMIO data by length. */
   readonly #mmioData: readonly DataView[];
 
@@ -93,6 +95,8 @@ export class VcpuLoop implements Disposable {
     this.#state = new VcpuState(description.id, description.fd, description.xsaveSize);
     this.#memory = GuestMemory.attach(description.memory);
     this.#run = new DataView(bufferAt(description.runAddress, description.runLength));
+    this.#immediateExit = new ImmediateExit(this.#run.buffer);
+    this.#compareExchange = compareExchange(description.compareExchange);
     this.#mmioData = Array.from(
       { length: 9 },
       (_, length) => new DataView(this.#run.buffer, MMIO_DATA, length),
@@ -196,7 +200,7 @@ export class VcpuLoop implements Disposable {
     if (error !== 0) {
       if (error === EINTR) {
         // In this order: a kick between the two lines makes the next KVM_RUN return at once.
-        run.setUint8(IMMEDIATE_EXIT, 0);
+        this.#immediateExit.clear();
         this.#control.countKick();
         return this.#control.command === Command.Run ? undefined : KICKED;
       }
@@ -282,7 +286,12 @@ export class VcpuLoop implements Disposable {
     }
     const { assists, xsaveComponents } = this.#description;
     if (!assists) return this.#failure("KVM cannot emulate an instruction of the guest");
-    const result = assistInstruction(this.#state, this.#memory, xsaveComponents);
+    const result = assistInstruction(
+      this.#state,
+      this.#memory,
+      xsaveComponents,
+      this.#compareExchange,
+    );
     if (result.kind === "unknown") {
       const bytes = Array.from(result.bytes, (byte) => byte.toString(16).padStart(2, "0"));
       return this.#failure(

@@ -3,8 +3,9 @@
  *
  * @module
  */
-import { futexWait, futexWake } from "../ffi/futex.ts";
-import { check, libc } from "../ffi/libc.ts";
+import { futexWait, futexWake } from "../../ffi/futex.ts";
+import { check, libc } from "../../ffi/libc.ts";
+import { kvm_run } from "../../ffi/uapi/kvm.ts";
 
 /** Milliseconds of a clock that is the same in all threads (`performance.now()` is not). */
 export function hostMillis(): number {
@@ -67,6 +68,41 @@ export interface ExitCounts {
   readonly assists: number;
   /** Kicks. */
   readonly kicks: number;
+}
+
+/**
+ * `immediate_exit` of kvm_run: KVM_RUN returns EINTR at once while it is set.
+ *
+ * Both changes are exchanges, since x86 lets a plain store wait in its processor while later loads
+ * go on:
+ *
+ * - The main thread raises it, then loads the thread's id to send a signal. With a plain store the id
+ *   could be loaded (0: in no call) before the byte is visible, while the vCPU's thread stores its id
+ *   and loads the byte (0): no signal, no exit, and the pause waits for ever.
+ * - The vCPU's thread clears it, then loads the command. With a plain store the command could be
+ *   loaded (Run), then the main thread stores Pause and raises the byte, and only then the 0 arrives
+ *   and takes the kick away.
+ */
+export class ImmediateExit {
+  readonly #byte: Uint8Array;
+
+  /**
+   * @param buffer with kvm_run in it, as every thread of the process sees it
+   * @param offset of the byte
+   */
+  constructor(buffer: ArrayBufferLike, offset: number = kvm_run.offsets.immediate_exit) {
+    this.#byte = new Uint8Array(buffer, offset, 1);
+  }
+
+  /** Main thread: the next KVM_RUN returns at once. A load that follows is done afterwards. */
+  raise(): void {
+    Atomics.exchange(this.#byte, 0, 1);
+  }
+
+  /** vCPU thread: KVM_RUN enters the guest again. A load that follows is done afterwards. */
+  clear(): void {
+    Atomics.exchange(this.#byte, 0, 0);
+  }
 }
 
 /** The shared words, from either side. */

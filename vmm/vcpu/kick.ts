@@ -3,9 +3,9 @@
  *
  * @module
  */
-import { check, cString, libc } from "../ffi/libc.ts";
-import { i32, struct, u64 } from "../ffi/struct.ts";
-import { array } from "../ffi/struct.ts";
+import { check, cString, libc } from "../../ffi/libc.ts";
+import { i32, struct, u64 } from "../../ffi/struct.ts";
+import { array } from "../../ffi/struct.ts";
 
 /** A real-time signal that neither libc nor the runtime uses. */
 const SIGNAL = 36;

@@ -4,10 +4,10 @@
  *
  * @module
  */
-import type { OwnedFd } from "../ffi/fd.ts";
-import { ioctl, ioctlBytes, ioctlGet, ioctlSet } from "../ffi/libc.ts";
-import type { Mapping } from "../ffi/mapping.ts";
-import type { ValueOf } from "../ffi/struct.ts";
+import type { OwnedFd } from "../../ffi/fd.ts";
+import { ioctl, ioctlBytes, ioctlGet, ioctlSet } from "../../ffi/libc.ts";
+import type { Mapping } from "../../ffi/mapping.ts";
+import type { ValueOf } from "../../ffi/struct.ts";
 import {
   KVM_GET_MP_STATE,
   KVM_GET_MSRS,
@@ -25,7 +25,7 @@ import {
   KVM_SET_TSC_KHZ,
   KVM_SET_VCPU_EVENTS,
   KVM_SET_XSAVE,
-} from "../ffi/uapi/kvm.ts";
+} from "../../ffi/uapi/kvm.ts";
 import {
   kvm_cpuid2,
   kvm_cpuid_entry2,
@@ -36,7 +36,7 @@ import {
   type kvm_vcpu_events,
   type kvm_xcrs,
   kvm_xsave,
-} from "../ffi/uapi/kvm_x86.ts";
+} from "../../ffi/uapi/kvm_x86.ts";
 
 /** One CPUID leaf. */
 export interface CpuidEntry {

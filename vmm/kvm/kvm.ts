@@ -4,12 +4,12 @@
  *
  * @module
  */
-import { CloudletError } from "../base/errors.ts";
-import { SyscallError } from "../ffi/errno.ts";
-import { OwnedFd } from "../ffi/fd.ts";
-import { ioctl, ioctlBytes, ioctlGet, ioctlSet } from "../ffi/libc.ts";
-import { Mapping } from "../ffi/mapping.ts";
-import type { ValueOf } from "../ffi/struct.ts";
+import { CloudletError } from "../../base/errors.ts";
+import { SyscallError } from "../../ffi/errno.ts";
+import { OwnedFd } from "../../ffi/fd.ts";
+import { ioctl, ioctlBytes, ioctlGet, ioctlSet } from "../../ffi/libc.ts";
+import { Mapping } from "../../ffi/mapping.ts";
+import type { ValueOf } from "../../ffi/struct.ts";
 import {
   KVM_API_VERSION,
   KVM_CAP_XSAVE2,
@@ -39,10 +39,10 @@ import {
   KVM_SET_IRQCHIP,
   KVM_SET_TSS_ADDR,
   KVM_SET_USER_MEMORY_REGION,
-} from "../ffi/uapi/kvm.ts";
-import { kvm_cpuid2, kvm_cpuid_entry2, kvm_msr_list } from "../ffi/uapi/kvm_x86.ts";
-import { MAP_SHARED, O_CLOEXEC, O_RDWR, PROT_READ, PROT_WRITE } from "../ffi/uapi/mman.ts";
-import type { MemorySlot } from "./memory.ts";
+} from "../../ffi/uapi/kvm.ts";
+import { kvm_cpuid2, kvm_cpuid_entry2, kvm_msr_list } from "../../ffi/uapi/kvm_x86.ts";
+import { MAP_SHARED, O_CLOEXEC, O_RDWR, PROT_READ, PROT_WRITE } from "../../ffi/uapi/mman.ts";
+import type { MemorySlot } from "../memory/guest_memory.ts";
 import { type CpuidEntry, KvmVcpu } from "./kvm_vcpu.ts";
 
 const MAX_CPUID_ENTRIES = 256; // KVM_MAX_CPUID_ENTRIES

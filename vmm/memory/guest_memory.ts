@@ -7,9 +7,9 @@
  *
  * @module
  */
-import { HostMemory } from "../ffi/host_memory.ts";
-import { Mapping, mmap } from "../ffi/mapping.ts";
-import { libc } from "../ffi/libc.ts";
+import { HostMemory } from "../../ffi/host_memory.ts";
+import { Mapping, mmap } from "../../ffi/mapping.ts";
+import { libc } from "../../ffi/libc.ts";
 import {
   MADV_DONTDUMP,
   MADV_NOHUGEPAGE,
@@ -20,8 +20,8 @@ import {
   MAP_SHARED,
   PROT_READ,
   PROT_WRITE,
-} from "../ffi/uapi/mman.ts";
-import { PAGE_SIZE, ramRanges } from "./layout.ts";
+} from "../../ffi/uapi/mman.ts";
+import { PAGE_SIZE, ramRanges } from "../layout.ts";
 
 /** A piece of guest-physical address space that is backed by memory of this process. */
 export interface MemorySlot {
@@ -66,6 +66,8 @@ export class GuestMemory implements Disposable {
   #slots: Slot[] = [];
   #owned: Mapping[] = [];
   #ram: HostMemory | undefined;
+  #kept = 0;
+  #disposed = false;
   readonly #bytes = new Uint8Array(8);
   readonly #word = new DataView(this.#bytes.buffer);
 
@@ -237,6 +239,12 @@ export class GuestMemory implements Disposable {
     slot.host.write(address - slot.start, source);
   }
 
+  /** Where RAM is in this process; throws a {@linkcode GuestAddressError} when it is not all RAM. */
+  hostAddress(address: number, length: number): bigint {
+    const slot = this.#get(address, length, true);
+    return slot.address + BigInt(address - slot.start);
+  }
+
   /** Reads a little-endian unsigned 64-bit value, at once. */
   getBigUint64(address: number): bigint {
     const slot = this.#get(address, 8, false);
@@ -250,11 +258,35 @@ export class GuestMemory implements Disposable {
     this.write(address, this.#bytes);
   }
 
+  /**
+   * Keeps everything mapped until the result is disposed, for a call on another thread that reads
+   * RAM by its address. When the memory is disposed meanwhile, the last such call unmaps it.
+   *
+   * @throws {RangeError} when it is disposed
+   */
+  keepMapped(): Disposable {
+    if (this.#disposed) throw new RangeError("Cannot reach memory: it is unmapped");
+    this.#kept++;
+    let over = false;
+    return {
+      [Symbol.dispose]: () => {
+        if (over) return;
+        over = true;
+        if (--this.#kept === 0 && this.#disposed) this.#unmap();
+      },
+    };
+  }
+
   /** Detaches every view; the owner also unmaps. Does nothing the second time. */
   [Symbol.dispose](): void {
+    this.#disposed = true;
     for (const { host } of this.#slots) host[Symbol.dispose]();
     this.#ram?.[Symbol.dispose](); // whoever still saves it reads nothing that is somebody else's
     this.#slots = [];
+    if (this.#kept === 0) this.#unmap();
+  }
+
+  #unmap(): void {
     for (const mapping of this.#owned) mapping[Symbol.dispose]();
     this.#owned = [];
   }

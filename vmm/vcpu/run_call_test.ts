@@ -1,5 +1,5 @@
 import assert from "node:assert/strict";
-import { EBADF, EINTR } from "../ffi/errno.ts";
+import { EBADF, EINTR } from "../../ffi/errno.ts";
 import { installKick, kickThread } from "./kick.ts";
 import { runCall, runCallCode } from "./run_call.ts";
 import { Command, hostMillis, State, VcpuControl } from "./vcpu_control.ts";

@@ -1,33 +1,18 @@
 /** vCPUs of different VMs on one shared thread: one that waits must not hold up another one. */
 import assert from "node:assert/strict";
-import { setBootRegisters, writeBootTables } from "./boot/paging.ts";
 import type { MmioRegion } from "./bus.ts";
-import { ByteRing } from "./byte_ring.ts";
-import { hostKind } from "./host_probe.ts";
-import { HOST_TRAITS } from "./host_traits.ts";
-import { Kvm } from "./kvm.ts";
-import { KVM_IDENTITY_MAP_ADDRESS, KVM_TSS_ADDRESS, MIB, VIRTIO_MMIO_ADDRESS } from "./layout.ts";
-import { Serial } from "./legacy/serial.ts";
-import { GuestMemory } from "./memory.ts";
+import type { ByteRing } from "../legacy/byte_ring.ts";
+import { VIRTIO_MMIO_ADDRESS } from "../layout.ts";
+import { CODE, hasKvm, TinyGuest } from "./tiny_guest_testing.ts";
 import { HostedVcpu, type Vcpu, VcpuThread } from "./vcpu_thread.ts";
-import { eventFd } from "../ffi/eventfd.ts";
-import { VIRTIO_MMIO } from "./virtio/mmio.ts";
-import { TransportState, Word } from "./virtio/state.ts";
+import { eventFd } from "../../ffi/eventfd.ts";
+import { VIRTIO_MMIO } from "../virtio/mmio.ts";
+import { TransportState, Word } from "../virtio/state.ts";
 
-const CODE = MIB;
 /** Exits that a neighbour makes in the test; it takes a few milliseconds for them. */
 const EXITS = 500;
 /** Far more than they take; a neighbour that is held up takes for ever. */
 const DEADLINE = 60_000;
-
-function hasKvm(): boolean {
-  try {
-    Kvm.open()[Symbol.dispose]();
-    return true;
-  } catch {
-    return false;
-  }
-}
 
 /** `out 0x80, al` again and again: each is an exit that the shared thread answers. */
 const LEAVE = [0xe6, 0x80, 0xeb, 0xfc];
@@ -72,35 +57,10 @@ async function guest(
   regions: readonly MmioRegion[] = [],
   Runner: new (onSerialRoom: () => void) => Vcpu = HostedVcpu,
 ): Promise<{ vcpu: Vcpu; ring: ByteRing }> {
-  using kvm = Kvm.open();
-  const memory = stack.use(GuestMemory.create(2 * MIB));
-  const vm = stack.use(kvm.createVm());
-  vm.setRealModePages(KVM_TSS_ADDRESS, KVM_IDENTITY_MAP_ADDRESS);
-  vm.createIrqchip();
-  memory.description.slots.forEach((slot, index) => vm.setMemorySlot(index, slot));
-  const state = stack.use(vm.createVcpu(0));
-  state.setCpuid(kvm.supportedCpuid());
-  writeBootTables(memory);
-  memory.write(CODE, Uint8Array.from(code));
-  setBootRegisters(state, CODE);
-  const vcpu = stack.use(new Runner(() => {}));
-  const ring = new ByteRing(ByteRing.createState(64));
-  await vcpu.loaded;
-  vcpu.start(state, {
-    id: 0,
-    fd: state.fd,
-    vmFd: vm.fd,
-    runAddress: state.run.address,
-    runLength: state.run.length,
-    xsaveSize: state.xsaveSize,
-    assists: HOST_TRAITS[hostKind(kvm)].assists,
-    xsaveComponents: [],
-    memory: memory.description,
-    control: vcpu.shared,
-    serial: Serial.createState(),
-    console: ring.shared,
-    regions,
-  });
+  const vcpu = new Runner(() => {});
+  const { ring } = stack.use(
+    await TinyGuest.make(vcpu, { code: Uint8Array.from(code), regions, console: 64 }),
+  );
   return { vcpu, ring };
 }
 

@@ -9,18 +9,11 @@
  *
  * @module
  */
-import { EINTR } from "../ffi/errno.ts";
-import { FUTEX_WAIT_PRIVATE, SYS_FUTEX } from "../ffi/futex.ts";
-import { check, libc } from "../ffi/libc.ts";
-import { Mapping } from "../ffi/mapping.ts";
-import { KVM_RUN } from "../ffi/uapi/kvm.ts";
-import { MAP_ANONYMOUS, MAP_PRIVATE, PROT_EXEC, PROT_READ, PROT_WRITE } from "../ffi/uapi/mman.ts";
+import { EINTR } from "../../ffi/errno.ts";
+import { FUTEX_WAIT_PRIVATE, SYS_FUTEX } from "../../ffi/futex.ts";
+import { KVM_RUN } from "../../ffi/uapi/kvm.ts";
+import { dword, mapInstructions } from "../machine_code.ts";
 import { CLOCK_MONOTONIC, Command, State, WORDS } from "./vcpu_control.ts";
-
-/** Little-endian operand of four bytes. */
-function dword(value: number): number[] {
-  return [value & 0xff, (value >> 8) & 0xff, (value >> 16) & 0xff, (value >> 24) & 0xff];
-}
 
 /** asm/unistd_64.h */
 const SYS = { ioctl: 16, gettid: 186, futex: SYS_FUTEX, clock_gettime: 228 } as const;
@@ -69,7 +62,8 @@ const WAIT = [
 const GO_ON = [
   ...[0x41, 0x83, 0x7c, 0x24, WORDS.enteredAt, 0], // cmp dword [r12 + enteredAt], 0
   ...unless(JNE, NOTE_ENTRY),
-  ...[0x41, 0xc7, 0x44, 0x24, WORDS.state, ...dword(State.Running)], // mov dword [r12 + state], Running
+  ...[0xb8, ...dword(State.Running)], // mov eax, Running
+  ...[0x41, 0x87, 0x44, 0x24, WORDS.state], // xchg [r12 + state], eax: see ENTER
 ];
 
 const LEAVE = [
@@ -97,6 +91,11 @@ const PAUSED = [
  * System V x86-64 psABI, 3.2.1 and A.2.1: rbx and r12 belong to the caller; a system call takes its
  * number in rax and its arguments in rdi, rsi, rdx and r10, gives its result or `-errno` in rax, and
  * changes no other register but rcx and r11.
+ *
+ * The thread's id and the state Running are stored by XCHG, a full barrier (Intel SDM volume 3,
+ * 9.2.3.9). With a plain store the processor could load the command (Run) and KVM immediate_exit (0)
+ * first. A main thread that pauses meanwhile would load the id (0) and send no signal, or load the
+ * state (Paused) and take a vCPU for paused that enters the guest.
  */
 const ENTER = Uint8Array.of(
   0x53, // push rbx
@@ -104,7 +103,7 @@ const ENTER = Uint8Array.of(
   ...[0x89, 0xfb], // mov ebx, edi
   ...[0x49, 0x89, 0xf4], // mov r12, rsi
   ...syscall(SYS.gettid),
-  ...[0x41, 0x89, 0x44, 0x24, WORDS.tid], // mov [r12 + tid], eax
+  ...[0x41, 0x87, 0x44, 0x24, WORDS.tid], // xchg [r12 + tid], eax
   ...[0x41, 0x83, 0x7c, 0x24, WORDS.state, State.Paused], // cmp dword [r12 + state], Paused
   ...unless(JNE, PAUSED),
   ...ENTER_GUEST,
@@ -117,8 +116,6 @@ const SIGNATURE = {
   nonblocking: true,
 } as const satisfies Deno.ForeignFunction;
 
-const PAGE = 4096;
-
 /**
  * Runs a vCPU until it leaves the guest; one that is paused, when it shall run again.
  *
@@ -130,23 +127,9 @@ export type RunCall = (fd: number, words: Deno.PointerValue) => Promise<bigint>;
 
 let code: bigint | undefined;
 
-/**
- * Where the instructions are in this process, for the life of the process. The thread that makes VMs
- * asks and tells the threads that run them: a mapping outlives the thread that made it, and those
- * come and go.
- */
+/** Where the instructions are, for {@linkcode runCall} in any thread of this process. */
 export function runCallCode(): bigint {
-  if (code !== undefined) return code;
-  const mapping = Mapping.create({
-    length: PAGE,
-    prot: PROT_READ | PROT_WRITE,
-    flags: MAP_PRIVATE | MAP_ANONYMOUS,
-  });
-  new Uint8Array(mapping.buffer).set(ENTER);
-  // SAFETY: the mapping was made above, is never unmapped, and is not written to any more.
-  const address = Deno.UnsafePointer.create(mapping.address);
-  check("mprotect", libc().mprotect(address, BigInt(PAGE), PROT_READ | PROT_EXEC));
-  return code = mapping.address;
+  return code ??= mapInstructions(ENTER);
 }
 
 /**

@@ -1,10 +1,10 @@
 import assert from "node:assert/strict";
 import { cpuidFor } from "../boot/cpu.ts";
-import { hostKind } from "../host_probe.ts";
+import { hostKind } from "../kvm/host_probe.ts";
 import { HOST_TRAITS } from "../host_traits.ts";
-import { Kvm } from "../kvm.ts";
+import { Kvm } from "../kvm/kvm.ts";
 import { KVM_IDENTITY_MAP_ADDRESS, KVM_TSS_ADDRESS } from "../layout.ts";
-import { prepareMachine, restoreMachine, saveMachine } from "./state.ts";
+import { prepareMachine, restoreMachine, saveMachine } from "./machine_state.ts";
 
 const MSR_IA32_TSC = 0x10;
 
