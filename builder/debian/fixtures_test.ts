@@ -87,10 +87,15 @@ export interface TestMirror extends AsyncDisposable {
   /** Paths asked for so far, with the Range header if there was one. */
   readonly requests: string[];
   behaviour: Behaviour | undefined;
-  /** Makes index and InRelease anew. */
+  /**
+   * Makes index and InRelease anew; each component has all packages.
+   *
+   * @param release fields besides the usual ones, or in their place
+   */
   publish(
     packages: readonly TestPackage[],
     release?: Readonly<Record<string, string>>,
+    components?: readonly string[],
   ): Promise<void>;
   /** Does not answer any more. */
   stop(): Promise<void>;
@@ -117,15 +122,17 @@ export async function startMirror(
     files,
     requests,
     behaviour: undefined,
-    async publish(packages, release = {}) {
+    async publish(packages, release = {}, components = ["main"]) {
       files.clear();
       const index = makeIndex(packages);
       for (const [path, deb] of index.debs) files.set(path, deb);
       const plain = new TextEncoder().encode(index.packages);
       const packed = new Uint8Array(gzipSync(plain));
-      const directory = "main/binary-amd64";
-      files.set(`dists/${SUITE}/${directory}/Packages.gz`, packed);
-      files.set(`dists/${SUITE}/${directory}/by-hash/SHA256/${sha256(packed)}`, packed);
+      const directories = components.map((component) => `${component}/binary-amd64`);
+      for (const directory of directories) {
+        files.set(`dists/${SUITE}/${directory}/Packages.gz`, packed);
+        files.set(`dists/${SUITE}/${directory}/by-hash/SHA256/${sha256(packed)}`, packed);
+      }
       const fields = {
         Origin: "Debian",
         Suite: "stable",
@@ -134,13 +141,15 @@ export async function startMirror(
         "Acquire-By-Hash": "yes",
         Architectures: "all amd64",
         "No-Support-for-Architecture-all": "Packages",
-        Components: "main",
+        Components: components.join(" "),
         ...release,
       };
       const text = Object.entries(fields).map(([name, value]) => `${name}: ${value}\n`).join("") +
         "SHA256:\n" +
-        ` ${sha256(plain)} ${plain.length} ${directory}/Packages\n` +
-        ` ${sha256(packed)} ${packed.length} ${directory}/Packages.gz\n`;
+        directories.map((directory) =>
+          ` ${sha256(plain)} ${plain.length} ${directory}/Packages\n` +
+          ` ${sha256(packed)} ${packed.length} ${directory}/Packages.gz\n`
+        ).join("");
       const signed = await clearsign(text, key);
       files.set(`dists/${SUITE}/InRelease`, new TextEncoder().encode(signed));
     },

@@ -193,9 +193,10 @@ async function openIndex(
     if (expected === undefined) continue;
     const goal = join(context.cache, "index", expected.sha256);
     if (await isFile(goal)) return goal;
-    // One process makes it, and the others wait.
-    const place = sha256(source.uri, source.suite, directory).slice(0, 16);
-    const made = await withLock(join(context.cache, "index", `.${place}.lock`), async () => {
+    // The lock is by content, as the file is: components can have equal indexes. Lock files stay,
+    // so only the digest's first byte names one: 256 at most.
+    const lock = join(context.cache, "index", `.${expected.sha256.slice(0, 2)}.lock`);
+    const made = await withLock(lock, async () => {
       if (await isFile(goal)) return true;
       using task = context.progress.task(`Fetch the package index of ${source.suite}`, {
         total: expected.size,
