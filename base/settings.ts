@@ -16,6 +16,7 @@ const SCHEMA = z.strictObject({
   debian: z.strictObject({
     mirror: z.url().optional(),
     suite: z.string().regex(/^[a-z][a-z0-9-]*$/).optional(),
+    security: z.union([z.url(), z.literal(false)]).optional(),
     keyring: z.string().startsWith("/").optional(),
   }).default({}),
   registry: z.strictObject({
@@ -30,6 +31,8 @@ export interface DebianSettings {
   readonly mirror?: string | undefined;
   /** Release name, such as `bookworm`; the host's own when absent. */
   readonly suite?: string | undefined;
+  /** URL of the mirror's security archive; beside the mirror when absent, `false` for none. */
+  readonly security?: string | false | undefined;
   /** Absolute path of the OpenPGP keyring that signs the archive. */
   readonly keyring?: string | undefined;
 }

@@ -33,10 +33,12 @@ export type { DebianPackage } from "./packages.ts";
 
 /** Options of {@linkcode openDebian}. */
 export interface DebianOptions {
-  /** URL of the archive; the host's apt sources when absent. CLOUDLET_DEBIAN_MIRROR goes before it. */
+  /** URL of the archive; the host's apt sources when absent. CLOUDLET_DEBIAN_MIRROR overrides it. */
   readonly mirror?: string | undefined;
   /** Release name, such as `bookworm`; the host's own when absent. */
   readonly suite?: string | undefined;
+  /** URL of the mirror's security archive; beside the mirror when absent, `false` for none. */
+  readonly security?: string | false | undefined;
   /** Path of the keyring that signs the archive; Debian's own when absent. */
   readonly keyring?: string | undefined;
   /** Directory of the cache; `debian` in cloudlet's own when absent. */
@@ -91,7 +93,7 @@ export async function openDebian(options: DebianOptions = {}): Promise<Debian> {
   const cache = options.cache ?? join(cacheDir(), "debian");
   const progress = options.progress ?? silentProgress;
   const mirror = Deno.env.get("CLOUDLET_DEBIAN_MIRROR") || options.mirror;
-  const sources = findSources({ mirror, suite: options.suite });
+  const sources = findSources({ mirror, suite: options.suite, security: options.security });
   // A mirror that the user set need not be one that apt's proxy knows.
   const aptConfig = mirror === undefined ? readAptConfig("/etc") : new Map<string, string>();
   const fetch: FetchOptions = {

@@ -209,6 +209,7 @@ export function testOptions(mirror: TestMirror, key: TestKey) {
   const options: DebianOptions = {
     mirror: mirror.url,
     suite: SUITE,
+    security: false, // the mirror has none
     keyring,
     cache,
     progress,

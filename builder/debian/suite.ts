@@ -18,6 +18,8 @@ import type { DecompressPool } from "../archive/decompress_pool.ts";
 import { type Expected, fetchBytes, fetchFile, type FetchOptions } from "../fetch.ts";
 import type { IndexFile } from "./packages.ts";
 import {
+  checkDate,
+  checkSuite,
   checkValidity,
   isUnknownSigner,
   type Keyring,
@@ -85,27 +87,32 @@ export async function openRelease(
   // With other keys, the same file may not be trusted.
   const key = sha256(url, ...keyring.parts).slice(0, 32);
   const path = join(context.cache, "release", `${key}.json`);
-  const cached = await readCached(path, url);
   const accept = (text: string | null) => {
     if (text === null) return undefined;
     const release = parseRelease(text, url);
+    checkSuite(release, source.suite);
+    checkDate(release, source.maxFuture);
     if (source.checkValidUntil) checkValidity(release);
     return release;
   };
+  const cached = usable(await readCached(path, url), source);
   const now = Date.now();
   if (
-    cached !== undefined && (cached.text !== null || source.optional) && now >= cached.checked &&
-    now - cached.checked < context.maxAge
+    cached !== undefined && now >= cached.checked && now - cached.checked < context.maxAge
   ) {
     return accept(cached.text);
   }
   let bytes: Uint8Array | undefined;
   try {
     bytes = await fetchBytes(url, MAX_INRELEASE, context.fetch);
-    if (bytes === undefined && !source.optional) {
+    // What a mirror had before is no more optional.
+    if (bytes === undefined && (!source.optional || typeof cached?.text === "string")) {
       throw new CloudletError(`Cannot fetch ${url}: the mirror has no such file`, {
         code: "unavailable",
-        remedy: "check the mirror's URL and the suite in the settings or the host's apt sources",
+        remedy: source.suite.endsWith("-security")
+          ? "set [debian] security in the settings to the URL of the security archive, or to " +
+            "false to do without security updates"
+          : "check the mirror's URL and the suite in the settings or the host's apt sources",
       });
     }
   } catch (error) {
@@ -132,6 +139,24 @@ export async function openRelease(
   }
   await remember(path, { url, checked: now, text });
   return release;
+}
+
+/**
+ * What is cached, unless it may not be used: a null where the suite is needed, or a release of another
+ * suite or of the future, which would keep newer ones away.
+ */
+function usable(cached: CachedRelease | undefined, source: Source): CachedRelease | undefined {
+  if (cached === undefined) return undefined;
+  if (cached.text === null) return source.optional ? cached : undefined;
+  try {
+    const release = parseRelease(cached.text, cached.url);
+    checkSuite(release, source.suite);
+    checkDate(release, source.maxFuture);
+    return cached;
+  } catch (error) {
+    if (error instanceof CloudletError) return undefined;
+    throw error;
+  }
 }
 
 async function remember(path: string, release: CachedRelease): Promise<void> {
