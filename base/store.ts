@@ -2,7 +2,7 @@
  * A cache of directories, each named by the hash of what went into it.
  *
  * ```text
- * <root>/<key>/            a finished entry; never changed
+ * <root>/<key>/            a finished entry, on the disk as a whole; never changed
  * <root>/.tmp-<pid>-<id>/  an entry being made
  * <root>/.<key>.lock       held by whoever makes the entry
  * ```
@@ -11,6 +11,7 @@
  */
 import { createHash } from "node:crypto";
 import { join } from "node:path";
+import { syncTree } from "./durable.ts";
 import { CloudletError } from "./errors.ts";
 import { diskError, sweepTemporary, temporaryIn, withLock } from "./files.ts";
 
@@ -91,6 +92,7 @@ export class Store {
       try {
         await Deno.mkdir(temporary.path);
         await make(temporary.path);
+        await syncTree(temporary.path);
         await Deno.rename(temporary.path, goal);
       } catch (cause) {
         throw diskError(`Cannot make the cache entry ${goal}`, cause);

@@ -2,6 +2,7 @@ import assert from "node:assert/strict";
 import { join } from "node:path";
 import fc from "fast-check";
 import { CloudletError } from "./errors.ts";
+import { acrossPowerLoss } from "./power_loss_test.ts";
 import { cacheKey, type KeyPart, Store } from "./store.ts";
 
 const MODULE = new URL("./store.ts", import.meta.url).href;
@@ -189,4 +190,22 @@ Deno.test("what is no key never reaches the file system", async () => {
     }
     assert.ok((await Deno.stat(join(store.root, "..", "victim"))).isDirectory);
   });
+});
+
+Deno.test({
+  name: "an entry that a power cut leaves is whole",
+  ignore: Deno.uid() !== 0, // a file system has to be mounted
+  fn: () =>
+    acrossPowerLoss(async (disk) => {
+      await new Store(join(disk, "kind")).getOrMake("key", async (directory) => {
+        await Deno.mkdir(join(directory, "below"), { mode: 0o500 });
+        await Deno.writeTextFile(join(directory, "content"), "all of it");
+        await Deno.writeTextFile(join(directory, "below/secret"), "too", { mode: 0 });
+        await Deno.symlink("/nowhere", join(directory, "link"));
+      });
+    }, async (disk) => {
+      const path = await new Store(join(disk, "kind")).get("key");
+      assert.equal(await Deno.readTextFile(join(path!, "content")), "all of it");
+      assert.equal(await Deno.readTextFile(join(path!, "below/secret")), "too");
+    }),
 });

@@ -456,6 +456,7 @@ async function complete(
     );
     if (!exists) return false;
   }
+  await part.file.sync(); // its name says what it holds, also after a power cut
   await Deno.rename(`${goal}.part`, goal);
   return true;
 }

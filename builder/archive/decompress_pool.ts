@@ -20,6 +20,8 @@ export interface DecompressRequest {
   readonly name: string;
   /** Most bytes that may come out. Unlimited when absent. */
   readonly limit?: number;
+  /** Whether the result must outlive a power cut; true when absent. */
+  readonly durable?: boolean;
 }
 
 interface Waiting {
@@ -65,6 +67,7 @@ export class DecompressPool implements Disposable {
       goal: temporary.path,
       name: request.name,
       limit: request.limit ?? null,
+      durable: request.durable ?? true,
     }, signal);
     try {
       await Deno.rename(temporary.path, goal);

@@ -24,6 +24,8 @@ export interface DecompressJob {
   readonly name: string;
   /** Most bytes that may come out; null for no limit. */
   readonly limit: number | null;
+  /** Whether the result must outlive a power cut. */
+  readonly durable: boolean;
 }
 
 /** The outcome of a job. */
@@ -76,6 +78,7 @@ async function run(job: DecompressJob): Promise<number> {
     }
   }
   writeAllSync(goal, buffer.subarray(0, filled));
+  if (job.durable) goal.syncSync();
   return total;
 }
 

@@ -89,7 +89,7 @@ async function uncompressed(
     if (detectCompression(head) !== "none") {
       if (content.kind !== "file") throw new Error("a layer is not in memory");
       const { path, offset, size } = content;
-      const request = { source: path, offset, size, name, limit: MAX_UNPACKED };
+      const request = { source: path, offset, size, name, limit: MAX_UNPACKED, durable: false };
       const unpacked = await pool.decompress(request, goal, signal);
       plain = { kind: "file", path: goal, offset: 0, size: unpacked };
     }
