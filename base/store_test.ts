@@ -3,7 +3,7 @@ import { join } from "node:path";
 import fc from "fast-check";
 import { CloudletError } from "./errors.ts";
 import { acrossPowerLoss } from "./power_loss_test.ts";
-import { cacheKey, type KeyPart, Store } from "./store.ts";
+import { cacheKey, DamagedEntry, type KeyPart, Store } from "./store.ts";
 
 const MODULE = new URL("./store.ts", import.meta.url).href;
 
@@ -189,6 +189,30 @@ Deno.test("what is no key never reaches the file system", async () => {
       await assert.rejects(store.getOrMake(key, () => Promise.resolve()), refused, key);
     }
     assert.ok((await Deno.stat(join(store.root, "..", "victim"))).isDirectory);
+  });
+});
+
+Deno.test("only a damaged entry is removed, and what is in its place by then stays", async () => {
+  await withStore(async (store) => {
+    const read = (error: () => unknown) => store.read("key", () => Promise.reject(error()));
+    const damaged = () => new DamagedEntry("the entry", "it is broken");
+    assert.equal(await read(damaged), undefined); // there is none
+    await store.getOrMake("key", () => Promise.resolve());
+    assert.equal(await store.read("key", (path) => Promise.resolve(path)), store.root + "/key");
+    // No descriptors are left, or no memory: that says nothing about the entry.
+    for (const error of [new Error("EMFILE"), new CloudletError("Cannot", { code: "untrusted" })]) {
+      await assert.rejects(read(() => error), error);
+      assert.deepEqual(await store.keys(), ["key"]);
+    }
+    let tries = 0;
+    const mended = await store.read("key", () => {
+      if (++tries === 1) return Promise.reject(damaged());
+      return Promise.resolve("mended");
+    });
+    assert.equal(mended, "mended");
+    assert.deepEqual(await store.keys(), ["key"]);
+    assert.equal(await read(damaged), undefined);
+    assert.deepEqual(await store.keys(), []);
   });
 });
 

@@ -17,7 +17,7 @@ import { formatReference, type Reference } from "../oci/reference.ts";
 import { RegistryCache } from "../oci/cache.ts";
 import { readPointer, writePointer } from "../pointers.ts";
 import { type Additions, additionsKey, applyAdditions } from "./additions.ts";
-import { type Image, imageStore, openImage, storeImage } from "./image.ts";
+import { findByKey, type Image, imageStore, openImage, storeImage } from "./image.ts";
 import { HOME } from "./init.ts";
 import { agentState, denoState } from "./inputs.ts";
 import {
@@ -85,7 +85,8 @@ export async function findOciImage(
   if (digest === undefined) return undefined;
   const store = imageStore();
   const key = await readPointer(store, NAME, await inputs(request, digest));
-  if (key === undefined) return undefined;
+  const image = key === undefined ? undefined : await findByKey(key);
+  if (image === undefined) return undefined;
   const age = asked === undefined ? 0 : Date.now() - asked.getTime();
   if (age > STALE) {
     const days = Math.floor(age / STALE);
@@ -94,7 +95,7 @@ export async function findOciImage(
         `day${days === 1 ? "" : "s"} ago; --pull asks again`,
     );
   }
-  return await openImage(key);
+  return image;
 }
 
 /**

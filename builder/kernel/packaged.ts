@@ -22,7 +22,7 @@ import { cpioArchive, type CpioEntry } from "../initramfs/cpio.ts";
 import { MODULES_DIRECTORY, MODULES_LIST } from "../initramfs/mod.ts";
 import { readPointer, writePointer } from "../pointers.ts";
 import { type Content, type DirectoryNode, type FileNode, Tree } from "../tree.ts";
-import { type Kernel, kernelStore, openKernel } from "./kernel.ts";
+import { findByKey, type Kernel, kernelStore, openKernel } from "./kernel.ts";
 import { moduleName, type ModuleSource, orderModules } from "./modules.ts";
 import { unpackVmlinux } from "./vmlinuz.ts";
 
@@ -175,6 +175,7 @@ export async function unpackKernel(options: PackagedKernelOptions): Promise<Kern
   const { debian, progress } = options;
   const image = kernelPackage(debian);
   const key = cacheKey({ ...INPUTS, image: image.sha256 });
+  await findByKey(key); // a damaged one makes room
   await kernelStore().getOrMake(key, async (entry) => {
     const { vmlinuz, modules } = await openKernelPackage(debian, image);
     using task = progress.task("Unpack the kernel");
@@ -199,5 +200,5 @@ export async function unpackKernel(options: PackagedKernelOptions): Promise<Kern
 /** Debian's kernel as it was last unpacked, if it was. */
 export async function findUnpackedKernel(): Promise<Kernel | undefined> {
   const key = await readPointer(kernelStore(), NAME, INPUTS);
-  return key === undefined ? undefined : await openKernel(key);
+  return key === undefined ? undefined : await findByKey(key);
 }
