@@ -23,6 +23,11 @@ const SCHEMA = z.strictObject({
     ca: z.string().startsWith("/").optional(),
     insecure: z.array(z.string()).default([]),
   }).prefault({}),
+  images: z.strictObject({
+    max_mib: z.int().positive().optional(),
+    max_entries: z.int().positive().optional(),
+    max_minutes: z.number().positive().max(24 * 60).optional(),
+  }).default({}),
 });
 
 /** Settings of the Debian packages that kernels and images are made of. */
@@ -45,12 +50,24 @@ export interface RegistrySettings {
   readonly insecure: readonly string[];
 }
 
+/** Limits of one image while it is fetched and unpacked; the defaults are builder/limits.ts's. */
+export interface ImageSettings {
+  /** MiB of all layers and packages, unpacked. */
+  readonly max_mib?: number | undefined;
+  /** Files, directories and links. */
+  readonly max_entries?: number | undefined;
+  /** Minutes from the first request to the last file. */
+  readonly max_minutes?: number | undefined;
+}
+
 /** All settings. */
 export interface Settings {
   /** `[debian]` */
   readonly debian: DebianSettings;
   /** `[registry]` */
   readonly registry: RegistrySettings;
+  /** `[images]` */
+  readonly images: ImageSettings;
 }
 
 /** Parses settings; `path` is only named in errors. */

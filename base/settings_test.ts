@@ -5,12 +5,14 @@ Deno.test("settings are read; absent ones stay absent", () => {
   assert.deepEqual(parseSettings("", "config.toml"), {
     debian: {},
     registry: { insecure: [] },
+    images: {},
   });
   assert.deepEqual(
     parseSettings('[debian]\nmirror = "http://127.0.0.1:8/debian"\nsuite = "bookworm"\n', "c"),
     {
       debian: { mirror: "http://127.0.0.1:8/debian", suite: "bookworm" },
       registry: { insecure: [] },
+      images: {},
     },
   );
   for (const security of ["http://127.0.0.1:8/security", false]) {
@@ -31,6 +33,8 @@ for (
     ["security updates that are on", "[debian]\nsecurity = true\n", /security/],
     ["a suite with a path in it", '[debian]\nsuite = "../x"\n', /suite/],
     ["a relative certificate", '[registry]\nca = "ca.pem"\n', /ca/],
+    ["a limit that nothing meets", "[images]\nmax_mib = 0\n", /max_mib/],
+    ["a time that no timer can measure", "[images]\nmax_minutes = 1e9\n", /max_minutes/],
     ["a wrong type", "debian = 3\n", /debian/],
   ] as const
 ) {

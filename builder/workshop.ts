@@ -21,6 +21,7 @@ import { buildKernel, findKernel, type Kernel } from "./kernel/kernel.ts";
 import { findUnpackedKernel, unpackKernel } from "./kernel/packaged.ts";
 import { isKernelSource } from "./kernel/source.ts";
 import { parseReference } from "./oci/reference.ts";
+import { imageLimits } from "./limits.ts";
 import { readPointer, writePointer } from "./pointers.ts";
 import { Tree } from "./tree.ts";
 
@@ -138,6 +139,7 @@ export class Workshop {
     return existing ?? await buildImage(declaration, {
       debian: await this.#archive(),
       progress: this.#progress,
+      limits: imageLimits((await loadSettings()).images),
     });
   }
 
@@ -176,12 +178,15 @@ export class Workshop {
   async #withFiles(request: RootRequest, layer: Additions["layer"]): Promise<Image> {
     const { language, from, packages, files, pull } = request;
     const additions: Additions = { files, layer };
+    const { registry, images } = await loadSettings();
+    const limits = imageLimits(images);
     if (from === undefined) {
       const declaration = imageDeclaration(language, packages);
       return await findImage(declaration, additions) ?? await buildImage(declaration, {
         debian: await this.#archive(),
         progress: this.#progress,
         additions,
+        limits,
       });
     }
     const reference = parseReference(from);
@@ -189,12 +194,12 @@ export class Workshop {
     const wanted = { reference, packages, additions };
     const existing = pull ? undefined : await findOciImage(wanted, this.#progress);
     if (existing !== undefined) return existing;
-    const { registry } = await loadSettings();
     const certificates = registry.ca === undefined ? [] : [await Deno.readTextFile(registry.ca)];
     return await buildOciImage(wanted, {
       debian: await this.#archive(),
       progress: this.#progress,
       signal: this.#signal,
+      limits,
       pull,
       insecure: request.insecure ||
         (reference.kind === "registry" && registry.insecure.includes(reference.host)),

@@ -6,6 +6,7 @@
 import { dirname } from "node:path";
 import { CloudletError } from "../../base/errors.ts";
 import { diskError, temporaryIn } from "../../base/files.ts";
+import type { SharedCount } from "../limits.ts";
 import type { DecompressAnswer, DecompressJob } from "./decompress_worker.ts";
 
 /** What to decompress. */
@@ -20,6 +21,8 @@ export interface DecompressRequest {
   readonly name: string;
   /** Most bytes that may come out. Unlimited when absent. */
   readonly limit?: number;
+  /** What comes out is added to it; beyond its limit the work ends. */
+  readonly count?: SharedCount | undefined;
   /** Whether the result must outlive a power cut; true when absent. */
   readonly durable?: boolean;
 }
@@ -67,6 +70,7 @@ export class DecompressPool implements Disposable {
       goal: temporary.path,
       name: request.name,
       limit: request.limit ?? null,
+      count: request.count ?? null,
       durable: request.durable ?? true,
     }, signal);
     try {

@@ -49,6 +49,13 @@ export interface TarMember {
   readonly xattrs: ReadonlyMap<string, Uint8Array> | undefined;
 }
 
+/** About how many bytes a member's names and attributes have. */
+export function metadataSize({ name, linkName, xattrs }: TarMember): number {
+  let size = name.length + linkName.length;
+  for (const [key, value] of xattrs ?? []) size += key.length + value.length;
+  return size;
+}
+
 const BLOCK = 512;
 const MAX_EXTENSION = 1024 * 1024; // bytes of one pax header or long name: far above PATH_MAX
 const TYPES: Readonly<Record<string, TarMemberType>> = {

@@ -21,6 +21,7 @@ import { finishSystemTree, newSystemTree } from "../base_tree.ts";
 import { copyContent } from "../content.ts";
 import type { Debian, DebianPackage } from "../debian/debian.ts";
 import { writeErofs } from "../erofs/mod.ts";
+import { ImageBudget, type ImageLimits } from "../limits.ts";
 import { readPointer, writePointer } from "../pointers.ts";
 import { symlinkNode, type Tree } from "../tree.ts";
 import { type Additions, additionsKey, applyAdditions, NO_ADDITIONS } from "./additions.ts";
@@ -52,6 +53,8 @@ export interface ImageOptions {
   readonly progress: Progress;
   /** What is added to it; nothing when absent. */
   readonly additions?: Additions | undefined;
+  /** What it may take; the defaults when absent. */
+  readonly limits?: ImageLimits | undefined;
 }
 
 /** The store of finished images. */
@@ -83,15 +86,16 @@ async function imageTree(
   extra: Payload | undefined,
   options: ImageOptions,
 ): Promise<Tree> {
-  const { debian, additions } = options;
+  const { debian, additions, limits } = options;
+  using budget = new ImageBudget(declaration.name, limits);
   const tree = newSystemTree();
-  await debian.unpack(packages, tree);
+  await debian.unpack(packages, tree, budget);
   finishSystemTree(tree);
   if (declaration.busybox) await addApplets(tree);
   for (const path of ["usr/share/doc", "usr/share/man", "usr/share/locale", "usr/share/info"]) {
     tree.remove(path); // as Debian's own slim images do
   }
-  if (additions) await applyAdditions(tree, additions);
+  if (additions) await applyAdditions(tree, additions, budget);
   if (extra) {
     const binary = addPayload(tree, extra, initScript());
     if (declaration.deno) tree.add("usr/bin/deno", binary); // a hard link: one copy in the image

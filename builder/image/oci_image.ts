@@ -15,6 +15,7 @@ import type { Debian } from "../debian/debian.ts";
 import type { OpenOptions } from "../oci/open.ts";
 import { formatReference, type Reference } from "../oci/reference.ts";
 import { RegistryCache } from "../oci/cache.ts";
+import { ImageBudget, type ImageLimits } from "../limits.ts";
 import { readPointer, writePointer } from "../pointers.ts";
 import { type Additions, additionsKey, applyAdditions } from "./additions.ts";
 import { findByKey, type Image, imageStore, openImage, storeImage } from "./image.ts";
@@ -46,6 +47,8 @@ export interface OciImageOptions extends OpenOptions {
   readonly debian: Debian;
   /** Gets told how far it is. */
   readonly progress: Progress;
+  /** What the image may take; the defaults when absent. */
+  readonly limits?: ImageLimits | undefined;
 }
 
 async function inputs(request: OciImageRequest, digest: string): Promise<KeyPart> {
@@ -108,10 +111,14 @@ export async function buildOciImage(
   options: OciImageOptions,
 ): Promise<Image> {
   const { reference, additions } = request;
-  const { debian, progress, signal } = options;
+  const { debian, progress } = options;
   const name = formatReference(reference);
   const { openImage: openOciImage } = await import("../oci/open.ts");
-  using open = await openOciImage(reference, options);
+  using budget = new ImageBudget(name, options.limits, options.signal);
+  using open = await openOciImage(reference, { ...options, signal: budget.signal })
+    .catch((error) => {
+      throw budget.explain(error);
+    });
   const { image } = open;
   const runtime = runtimePackages(debian);
   const payload = await loadPayload();
@@ -144,12 +151,12 @@ export async function buildOciImage(
     using directory = temporaryIn(imageStore().root);
     await Deno.mkdir(directory.path);
     const { unpackImage } = await import("../oci/unpack.ts");
-    const tree = await unpackImage(image, directory.path, { progress, signal });
+    const tree = await unpackImage(image, directory.path, { progress, budget });
     if (wanted.length > 0) {
       const { addInstalledPackages } = await import("./installed_packages.ts");
-      await addInstalledPackages(tree, wanted, debian, name);
+      await addInstalledPackages(tree, wanted, debian, name, budget);
     }
-    await applyAdditions(tree, additions);
+    await applyAdditions(tree, additions, budget);
     tree.remove(HOME);
     await addOwnRuntime(tree, debian, runtime);
     addPayload(tree, payload, init);

@@ -10,6 +10,7 @@ import type { Tree } from "../tree.ts";
 import { RegistryCache } from "./cache.ts";
 import { openImage, type OpenOptions } from "./open.ts";
 import { parseReference } from "./reference.ts";
+import { ImageBudget, type ImageLimits } from "../limits.ts";
 import { unpackImage } from "./unpack.ts";
 
 const symbols = {
@@ -70,13 +71,14 @@ export async function makeLayout(
 export async function pull(
   reference: string,
   directory: string,
-  options: OpenOptions = {},
+  { limits, ...options }: OpenOptions & { readonly limits?: ImageLimits } = {},
 ): Promise<Tree> {
   const cache = new RegistryCache(join(directory, "oci"));
   const fetch = { attempts: 3, backoff: 1 };
   using open = await openImage(parseReference(reference), { cache, fetch, ...options });
   const layers = await Deno.makeTempDir({ dir: directory });
-  return await unpackImage(open.image, layers, { progress: silentProgress });
+  using budget = new ImageBudget(reference, limits, options.signal);
+  return await unpackImage(open.image, layers, { progress: silentProgress, budget });
 }
 
 /** A docker-registry process. */
