@@ -21,7 +21,7 @@ import { buildKernel, findKernel, type Kernel } from "./kernel/kernel.ts";
 import { findUnpackedKernel, unpackKernel } from "./kernel/packaged.ts";
 import { isKernelSource } from "./kernel/source.ts";
 import { parseReference } from "./oci/reference.ts";
-import { imageLimits } from "./limits.ts";
+import { ImageBudget, imageLimits } from "./limits.ts";
 import { readPointer, writePointer } from "./pointers.ts";
 import { Tree } from "./tree.ts";
 
@@ -60,7 +60,12 @@ export interface RootRequest {
 }
 
 /** Runs commands in an image and writes what they changed, as a layer, to a new file. */
-export type ChangeMaker = (image: Image, run: readonly string[], path: string) => Promise<void>;
+export type ChangeMaker = (
+  image: Image,
+  run: readonly string[],
+  path: string,
+  budget: ImageBudget,
+) => Promise<void>;
 
 /** Builds and finds kernels, initramfs and images; opens the Debian archive only when it must. */
 export class Workshop {
@@ -166,7 +171,13 @@ export class Workshop {
     });
     const path = await store.getOrMake(
       key,
-      (directory) => changes(base, run, join(directory, "layer.tar")),
+      async (directory) => {
+        const limits = imageLimits((await loadSettings()).images);
+        using budget = new ImageBudget(base.manifest.name, limits, this.#signal);
+        await changes(base, run, join(directory, "layer.tar"), budget).catch((error) => {
+          throw budget.explain(error);
+        });
+      },
       () => this.#progress.info("Another process runs the image's commands; waiting for it"),
     );
     return await this.#withFiles(

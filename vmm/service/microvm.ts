@@ -313,10 +313,10 @@ async function findParts(request: MachineRequest, kernel: string | undefined): P
   const workshop = new Workshop({ progress, signal });
   const files = await workshop.bootFiles(kernel ?? defaultKernel(), vcpus);
   const wanted = { ...PLAIN_IMAGE, ...request.image, language, packages };
-  const { path, manifest } = await workshop.rootImage(wanted, async (base, run, layer) => {
+  const { path, manifest } = await workshop.rootImage(wanted, async (base, run, layer, budget) => {
     const parts = { ...files, image: base.path, program: base.manifest.from?.program };
     await using machine = await boot(parts, request, {});
-    await saveChanges(machine, run, layer, request);
+    await saveChanges(machine, run, layer, request, budget);
   });
   return { ...files, image: path, program: manifest.from?.program };
 }
