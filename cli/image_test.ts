@@ -33,10 +33,12 @@ async function withCache(test: (cache: string) => Promise<void>): Promise<void> 
 }
 
 async function image(cache: string, ...args: string[]) {
+  const config = cache.replace(/\/cloudlet\/disk$/, "");
   const { code, stdout, stderr } = await new Deno.Command(Deno.execPath(), {
     args: ["run", "-A", "--quiet", checkoutPath("../mod.ts"), "image", ...args],
     env: {
-      ...{ XDG_CACHE_HOME: cache, XDG_CONFIG_HOME: cache, DENO_DIR: denoDir(), NO_COLOR: "1" },
+      ...{ XDG_CACHE_HOME: cache, XDG_CONFIG_HOME: config },
+      ...{ DENO_DIR: denoDir(), NO_COLOR: "1" },
       CLOUDLET_DEBIAN_MIRROR: "",
     },
   }).output();
@@ -76,25 +78,33 @@ Deno.test("damaged images keep nobody from the others, and can be removed", asyn
 });
 
 const BUSYBOX = "/bin/busybox";
+const hasBusybox = (await Deno.stat(BUSYBOX).catch(() => undefined))?.isFile === true;
+
+/** A cache whose settings lead to a mirror with what the image `tiny` is made of. */
+async function withTiny(test: (cache: string) => Promise<void>): Promise<void> {
+  await withCache(async (cache) => {
+    const key = await makeKey();
+    await using mirror = await startMirror(key, [{
+      name: "busybox-static",
+      files: [{ name: "./bin/busybox", content: await Deno.readFile(BUSYBOX), mode: 0o755 }],
+    }]);
+    const keyring = join(cache, "keyring.asc");
+    await Deno.writeTextFile(keyring, key.armoredPublicKey);
+    await Deno.mkdir(join(cache, "cloudlet"));
+    await Deno.writeTextFile(
+      join(cache, "cloudlet/config.toml"),
+      `[debian]\nmirror = "${mirror.url}"\nsuite = "bookworm"\nsecurity = false\n` +
+        `keyring = "${keyring}"\n`,
+    );
+    await test(cache);
+  });
+}
 
 Deno.test({
   name: "a damaged image is built again",
-  ignore: !(await Deno.stat(BUSYBOX).catch(() => undefined))?.isFile,
+  ignore: !hasBusybox,
   fn: () =>
-    withCache(async (cache) => {
-      const key = await makeKey();
-      await using mirror = await startMirror(key, [{
-        name: "busybox-static",
-        files: [{ name: "./bin/busybox", content: await Deno.readFile(BUSYBOX), mode: 0o755 }],
-      }]);
-      const keyring = join(cache, "keyring.asc");
-      await Deno.writeTextFile(keyring, key.armoredPublicKey);
-      await Deno.mkdir(join(cache, "cloudlet"));
-      await Deno.writeTextFile(
-        join(cache, "cloudlet/config.toml"),
-        `[debian]\nmirror = "${mirror.url}"\nsuite = "bookworm"\nsecurity = false\n` +
-          `keyring = "${keyring}"\n`,
-      );
+    withTiny(async (cache) => {
       const first = await image(cache, "build", "tiny");
       assert.equal(first.code, 0, first.stderr);
       const path = first.stdout.trimEnd();
@@ -109,5 +119,49 @@ Deno.test({
         assert.equal(again.stdout, first.stdout);
         assert.equal((await Deno.stat(path)).size, size);
       }
+    }),
+});
+
+/** Names of all that is unfinished below a directory. */
+function unfinishedIn(directory: string): string[] {
+  return [...Deno.readDirSync(directory)].flatMap(({ name, isDirectory }) => {
+    if (/^\.tmp-|\.part$/.test(name)) return [name];
+    return isDirectory ? unfinishedIn(join(directory, name)) : [];
+  });
+}
+
+Deno.test({
+  name: "a disk that becomes full, at whatever moment, leaves nothing half-made",
+  ignore: !hasBusybox || Deno.uid() !== 0, // a small file system has to be mounted
+  fn: () =>
+    withTiny(async (cache) => {
+      const disk = join(cache, "cloudlet/disk");
+      await Deno.mkdir(disk);
+      const { size } = await Deno.stat(BUSYBOX);
+      let failures = 0;
+      // The package, its files and the image, each about as large as busybox.
+      for (let kilobytes = 256;; kilobytes += size / 2048) {
+        const mount = new Deno.Command("mount", {
+          args: ["-t", "tmpfs", "-o", `size=${Math.floor(kilobytes)}k`, "tmpfs", disk],
+          stderr: "null",
+        });
+        if (!(await mount.output()).success) return console.log("skipped: no tmpfs can be mounted");
+        try {
+          const { code, stderr } = await image(disk, "build", "tiny");
+          if (code === 0) break;
+          failures++;
+          assert.match(stderr, /free some disk space or point XDG_CACHE_HOME/);
+          assert.deepEqual(unfinishedIn(disk), [], `${kilobytes} KiB`);
+          const images = [
+            ...await Array.fromAsync(Deno.readDir(join(disk, "cloudlet/images")))
+              .catch(() => []),
+          ];
+          assert.ok(images.every(({ name }) => name.startsWith(".")), `${kilobytes} KiB`);
+        } finally {
+          await new Deno.Command("umount", { args: [disk] }).output();
+        }
+        assert.ok(kilobytes < 10 * size / 1024, "the image is never made");
+      }
+      assert.ok(failures >= 3, `${failures} sizes were too small`);
     }),
 });
