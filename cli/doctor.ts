@@ -4,7 +4,7 @@
  * @module
  */
 import { statfsSync } from "node:fs";
-import { dirname } from "node:path";
+import { controlGroupLimits } from "../base/control_group.ts";
 import { cacheDir } from "../base/dirs.ts";
 import { CloudletError, messageOf } from "../base/errors.ts";
 import { temporaryIn } from "../base/files.ts";
@@ -241,9 +241,14 @@ function examineDisk(): Verdict {
   return judgeDisk(bavail * bsize, directory, compilesKernels());
 }
 
-/** Judges the memory that this process may use, in bytes. */
-export function judgeMemory(available: number, limit: number | undefined): Verdict {
-  const usable = Math.min(available, limit ?? Infinity);
+/**
+ * Judges the memory that this process may use.
+ *
+ * @param available bytes that the host has left
+ * @param limit bytes that the control group allows; Infinity for no limit
+ */
+export function judgeMemory(available: number, limit: number): Verdict {
+  const usable = Math.min(available, limit);
   const detail = `${size(usable)} available` +
     (usable < available ? ` by the control group's limit, ${size(available)} on the host` : "");
   if (usable >= MEMORY_TO_BUILD) return { ok: "ok", detail };
@@ -256,21 +261,8 @@ export function judgeMemory(available: number, limit: number | undefined): Verdi
   };
 }
 
-function groupLimit(): number | undefined {
-  // Control group v2: Documentation/admin-guide/cgroup-v2.rst, "memory.max". Each parent's counts.
-  let path = /^0::(.*)$/m.exec(readText("/proc/self/cgroup") ?? "")?.[1];
-  let limit: number | undefined;
-  while (path !== undefined && path.startsWith("/")) {
-    const value = Number(readText(`/sys/fs/cgroup${path}/memory.max`) ?? "max");
-    if (Number.isFinite(value)) limit = Math.min(value, limit ?? Infinity);
-    if (path === "/") break;
-    path = dirname(path);
-  }
-  return limit;
-}
-
 function examineMemory(): Verdict {
-  return judgeMemory(Deno.systemMemoryInfo().available, groupLimit());
+  return judgeMemory(Deno.systemMemoryInfo().available, controlGroupLimits().memory);
 }
 
 /** Judges the soft limit of open files; a microVM has some 20, and each stream of a client one. */

@@ -4,6 +4,7 @@
  * @module
  */
 import { dirname } from "node:path";
+import { hostResources } from "../../base/control_group.ts";
 import { CloudletError } from "../../base/errors.ts";
 import { diskError, temporaryIn } from "../../base/files.ts";
 import type { SharedCount } from "../limits.ts";
@@ -45,7 +46,7 @@ export class DecompressPool implements Disposable {
   #disposed = false;
 
   /** @param size most workers; as many as there are processors, up to four, when absent */
-  constructor(size: number = Math.min(navigator.hardwareConcurrency, MAX_WORKERS)) {
+  constructor(size: number = Math.min(hostResources().processors, MAX_WORKERS)) {
     this.#size = size;
   }
 

@@ -14,6 +14,7 @@
  * @module
  */
 import { join } from "node:path";
+import { hostResources } from "../../base/control_group.ts";
 import { cacheDir } from "../../base/dirs.ts";
 import { CloudletError } from "../../base/errors.ts";
 import { readTextIfAny, writeAllSync } from "../../base/files.ts";
@@ -261,7 +262,7 @@ async function compile(root: string, directory: string, options: KernelOptions):
     env: {
       PATH: "/usr/bin:/usr/sbin",
       LC_ALL: "C",
-      JOBS: String(navigator.hardwareConcurrency),
+      JOBS: String(hostResources().processors),
       UNUSED_SOURCE: UNUSED_SOURCE.join(" "),
       // the same bytes on every machine and day: Documentation/kbuild/reproducible-builds.rst
       KBUILD_BUILD_TIMESTAMP: "1970-01-01 00:00:00 UTC",
