@@ -92,9 +92,12 @@ Deno.test("groups of version 1 are read, each controller in its own hierarchy", 
 });
 
 Deno.test("a container sees its group as the root of the mount, below which it is", async () => {
-  const memory = { "sys/fs/cgroup/memory/memory.limit_in_bytes": `${64 * MIB}\n` };
+  const memory = {
+    "sys/fs/cgroup/memory/memory.limit_in_bytes": `${64 * MIB}\n`,
+    "sys/fs/elsewhere/far/away/indeed/memory.limit_in_bytes": "5\n", // nothing of ours
+  };
   const mountinfo = mount("/docker/abc", "/sys/fs/cgroup/memory", "cgroup", "rw,memory");
-  for (const path of ["/docker/abc", "/docker/abc/below", "/elsewhere"]) {
+  for (const path of ["/docker/abc", "/docker/abc/below", "/elsewhere/far/away/indeed"]) {
     const files = {
       ...memory,
       "proc/self/mountinfo": mountinfo,
