@@ -8,6 +8,7 @@
  * @module
  */
 import { dirname, join, relative } from "node:path";
+import { readKernelText } from "./files.ts";
 
 /** Limits of the control groups that a process is in; Infinity for none. */
 export interface GroupLimits {
@@ -23,14 +24,6 @@ export interface HostResources {
   readonly memory: number;
   /** A whole number, at least 1. */
   readonly processors: number;
-}
-
-function readText(path: string): string | undefined {
-  try {
-    return Deno.readTextFileSync(path).trim();
-  } catch {
-    return undefined; // this kernel has no such file, or hides it
-  }
 }
 
 /** A hierarchy of groups: where it is mounted, and which of its groups is the mount's root. */
@@ -78,7 +71,9 @@ function groupsIn(hierarchy: Hierarchy, groups: string, root: string): string[] 
 }
 
 function memoryLimit(directory: string, version: 1 | 2): number {
-  const text = readText(join(directory, version === 2 ? "memory.max" : "memory.limit_in_bytes"));
+  const text = readKernelText(
+    join(directory, version === 2 ? "memory.max" : "memory.limit_in_bytes"),
+  );
   const bytes = Number(text ?? "max");
   // Version 1 says "no limit" by the largest multiple of the page size.
   return Number.isSafeInteger(bytes) && bytes > 0 ? bytes : Infinity;
@@ -86,8 +81,10 @@ function memoryLimit(directory: string, version: 1 | 2): number {
 
 function processorLimit(directory: string, version: 1 | 2): number {
   const [quota, period] = version === 2
-    ? (readText(join(directory, "cpu.max")) ?? "").split(" ")
-    : ["cpu.cfs_quota_us", "cpu.cfs_period_us"].map((name) => readText(join(directory, name)));
+    ? (readKernelText(join(directory, "cpu.max")) ?? "").split(" ")
+    : ["cpu.cfs_quota_us", "cpu.cfs_period_us"].map((name) =>
+      readKernelText(join(directory, name))
+    );
   const processors = Number(quota || "max") / Number(period || "max");
   return Number.isFinite(processors) && processors > 0 ? processors : Infinity;
 }
@@ -98,9 +95,9 @@ function processorLimit(directory: string, version: 1 | 2): number {
  * @param root directory below which `/proc` and the mount points are; `/` but in tests
  */
 export function controlGroupLimits(root = "/"): GroupLimits {
-  const groups = readText(join(root, "proc/self/cgroup")) ?? "";
+  const groups = readKernelText(join(root, "proc/self/cgroup")) ?? "";
   let [memory, processors] = [Infinity, Infinity];
-  for (const hierarchy of hierarchies(readText(join(root, "proc/self/mountinfo")) ?? "")) {
+  for (const hierarchy of hierarchies(readKernelText(join(root, "proc/self/mountinfo")) ?? "")) {
     const { version, controllers } = hierarchy;
     for (const directory of groupsIn(hierarchy, groups, root)) {
       if (controllers.includes("memory")) {

@@ -140,6 +140,15 @@ export async function readTextIfAny(path: string): Promise<string | undefined> {
   }
 }
 
+/** The trimmed text of a file of /proc or /sys; undefined when this kernel has none, or hides it. */
+export function readKernelText(path: string): string | undefined {
+  try {
+    return Deno.readTextFileSync(path).trim();
+  } catch {
+    return undefined;
+  }
+}
+
 /** Why a file that the user named cannot be used, in words that go on after "Cannot …: ". */
 export function reasonOfFile(cause: unknown): string {
   if (cause instanceof Deno.errors.NotFound) return "there is no such file";

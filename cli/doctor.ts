@@ -7,7 +7,7 @@ import { statfsSync } from "node:fs";
 import { controlGroupLimits } from "../base/control_group.ts";
 import { cacheDir } from "../base/dirs.ts";
 import { CloudletError, messageOf } from "../base/errors.ts";
-import { temporaryIn } from "../base/files.ts";
+import { readKernelText, temporaryIn } from "../base/files.ts";
 import { silentProgress } from "../base/progress.ts";
 import { loadSettings } from "../base/settings.ts";
 import { openDebian } from "../builder/debian/debian.ts";
@@ -49,14 +49,6 @@ function size(bytes: number): string {
   return bytes >= GIB ? `${(bytes / GIB).toFixed(1)} GiB` : `${Math.floor(bytes / MIB)} MiB`;
 }
 
-function readText(path: string): string | undefined {
-  try {
-    return Deno.readTextFileSync(path).trim();
-  } catch {
-    return undefined; // this kernel has no such switch, or hides it
-  }
-}
-
 /** Judges what /proc/cpuinfo says of the first processor. */
 export function judgeProcessor(architecture: string, cpuinfo: string): Verdict {
   if (architecture !== "x86_64") {
@@ -81,7 +73,7 @@ export function judgeProcessor(architecture: string, cpuinfo: string): Verdict {
 }
 
 function examineProcessor(): Verdict {
-  return judgeProcessor(Deno.build.arch, readText("/proc/cpuinfo") ?? "");
+  return judgeProcessor(Deno.build.arch, readKernelText("/proc/cpuinfo") ?? "");
 }
 
 /** Judges the kind of KVM, and says what follows from it. */
@@ -201,9 +193,9 @@ async function examineNamespaces(): Promise<Verdict> {
     if (!(error instanceof Deno.errors.NotFound)) throw error;
   }
   const verdict = judgeNamespaces(tried, {
-    clone: readText("/proc/sys/kernel/unprivileged_userns_clone"),
-    max: readText("/proc/sys/user/max_user_namespaces"),
-    apparmor: readText("/proc/sys/kernel/apparmor_restrict_unprivileged_userns"),
+    clone: readKernelText("/proc/sys/kernel/unprivileged_userns_clone"),
+    max: readKernelText("/proc/sys/user/max_user_namespaces"),
+    apparmor: readKernelText("/proc/sys/kernel/apparmor_restrict_unprivileged_userns"),
   }, Deno.uid() === 0);
   if (verdict.ok === "ok" || compilesKernels()) return verdict;
   return { ok: "ok", detail: `${verdict.detail}; but none has to be compiled here` };
@@ -277,7 +269,7 @@ export function judgeFiles(soft: number): Verdict {
 }
 
 function examineFiles(): Verdict {
-  const soft = /^Max open files +(\S+)/m.exec(readText("/proc/self/limits") ?? "")?.[1];
+  const soft = /^Max open files +(\S+)/m.exec(readKernelText("/proc/self/limits") ?? "")?.[1];
   return judgeFiles(soft === undefined || soft === "unlimited" ? Infinity : Number(soft));
 }
 

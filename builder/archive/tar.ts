@@ -8,6 +8,7 @@
  *
  * @module
  */
+import { strictUtf8 } from "../../base/bytes.ts";
 import { CloudletError } from "../../base/errors.ts";
 import type { ByteSource } from "./source.ts";
 
@@ -70,7 +71,6 @@ const TYPES: Readonly<Record<string, TarMemberType>> = {
   "7": "file", // contiguous file
 };
 
-const utf8 = new TextDecoder("utf-8", { fatal: true });
 const latin1 = new TextDecoder("latin1");
 
 /** Records of pax headers, still as bytes, since extended attributes are binary. */
@@ -88,7 +88,7 @@ class Reader {
 
   text(bytes: Uint8Array, offset: number): string {
     try {
-      return utf8.decode(bytes);
+      return strictUtf8.decode(bytes);
     } catch (cause) {
       const shown = JSON.stringify(latin1.decode(bytes));
       throw this.damaged(offset, `has the name ${shown}, which is not UTF-8 (${cause})`);

@@ -1,18 +1,16 @@
 /** A Debian mirror of its own for the tests beside this file, served on a loopback address. */
-import { createHash } from "node:crypto";
 import { join } from "node:path";
 import { gzipSync } from "node:zlib";
 import * as openpgp from "openpgp";
 import { makeDeb, type TarEntry, testDirectory } from "../archive/fixtures_test.ts";
+import { sha256 } from "../../base/store.ts";
 import type { Progress } from "../../base/progress.ts";
 import type { DebianOptions } from "./debian.ts";
 
 // What the developer set for real mirrors must not reach the tests.
 Deno.env.delete("CLOUDLET_DEBIAN_MIRROR");
 
-export function sha256(bytes: Uint8Array | string): string {
-  return createHash("sha256").update(bytes).digest("hex");
-}
+export { sha256 } from "../../base/store.ts";
 
 /** A signing key. */
 export interface TestKey {

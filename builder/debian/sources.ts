@@ -5,6 +5,7 @@
  * @module
  */
 import { join } from "node:path";
+import { ARCHITECTURE } from "../architecture.ts";
 import { CloudletError } from "../../base/errors.ts";
 import { readAptConfig, readDirectory, readText } from "./apt_config.ts";
 import { parseParagraphs } from "./control.ts";
@@ -64,7 +65,6 @@ interface TimeChecks {
   readonly maxFuture: number;
 }
 
-const ARCHITECTURE = "amd64";
 const MAX_FUTURE = 10; // seconds: the default of apt's Acquire::Max-FutureTime
 /** Suites of one release that are used together; backports and proposed updates are not. */
 const POCKETS = ["", "-updates", "-security"];

@@ -8,10 +8,11 @@
  *
  * @module
  */
-import { createHash } from "node:crypto";
 import { dirname, join } from "node:path";
+import { ARCHITECTURE } from "../architecture.ts";
 import { CloudletError } from "../../base/errors.ts";
 import { temporaryIn, withLock, writeFileAtomic } from "../../base/files.ts";
+import { cacheKey, sha256 } from "../../base/store.ts";
 import type { Progress } from "../../base/progress.ts";
 import { isFile } from "../archive/files.ts";
 import type { DecompressPool } from "../archive/decompress_pool.ts";
@@ -49,7 +50,6 @@ interface CachedRelease {
 
 const MAX_INRELEASE = 16 * 1024 * 1024; // bytes; Debian's has 150 kB
 const MAX_INDEX = 1024 ** 3; // bytes; Debian's has 50 MB
-const ARCHITECTURE = "amd64";
 
 async function readCached(path: string, url: string): Promise<CachedRelease | undefined> {
   let value: Partial<CachedRelease> | null;
@@ -63,12 +63,6 @@ async function readCached(path: string, url: string): Promise<CachedRelease | un
   if (value?.url !== url || typeof checked !== "number") return undefined;
   if (typeof text !== "string" && text !== null) return undefined;
   return { url, checked, text };
-}
-
-function sha256(...parts: (string | Uint8Array)[]): string {
-  const hash = createHash("sha256");
-  for (const part of parts) hash.update(part).update("\0");
-  return hash.digest("hex");
 }
 
 /**
@@ -85,7 +79,7 @@ export async function openRelease(
 ): Promise<Release | undefined> {
   const url = `${source.uri}dists/${source.suite}/InRelease`;
   // With other keys, the same file may not be trusted.
-  const key = sha256(url, ...keyring.parts).slice(0, 32);
+  const key = cacheKey([url, ...keyring.parts.map(sha256)]);
   const path = join(context.cache, "release", `${key}.json`);
   const accept = (text: string | null) => {
     if (text === null) return undefined;

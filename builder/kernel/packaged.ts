@@ -10,6 +10,7 @@
  *
  * @module
  */
+import { concatBytes } from "../../base/bytes.ts";
 import { join } from "node:path";
 import { CloudletError } from "../../base/errors.ts";
 import { writeAllSync } from "../../base/files.ts";
@@ -66,8 +67,7 @@ function directory(tree: Tree, paths: readonly string[], item: DebianPackage): D
 
 async function unpackModule(bytes: Uint8Array, name: string): Promise<Uint8Array> {
   const stream = new Blob([bytes as Uint8Array<ArrayBuffer>]).stream();
-  const pieces = await Array.fromAsync(decompress(stream, { name, limit: MAX_MODULE }));
-  return new Uint8Array(await new Blob(pieces as Uint8Array<ArrayBuffer>[]).arrayBuffer());
+  return concatBytes(await Array.fromAsync(decompress(stream, { name, limit: MAX_MODULE })));
 }
 
 /** The modules below `root`, by the names that the kernel knows them by. */

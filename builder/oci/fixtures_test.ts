@@ -1,4 +1,5 @@
 /** What the tests of this folder share: real registries filled by real tools, and a fake one. */
+import { ARCHITECTURE } from "../architecture.ts";
 import assert from "node:assert/strict";
 import { createHash } from "node:crypto";
 import { join } from "node:path";
@@ -180,7 +181,7 @@ export function fakeImage(
     add(new Uint8Array(gzipSync(tar)), change.layerType ?? `${OCI}.layer.v1.tar+gzip`)
   );
   const config = {
-    architecture: Deno.build.arch === "x86_64" ? "amd64" : "arm64",
+    architecture: ARCHITECTURE,
     os: "linux",
     rootfs: { type: "layers", diff_ids: archives.map(digest) },
   };
