@@ -9,7 +9,7 @@ import { DamagedEntry } from "../base/store.ts";
 import { imageDeclaration, imageNames } from "../builder/image/declarations.ts";
 import { findImage, type Image, imageStore, openImage } from "../builder/image/image.ts";
 import { formatReference, parseReference } from "../builder/oci/reference.ts";
-import { Workshop } from "../builder/workshop.ts";
+import { Builder } from "../builder/artifacts.ts";
 import { withProgress } from "./context.ts";
 import { formatBytes } from "./progress.ts";
 import { formatTable } from "./table.ts";
@@ -90,8 +90,8 @@ const build = buildCommand({
   },
   async func(flags: { refresh: boolean }, ...names: string[]) {
     await withProgress(async (options) => {
-      const workshop = new Workshop(options);
-      for (const name of names) console.log((await workshop.image(name, flags)).path);
+      const builder = new Builder(options);
+      for (const name of names) console.log((await builder.image(name, flags)).path);
     });
   },
 });
@@ -113,10 +113,10 @@ const pull = buildCommand({
   async func({ insecure }: { insecure: boolean }, ...names: string[]) {
     const plain = { language: "", pull: true, packages: [], files: [], run: [] };
     await withProgress(async (options) => {
-      const workshop = new Workshop(options);
+      const builder = new Builder(options);
       for (const from of names) {
         const request = { ...plain, from: formatReference(parseReference(from)), insecure };
-        console.log((await workshop.rootImage(request, noChanges)).path);
+        console.log((await builder.rootImage(request, noChanges)).path);
       }
     });
   },

@@ -28,7 +28,7 @@ import { resolve } from "./resolve.ts";
 import { findSources, isBase, noMirror } from "./sources.ts";
 import { openIndexes, openRelease, type SuiteContext } from "./suite.ts";
 import type { ImageBudget } from "../limits.ts";
-import { limiter, together } from "../together.ts";
+import { limitConcurrency, mapConcurrently } from "../concurrency.ts";
 
 export type { DebianPackage } from "./packages.ts";
 
@@ -109,7 +109,7 @@ export async function openDebian(options: DebianOptions = {}): Promise<Debian> {
   let pool: DecompressPool | undefined;
   let found = false;
   try {
-    const files = await together(sources, options.signal, async (source, signal) => {
+    const files = await mapConcurrently(sources, options.signal, async (source, signal) => {
       const keyring = options.keyring === undefined
         ? await sourceKeyring(source.signedBy, debianKeys)
         : debianKeys;
@@ -166,13 +166,13 @@ class Archive implements Debian {
     const title = `Fetch ${packages.length} package${packages.length === 1 ? "" : "s"}`;
     using task = this.#progress.task(title, { total, unit: "bytes" });
     const advance = (bytes: number) => task.advance(bytes);
-    const limited = limiter(PARALLEL);
+    const limited = limitConcurrency(PARALLEL);
     // The largest first, so that what is under way at the end is small.
     const order = packages.map((item, i) => ({ item, i })).sort((a, b) =>
       b.item.size - a.item.size || a.i - b.i
     );
     const results: Result[] = [];
-    await together(order, outer, async ({ item, i }, signal) => {
+    await mapConcurrently(order, outer, async ({ item, i }, signal) => {
       const path = join(this.#pool, `${item.sha256}.deb`);
       const options = { ...this.#fetch, signal };
       if (!(await limited(() => fetchFile(item.url, path, item, options, advance)))) {

@@ -22,7 +22,7 @@ import { copyContent } from "../content.ts";
 import type { Debian, DebianPackage } from "../debian/debian.ts";
 import { writeErofs } from "../erofs/mod.ts";
 import { ImageBudget, type ImageLimits } from "../limits.ts";
-import { readPointer, writePointer } from "../pointers.ts";
+import { readRef, writeRef } from "../refs.ts";
 import { symlinkNode, type Tree } from "../tree.ts";
 import { type Additions, additionsKey, applyAdditions, NO_ADDITIONS } from "./additions.ts";
 import type { ImageDeclaration } from "./declarations.ts";
@@ -135,7 +135,7 @@ export async function buildImage(
     { manifest, label: name, progress },
     (write) => imageTree(declaration, packages, extra, options).then(write),
   );
-  await writePointer(imageStore(), name, await inputs(declaration, additions), key);
+  await writeRef(imageStore(), name, await inputs(declaration, additions), key);
   return await openImage(key);
 }
 
@@ -193,7 +193,7 @@ export async function findImage(
   additions: Additions = NO_ADDITIONS,
 ): Promise<Image | undefined> {
   const store = imageStore();
-  const key = await readPointer(store, declaration.name, await inputs(declaration, additions));
+  const key = await readRef(store, declaration.name, await inputs(declaration, additions));
   return key === undefined ? undefined : await findByKey(key);
 }
 

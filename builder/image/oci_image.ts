@@ -16,7 +16,7 @@ import type { OpenOptions } from "../oci/open.ts";
 import { formatReference, type Reference } from "../oci/reference.ts";
 import { RegistryCache } from "../oci/cache.ts";
 import { ImageBudget, type ImageLimits } from "../limits.ts";
-import { readPointer, writePointer } from "../pointers.ts";
+import { readRef, writeRef } from "../refs.ts";
 import { type Additions, additionsKey, applyAdditions } from "./additions.ts";
 import { findByKey, type Image, imageStore, openImage, storeImage } from "./image.ts";
 import { HOME } from "./init.ts";
@@ -87,7 +87,7 @@ export async function findOciImage(
   }
   if (digest === undefined) return undefined;
   const store = imageStore();
-  const key = await readPointer(store, NAME, await inputs(request, digest));
+  const key = await readRef(store, NAME, await inputs(request, digest));
   const image = key === undefined ? undefined : await findByKey(key);
   if (image === undefined) return undefined;
   const age = asked === undefined ? 0 : Date.now() - asked.getTime();
@@ -164,13 +164,13 @@ export async function buildOciImage(
   });
   const store = imageStore();
   const digests = new Set([image.digest]);
-  // The pointer is looked up by what the tag or the reference says, which may be an index.
+  // The name is looked up by what the tag or the reference says, which may be an index.
   if (reference.kind === "registry") {
     const digest = reference.digest ?? (await new RegistryCache().readTag(reference))?.digest;
     if (digest !== undefined) digests.add(digest);
   }
   for (const digest of digests) {
-    await writePointer(store, NAME, await inputs(request, digest), key);
+    await writeRef(store, NAME, await inputs(request, digest), key);
   }
   return await openImage(key);
 }

@@ -25,7 +25,7 @@ import { finishSystemTree, newSystemTree } from "../base_tree.ts";
 import { copyContent } from "../content.ts";
 import type { Debian, DebianPackage } from "../debian/debian.ts";
 import { extractTree } from "../extract.ts";
-import { readPointer, writePointer } from "../pointers.ts";
+import { readRef, writeRef } from "../refs.ts";
 import { runInRoot } from "../sandbox.ts";
 import { Tree } from "../tree.ts";
 import { checkConfig, configFragments, type KernelVariant, PATCHES } from "./config.ts";
@@ -192,7 +192,7 @@ export async function buildKernel(options: KernelOptions): Promise<Kernel> {
       ),
     );
   }, () => progress.info("Another process compiles this kernel; waiting for it"));
-  await writePointer(kernelStore(), variant, inputs(variant), key);
+  await writeRef(kernelStore(), variant, inputs(variant), key);
   return await openKernel(key);
 }
 
@@ -209,7 +209,7 @@ function inputs(variant: KernelVariant): KeyPart {
 
 /** The kernel of a variant that was built last, if any. */
 export async function findKernel(variant: KernelVariant): Promise<Kernel | undefined> {
-  const key = await readPointer(kernelStore(), variant, inputs(variant));
+  const key = await readRef(kernelStore(), variant, inputs(variant));
   return key === undefined ? undefined : await findByKey(key);
 }
 

@@ -21,7 +21,7 @@ import { contentBytes } from "../content.ts";
 import type { Debian, DebianPackage } from "../debian/debian.ts";
 import { cpioArchive, type CpioEntry } from "../initramfs/cpio.ts";
 import { MODULES_DIRECTORY, MODULES_LIST } from "../initramfs/mod.ts";
-import { readPointer, writePointer } from "../pointers.ts";
+import { readRef, writeRef } from "../refs.ts";
 import { type Content, type DirectoryNode, type FileNode, Tree } from "../tree.ts";
 import { findByKey, type Kernel, kernelStore, openKernel } from "./kernel.ts";
 import { moduleName, type ModuleSource, orderModules } from "./modules.ts";
@@ -193,12 +193,12 @@ export async function unpackKernel(options: PackagedKernelOptions): Promise<Kern
     );
     task.done();
   }, () => progress.info("Another process unpacks this kernel; waiting for it"));
-  await writePointer(kernelStore(), NAME, INPUTS, key);
+  await writeRef(kernelStore(), NAME, INPUTS, key);
   return await openKernel(key);
 }
 
 /** Debian's kernel as it was last unpacked, if it was. */
 export async function findUnpackedKernel(): Promise<Kernel | undefined> {
-  const key = await readPointer(kernelStore(), NAME, INPUTS);
+  const key = await readRef(kernelStore(), NAME, INPUTS);
   return key === undefined ? undefined : await findByKey(key);
 }

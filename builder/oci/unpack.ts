@@ -11,7 +11,7 @@ import { detectCompression, MAGIC_LENGTH } from "../archive/decompress.ts";
 import { DecompressPool } from "../archive/decompress_pool.ts";
 import { digestOf, openSource } from "../archive/source.ts";
 import type { ImageBudget } from "../limits.ts";
-import { limiter, together } from "../together.ts";
+import { limitConcurrency, mapConcurrently } from "../concurrency.ts";
 import { type Content, Tree } from "../tree.ts";
 import type { Layer, OciImage } from "./image.ts";
 import { applyLayer } from "./layer.ts";
@@ -57,10 +57,10 @@ async function fetchLayers(
   checkSpace(directory, total, image.name);
   using task = progress.task(title, { total, unit: "bytes" });
   using pool = new DecompressPool();
-  const limited = limiter(PARALLEL);
+  const limited = limitConcurrency(PARALLEL);
   // A layer may come twice: it is fetched once.
   const distinct = [...new Map(image.layers.map((layer) => [layer.diffId, layer])).values()];
-  const plain = await together(distinct, budget.signal, async (layer, signal) => {
+  const plain = await mapConcurrently(distinct, budget.signal, async (layer, signal) => {
     const goal = join(directory, `${layer.diffId.replace("sha256:", "")}.tar`);
     const content = await limited(() => layer.fetch(signal, (bytes) => task.advance(bytes)));
     return await uncompressed(layer, content, goal, { image: image.name, pool, signal, budget });

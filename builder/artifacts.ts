@@ -22,11 +22,11 @@ import { findUnpackedKernel, unpackKernel } from "./kernel/packaged.ts";
 import { isKernelSource } from "./kernel/source.ts";
 import { parseReference } from "./oci/reference.ts";
 import { ImageBudget, imageLimits } from "./limits.ts";
-import { readPointer, writePointer } from "./pointers.ts";
+import { readRef, writeRef } from "./refs.ts";
 import { Tree } from "./tree.ts";
 
 /** How to build. */
-export interface WorkshopOptions {
+export interface BuilderOptions {
   /** Gets told how far it is; nobody when absent. */
   readonly progress?: Progress;
   /** Ends what is being built; nothing half-made stays. */
@@ -68,13 +68,13 @@ export type ChangeMaker = (
 ) => Promise<void>;
 
 /** Builds and finds kernels, initramfs and images; opens the Debian archive only when it must. */
-export class Workshop {
+export class Builder {
   readonly #progress: Progress;
   readonly #signal: AbortSignal | undefined;
   #debian: Promise<Debian> | undefined;
 
   /** @param options progress and cancellation */
-  constructor(options: WorkshopOptions = {}) {
+  constructor(options: BuilderOptions = {}) {
     this.#progress = options.progress ?? silentProgress;
     this.#signal = options.signal;
   }
@@ -232,7 +232,7 @@ export class Workshop {
   async initramfs(): Promise<string> {
     const store = new Store(join(cacheDir(), "initramfs"));
     const inputs = { format: 1, init: INIT_SCRIPT };
-    let key = await readPointer(store, "initramfs", inputs);
+    let key = await readRef(store, "initramfs", inputs);
     if (key === undefined) {
       const debian = await this.#archive();
       const found = debian.resolve(["busybox-static"])
@@ -253,7 +253,7 @@ export class Workshop {
         });
         await Deno.writeFile(join(directory, "initramfs.cpio"), archive);
       });
-      await writePointer(store, "initramfs", inputs, key);
+      await writeRef(store, "initramfs", inputs, key);
     }
     return join(store.root, key, "initramfs.cpio");
   }
