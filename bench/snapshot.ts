@@ -5,7 +5,7 @@
  */
 import { join } from "node:path";
 import { agentBehind, connectAgent, KEEP_ALIVE } from "../agent/client.ts";
-import { Workshop } from "../builder/workshop.ts";
+import { Builder } from "../builder/artifacts.ts";
 import { AHEAD, newIdentity } from "../vmm/service/identity.ts";
 import { listSnapshots, snapshotStore } from "../vmm/snapshot/cache.ts";
 import { Snapshot } from "../vmm/snapshot/snapshot.ts";
@@ -48,7 +48,7 @@ const SETTLE = 100; // ms
 /** How far a restored microVM is, and when: "restored" is not "serving". */
 async function benchStages(): Promise<void> {
   await (await pythonMachine("bench"))[Symbol.asyncDispose](); // makes the snapshot; uses it last of all
-  const image = await new Workshop().image("python");
+  const image = await new Builder().image("python");
   const [last] = await listSnapshots();
   const directory = await Deno.makeTempDir();
   const shell = (name: string) =>

@@ -1,8 +1,8 @@
 import assert from "node:assert/strict";
-import { limiter, together } from "./together.ts";
+import { limitConcurrency, mapConcurrently } from "./concurrency.ts";
 
 Deno.test("results come in the order of the items", async () => {
-  const results = await together([3, 1, 2], undefined, async (item) => {
+  const results = await mapConcurrently([3, 1, 2], undefined, async (item) => {
     for (let i = 0; i < item; i++) await Promise.resolve();
     return item * 10;
   });
@@ -11,7 +11,7 @@ Deno.test("results come in the order of the items", async () => {
 
 Deno.test("the first failure ends the rest, and is thrown when all have ended", async () => {
   const ended: string[] = [];
-  const work = together(["fails", "waits"], undefined, async (item, signal) => {
+  const work = mapConcurrently(["fails", "waits"], undefined, async (item, signal) => {
     if (item === "fails") throw new Error("first");
     await new Promise<void>((resolve) => signal.addEventListener("abort", () => resolve()));
     ended.push(item);
@@ -23,7 +23,7 @@ Deno.test("the first failure ends the rest, and is thrown when all have ended", 
 
 Deno.test("the outer signal reaches all work", async () => {
   const abort = new AbortController();
-  const work = together(
+  const work = mapConcurrently(
     [1, 2],
     abort.signal,
     (_, signal) =>
@@ -35,8 +35,8 @@ Deno.test("the outer signal reaches all work", async () => {
   await assert.rejects(work, /enough/);
 });
 
-Deno.test("a limiter runs no more than its limit at once, and all in the end", async () => {
-  const limited = limiter(3);
+Deno.test("a limitConcurrency runs no more than its limit at once, and all in the end", async () => {
+  const limited = limitConcurrency(3);
   let running = 0;
   let most = 0;
   const results = await Promise.allSettled(

@@ -1,6 +1,7 @@
 /**
- * Which finished entry of a store a name means now, so that a second use of `python` or of the
- * kernel needs neither the mirror nor the dependency resolver.
+ * Names of entries in a store, as git's refs are names of commits: which finished entry a name means
+ * now, so that a second use of `python` or of the kernel needs neither the mirror nor the dependency
+ * resolver.
  *
  * @module
  */
@@ -8,7 +9,7 @@ import { join } from "node:path";
 import { readTextIfAny, writeFileAtomic } from "../base/files.ts";
 import { cacheKey, type KeyPart, type Store } from "../base/store.ts";
 
-function pointerPath(store: Store, name: string, inputs: KeyPart): string {
+function refPath(store: Store, name: string, inputs: KeyPart): string {
   return join(store.root, `.name-${name}-${cacheKey(inputs)}`);
 }
 
@@ -18,23 +19,23 @@ function pointerPath(store: Store, name: string, inputs: KeyPart): string {
  *
  * @param inputs everything but the archive's state that decides what is built
  */
-export async function readPointer(
+export async function readRef(
   store: Store,
   name: string,
   inputs: KeyPart,
 ): Promise<string | undefined> {
-  const key = (await readTextIfAny(pointerPath(store, name, inputs)))?.trim();
+  const key = (await readTextIfAny(refPath(store, name, inputs)))?.trim();
   if (key === undefined) return undefined;
   // the file is the user's own, but a damaged one must not lead out of the store
   return /^[0-9a-f]{32}$/.test(key) && await store.get(key) !== undefined ? key : undefined;
 }
 
 /** Makes `name` with these inputs mean the entry `key`. */
-export async function writePointer(
+export async function writeRef(
   store: Store,
   name: string,
   inputs: KeyPart,
   key: string,
 ): Promise<void> {
-  await writeFileAtomic(pointerPath(store, name, inputs), `${key}\n`);
+  await writeFileAtomic(refPath(store, name, inputs), `${key}\n`);
 }

@@ -1,5 +1,5 @@
 /**
- * Work side by side, of which the first failure ends the rest.
+ * Concurrent work: its first failure ends the rest, and a limit bounds how much runs at once.
  *
  * @module
  */
@@ -12,7 +12,7 @@
  * @returns the results in the order of the items
  * @throws what the first work that failed threw
  */
-export async function together<Item, Result>(
+export async function mapConcurrently<Item, Result>(
   items: readonly Item[],
   outer: AbortSignal | undefined,
   work: (item: Item, signal: AbortSignal) => Promise<Result>,
@@ -33,8 +33,10 @@ export async function together<Item, Result>(
   return results;
 }
 
-/** Runs what it is given, but no more than `limit` at once; the rest waits in order. */
-export function limiter(limit: number): <Result>(work: () => Promise<Result>) => Promise<Result> {
+/** Returns a function that runs work, but no more than `limit` at once; the rest waits in order. */
+export function limitConcurrency(
+  limit: number,
+): <Result>(work: () => Promise<Result>) => Promise<Result> {
   let running = 0;
   const waiting: (() => void)[] = [];
   return async (work) => {

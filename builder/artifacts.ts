@@ -21,11 +21,12 @@ import { buildKernel, findKernel, type Kernel } from "./kernel/kernel.ts";
 import { findUnpackedKernel, unpackKernel } from "./kernel/packaged.ts";
 import { isKernelSource } from "./kernel/source.ts";
 import { parseReference } from "./oci/reference.ts";
-import { readPointer, writePointer } from "./pointers.ts";
+import { ImageBudget, imageLimits } from "./limits.ts";
+import { readRef, writeRef } from "./refs.ts";
 import { Tree } from "./tree.ts";
 
 /** How to build. */
-export interface WorkshopOptions {
+export interface BuilderOptions {
   /** Gets told how far it is; nobody when absent. */
   readonly progress?: Progress;
   /** Ends what is being built; nothing half-made stays. */
@@ -59,16 +60,21 @@ export interface RootRequest {
 }
 
 /** Runs commands in an image and writes what they changed, as a layer, to a new file. */
-export type ChangeMaker = (image: Image, run: readonly string[], path: string) => Promise<void>;
+export type ChangeMaker = (
+  image: Image,
+  run: readonly string[],
+  path: string,
+  budget: ImageBudget,
+) => Promise<void>;
 
 /** Builds and finds kernels, initramfs and images; opens the Debian archive only when it must. */
-export class Workshop {
+export class Builder {
   readonly #progress: Progress;
   readonly #signal: AbortSignal | undefined;
   #debian: Promise<Debian> | undefined;
 
   /** @param options progress and cancellation */
-  constructor(options: WorkshopOptions = {}) {
+  constructor(options: BuilderOptions = {}) {
     this.#progress = options.progress ?? silentProgress;
     this.#signal = options.signal;
   }
@@ -138,6 +144,7 @@ export class Workshop {
     return existing ?? await buildImage(declaration, {
       debian: await this.#archive(),
       progress: this.#progress,
+      limits: imageLimits((await loadSettings()).images),
     });
   }
 
@@ -164,7 +171,13 @@ export class Workshop {
     });
     const path = await store.getOrMake(
       key,
-      (directory) => changes(base, run, join(directory, "layer.tar")),
+      async (directory) => {
+        const limits = imageLimits((await loadSettings()).images);
+        using budget = new ImageBudget(base.manifest.name, limits, this.#signal);
+        await changes(base, run, join(directory, "layer.tar"), budget).catch((error) => {
+          throw budget.explain(error);
+        });
+      },
       () => this.#progress.info("Another process runs the image's commands; waiting for it"),
     );
     return await this.#withFiles(
@@ -176,12 +189,15 @@ export class Workshop {
   async #withFiles(request: RootRequest, layer: Additions["layer"]): Promise<Image> {
     const { language, from, packages, files, pull } = request;
     const additions: Additions = { files, layer };
+    const { registry, images } = await loadSettings();
+    const limits = imageLimits(images);
     if (from === undefined) {
       const declaration = imageDeclaration(language, packages);
       return await findImage(declaration, additions) ?? await buildImage(declaration, {
         debian: await this.#archive(),
         progress: this.#progress,
         additions,
+        limits,
       });
     }
     const reference = parseReference(from);
@@ -189,12 +205,12 @@ export class Workshop {
     const wanted = { reference, packages, additions };
     const existing = pull ? undefined : await findOciImage(wanted, this.#progress);
     if (existing !== undefined) return existing;
-    const { registry } = await loadSettings();
     const certificates = registry.ca === undefined ? [] : [await Deno.readTextFile(registry.ca)];
     return await buildOciImage(wanted, {
       debian: await this.#archive(),
       progress: this.#progress,
       signal: this.#signal,
+      limits,
       pull,
       insecure: request.insecure ||
         (reference.kind === "registry" && registry.insecure.includes(reference.host)),
@@ -216,7 +232,7 @@ export class Workshop {
   async initramfs(): Promise<string> {
     const store = new Store(join(cacheDir(), "initramfs"));
     const inputs = { format: 1, init: INIT_SCRIPT };
-    let key = await readPointer(store, "initramfs", inputs);
+    let key = await readRef(store, "initramfs", inputs);
     if (key === undefined) {
       const debian = await this.#archive();
       const found = debian.resolve(["busybox-static"])
@@ -237,7 +253,7 @@ export class Workshop {
         });
         await Deno.writeFile(join(directory, "initramfs.cpio"), archive);
       });
-      await writePointer(store, "initramfs", inputs, key);
+      await writeRef(store, "initramfs", inputs, key);
     }
     return join(store.root, key, "initramfs.cpio");
   }
