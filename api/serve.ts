@@ -4,6 +4,7 @@
  * @module
  */
 import { join } from "node:path";
+import { isLoopback } from "../base/addresses.ts";
 import { CloudletError, messageOf } from "../base/errors.ts";
 import type { Progress } from "../base/progress.ts";
 import type { AdmissionLimits } from "../vmm/service/admission.ts";
@@ -66,13 +67,6 @@ export interface Service {
    * milliseconds is ended.
    */
   close(grace: number): Promise<void>;
-}
-
-const LOOPBACK = /^(localhost|127(\.\d{1,3}){3}|\[?::1\]?)$/i;
-
-/** Whether only this host reaches an address. */
-export function isLoopback(hostname: string): boolean {
-  return LOOPBACK.test(hostname);
 }
 
 /**

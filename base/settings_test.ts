@@ -4,18 +4,27 @@ import { parseSettings } from "./settings.ts";
 Deno.test("settings are read; absent ones stay absent", () => {
   assert.deepEqual(parseSettings("", "config.toml"), {
     debian: {},
-    registry: { insecure: [] },
+    registry: { allowed: [], insecure: [], token_services: [] },
   });
   assert.deepEqual(
     parseSettings('[debian]\nmirror = "http://127.0.0.1:8/debian"\nsuite = "bookworm"\n', "c"),
     {
       debian: { mirror: "http://127.0.0.1:8/debian", suite: "bookworm" },
-      registry: { insecure: [] },
+      registry: { allowed: [], insecure: [], token_services: [] },
     },
   );
   assert.deepEqual(
-    parseSettings('[registry]\nca = "/etc/ca.pem"\ninsecure = ["10.0.0.1:5000"]\n', "c").registry,
-    { ca: "/etc/ca.pem", insecure: ["10.0.0.1:5000"] },
+    parseSettings(
+      '[registry]\nca = "/etc/ca.pem"\ninsecure = ["10.0.0.1:5000"]\n' +
+        'allowed = ["docker.io", "[fd00::1]:5000"]\ntoken_services = ["git.example"]\n',
+      "c",
+    ).registry,
+    {
+      ca: "/etc/ca.pem",
+      allowed: ["docker.io", "[fd00::1]:5000"],
+      insecure: ["10.0.0.1:5000"],
+      token_services: ["git.example"],
+    },
   );
 });
 
@@ -26,6 +35,8 @@ for (
     ["a mirror that is no URL", '[debian]\nmirror = "here"\n', /mirror/],
     ["a suite with a path in it", '[debian]\nsuite = "../x"\n', /suite/],
     ["a relative certificate", '[registry]\nca = "ca.pem"\n', /ca/],
+    ["a URL as a registry", '[registry]\nallowed = ["https://a"]\n', /must be a host.*allowed/s],
+    ["a path as a registry", '[registry]\ninsecure = ["a/b"]\n', /must be a host.*insecure/s],
     ["a wrong type", "debian = 3\n", /debian/],
   ] as const
 ) {

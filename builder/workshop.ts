@@ -20,6 +20,7 @@ import type { KernelVariant } from "./kernel/config.ts";
 import { buildKernel, findKernel, type Kernel } from "./kernel/kernel.ts";
 import { findUnpackedKernel, unpackKernel } from "./kernel/packaged.ts";
 import { isKernelSource } from "./kernel/source.ts";
+import { checkReference, type RegistryPolicy } from "./oci/policy.ts";
 import { parseReference } from "./oci/reference.ts";
 import { readPointer, writePointer } from "./pointers.ts";
 import { Tree } from "./tree.ts";
@@ -30,6 +31,8 @@ export interface WorkshopOptions {
   readonly progress?: Progress;
   /** Ends what is being built; nothing half-made stays. */
   readonly signal?: AbortSignal;
+  /** What images may be pulled, when somebody else than the user asks; any when absent. */
+  readonly registries?: RegistryPolicy | undefined;
 }
 
 /** What a VM boots from, besides its root image. */
@@ -65,12 +68,14 @@ export type ChangeMaker = (image: Image, run: readonly string[], path: string) =
 export class Workshop {
   readonly #progress: Progress;
   readonly #signal: AbortSignal | undefined;
+  readonly #registries: RegistryPolicy | undefined;
   #debian: Promise<Debian> | undefined;
 
-  /** @param options progress and cancellation */
+  /** @param options progress, cancellation, and what may be pulled */
   constructor(options: WorkshopOptions = {}) {
     this.#progress = options.progress ?? silentProgress;
     this.#signal = options.signal;
+    this.#registries = options.registries;
   }
 
   #archive(): Promise<Debian> {
@@ -185,6 +190,8 @@ export class Workshop {
       });
     }
     const reference = parseReference(from);
+    const policy = this.#registries;
+    if (policy !== undefined) checkReference(policy, reference, request.insecure);
     const { buildOciImage, findOciImage } = await import("./image/oci_image.ts");
     const wanted = { reference, packages, additions };
     const existing = pull ? undefined : await findOciImage(wanted, this.#progress);
@@ -196,9 +203,11 @@ export class Workshop {
       progress: this.#progress,
       signal: this.#signal,
       pull,
-      insecure: request.insecure ||
-        (reference.kind === "registry" && registry.insecure.includes(reference.host)),
+      insecure: policy === undefined && request.insecure ||
+        reference.kind === "registry" && (policy ?? registry).insecure.includes(reference.host),
       certificates,
+      policy,
+      tokenServices: registry.token_services,
     });
   }
 

@@ -7,6 +7,7 @@ import { buildCommand } from "@stricli/core";
 import { Keys, newKey } from "../api/keys.ts";
 import type { Address, Service } from "../api/serve.ts";
 import { languageNamed } from "../agent/languages.ts";
+import { isRegistryHost } from "../base/addresses.ts";
 import { cacheDir, stateDir } from "../base/dirs.ts";
 import { CloudletError } from "../base/errors.ts";
 import { sweepTemporaryBelow } from "../base/files.ts";
@@ -35,6 +36,7 @@ interface ServeFlags {
   readonly grace: number;
   readonly ready: number;
   readonly warm?: readonly Warm[];
+  readonly allowRegistry?: readonly string[];
 }
 
 /** Machines of a language that wait for runs. */
@@ -75,6 +77,15 @@ function parseCount(text: string): number {
   });
 }
 
+/** Reads `HOST[:PORT]`, as in the name of an image. */
+function parseRegistry(text: string): string {
+  if (isRegistryHost(text)) return text;
+  throw new CloudletError(`Cannot read ${JSON.stringify(text)} as a registry`, {
+    code: "invalid-input",
+    remedy: "write HOST or HOST:PORT, as in the name of an image",
+  });
+}
+
 /** Serves until a signal ends it. */
 async function serve(flags: ServeFlags): Promise<void> {
   // Not loaded before they are needed: every other command starts without them.
@@ -91,7 +102,10 @@ async function serve(flags: ServeFlags): Promise<void> {
   const progress = new LineProgress();
   const kinds = (flags.warm ?? []).map((warm) => ({ ...warm, memory: defaultMemory }));
   await using shells = new Shells({ each: flags.ready, total: 2 * flags.ready }, progress);
-  await using pool = new MachinePool(microVms({ shells }), kinds, progress);
+  const { loadSettings } = await import("../base/settings.ts");
+  const { registryPolicy } = await import("../builder/oci/policy.ts");
+  const registries = registryPolicy((await loadSettings()).registry, flags.allowRegistry);
+  await using pool = new MachinePool(microVms({ shells, registries }), kinds, progress);
   const service = await startService({
     machines: pool.factory,
     api: flags.api,
@@ -218,6 +232,13 @@ export const serveCommand = buildCommand({
         optional: true,
         variadic: true,
         brief: "microVMs that wait for runs: python=2",
+      },
+      allowRegistry: {
+        kind: "parsed",
+        parse: parseRegistry,
+        optional: true,
+        variadic: true,
+        brief: "registry that images may come from, in place of the settings' list: docker.io",
       },
     },
   },
