@@ -54,6 +54,16 @@ export class ApiClient {
     return body.runs;
   }
 
+  /** A run by its whole id; undefined when there is none. */
+  async run(id: string): Promise<RunInfo | undefined> {
+    try {
+      return await this.#json("GET", `runs/${encodeURIComponent(id)}`, runInfo);
+    } catch (error) {
+      if (error instanceof CloudletError && error.code === "not-found") return undefined;
+      throw error;
+    }
+  }
+
   /**
    * What a run wrote, piece by piece, and how it stands after that.
    *

@@ -6,6 +6,7 @@
 import type { CommandContext } from "@stricli/core";
 import { CloudletError, messageOf } from "../base/errors.ts";
 import type { Progress } from "../base/progress.ts";
+import { OutputClosed } from "./output.ts";
 import { terminalProgress } from "./progress.ts";
 
 /** What long work is given. */
@@ -53,8 +54,9 @@ export function wordsAfterDashes(context: CommandContext & WithCommandLine): num
   return dashes < 0 ? 0 : commandLine.length - dashes - 1;
 }
 
-/** How an error reads on the terminal: what happened, then what to do. */
+/** How an error reads on the terminal: what happened, then what to do. Empty for a reader that has gone. */
 export function describeError(error: unknown): string {
+  if (error instanceof OutputClosed) return "";
   if (error instanceof CloudletError) {
     return error.remedy === undefined
       ? `cloudlet: ${error.message}`

@@ -10,6 +10,7 @@ import { findImage, type Image, imageStore, openImage } from "../builder/image/i
 import { formatReference, parseReference } from "../builder/oci/reference.ts";
 import { Workshop } from "../builder/workshop.ts";
 import { withProgress } from "./context.ts";
+import { writeLine } from "./output.ts";
 import { formatBytes } from "./progress.ts";
 import { formatTable } from "./table.ts";
 
@@ -70,7 +71,7 @@ const build = buildCommand({
   async func(flags: { refresh: boolean }, ...names: string[]) {
     await withProgress(async (options) => {
       const workshop = new Workshop(options);
-      for (const name of names) console.log((await workshop.image(name, flags)).path);
+      for (const name of names) writeLine((await workshop.image(name, flags)).path);
     });
   },
 });
@@ -95,7 +96,7 @@ const pull = buildCommand({
       const workshop = new Workshop(options);
       for (const from of names) {
         const request = { ...plain, from: formatReference(parseReference(from)), insecure };
-        console.log((await workshop.rootImage(request, noChanges)).path);
+        writeLine((await workshop.rootImage(request, noChanges)).path);
       }
     });
   },
@@ -119,7 +120,7 @@ const ls = buildCommand({
     }
     rows.sort((a, b) => (a.name + a.built < b.name + b.built ? -1 : 1));
     if (flags.json) {
-      for (const row of rows) console.log(JSON.stringify(row));
+      for (const row of rows) writeLine(JSON.stringify(row));
       return;
     }
     const head = ["NAME", "KEY", "SIZE", "PACKAGES", "BUILT"];
@@ -130,7 +131,7 @@ const ls = buildCommand({
       packages,
       built.slice(0, 16),
     ]);
-    console.log(await formatTable(head, cells));
+    writeLine(await formatTable(head, cells));
   },
 });
 
@@ -141,7 +142,7 @@ const inspect = buildCommand({
   },
   async func(_flags: Record<never, never>, name: string) {
     const { key, path, manifest } = await resolveImage(name);
-    console.log(JSON.stringify({ key, path, ...manifest }, undefined, 2));
+    writeLine(JSON.stringify({ key, path, ...manifest }, undefined, 2));
   },
 });
 

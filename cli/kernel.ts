@@ -7,6 +7,7 @@ import { buildCommand, buildRouteMap } from "@stricli/core";
 import type { KernelVariant } from "../builder/kernel/config.ts";
 import { Workshop } from "../builder/workshop.ts";
 import { withProgress } from "./context.ts";
+import { writeLine } from "./output.ts";
 
 const build = buildCommand({
   docs: {
@@ -34,7 +35,7 @@ const build = buildCommand({
       const kernel = flags.debian
         ? await workshop.debianKernel(flags.refresh)
         : await workshop.kernel(variant, flags.refresh);
-      console.log(kernel.vmlinux);
+      writeLine(kernel.vmlinux);
     });
   },
 });

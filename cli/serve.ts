@@ -15,6 +15,7 @@ import { takeSignals } from "../base/signals.ts";
 import deno from "../deno.json" with { type: "json" };
 import { hostLimits } from "../vmm/service/host_limits.ts";
 import { sweepScratch } from "../vmm/service/scratch.ts";
+import { say, writeLine } from "./output.ts";
 import { LineProgress } from "./progress.ts";
 import { parseDuration, parseMemory } from "./units.ts";
 
@@ -130,8 +131,8 @@ async function serve(flags: ServeFlags): Promise<void> {
   });
   const url = ({ hostname, port }: Address) =>
     `http://${hostname.includes(":") ? `[${hostname}]` : hostname}:${port}`;
-  console.error(`HTTP API on ${url(service.api)}, its page on ${url(service.api)}/docs`);
-  console.error(`VmmService on ${url(service.vmm)}`);
+  say(`HTTP API on ${url(service.api)}, its page on ${url(service.api)}/docs`);
+  say(`VmmService on ${url(service.vmm)}`);
   await end.of(service, flags.grace);
 }
 
@@ -154,13 +155,13 @@ class End implements Disposable {
   async of(service: Service, grace: number): Promise<void> {
     this.#service = service;
     await this.#asked.promise;
-    console.error(`Ending ${service.orchestrator.active.length} runs`);
+    say(`Ending ${service.orchestrator.active.length} runs`);
     const { promise: late, resolve } = Promise.withResolvers<"late">();
     const timer = setTimeout(() => resolve("late"), grace + CLEANUP);
     const how = await Promise.race([service.close(grace), late]);
     clearTimeout(timer);
     // What still hangs, such as a write to a dead disk, must not keep the server from ending.
-    if (how === "late") console.error("Not everything could be ended in time");
+    if (how === "late") say("Not everything could be ended in time");
   }
 
   [Symbol.dispose](): void {
@@ -263,7 +264,7 @@ export const keyCommand = buildCommand({
   },
   func(_flags: Record<never, never>, name: string) {
     const { key, line } = newKey(name.replaceAll(/[:\s]/g, "-"));
-    console.error(`The key of ${name}: ${key}`);
-    console.log(line);
+    say(`The key of ${name}: ${key}`);
+    writeLine(line);
   },
 });
