@@ -5,7 +5,7 @@
  */
 import { CloudletError, type ErrorCode, messageOf } from "../base/errors.ts";
 import { z } from "zod";
-import type { ServerAddress } from "./run.ts";
+import type { ServerAddress } from "./options.ts";
 import {
   logEnd,
   type LogEndBody,

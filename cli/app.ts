@@ -16,10 +16,9 @@ import {
   text_en,
 } from "@stricli/core";
 import { CloudletError, messageOf } from "../base/errors.ts";
-import { exitOnSignals } from "../base/signals.ts";
 import config from "../deno.json" with { type: "json" };
-import { describeError, EXIT, type WithCommandLine } from "./context.ts";
-import { OUTPUT_CLOSED, OutputClosed, outputError, say, writeSync } from "./output.ts";
+import { describeError, EXIT, exitCodeOf, type WithCommandLine } from "./context.ts";
+import { outputError, say, writeSync } from "./output.ts";
 
 type Target = Command<CommandContext> | RouteMap<CommandContext>;
 
@@ -55,12 +54,7 @@ async function application(args: readonly string[]): Promise<Application<Command
     versionInfo: { currentVersion: config.version },
     scanner: { caseStyle: "allow-kebab-for-camel", allowArgumentEscapeSequence: true },
     documentation: { caseStyle: "convert-camel-to-kebab" },
-    determineExitCode: (error) =>
-      error instanceof OutputClosed
-        ? OUTPUT_CLOSED
-        : error instanceof CloudletError && error.code === "invalid-input"
-        ? EXIT.usage
-        : EXIT.failure,
+    determineExitCode: exitCodeOf,
     localization: {
       text: {
         ...text_en,
@@ -91,9 +85,9 @@ function describeParseError(error: unknown): string {
  *
  * @param args what follows the program's name
  * @returns the exit code
+ * @throws {OutputClosed} and {CloudletError} when help cannot be written
  */
-export async function main(args: readonly string[]): Promise<number> {
-  exitOnSignals();
+export async function runCommandLine(args: readonly string[]): Promise<number> {
   let failure: ReturnType<typeof outputError> | undefined;
   const process: {
     stdout: { write(text: string): void };
@@ -119,11 +113,7 @@ export async function main(args: readonly string[]): Promise<number> {
   };
   const context: CommandContext & WithCommandLine = { process, commandLine: args };
   await run(await application(args), args, context);
-  if (failure instanceof OutputClosed) return OUTPUT_CLOSED;
-  if (failure !== undefined) {
-    say(describeError(failure));
-    return EXIT.failure;
-  }
+  if (failure !== undefined) throw failure;
   const code = Number(process.exitCode ?? 0);
   // stricli's own codes for a command line that it could not understand are negative
   return code < 0 ? EXIT.usage : code;

@@ -6,7 +6,7 @@
 import type { CommandContext } from "@stricli/core";
 import { CloudletError, messageOf } from "../base/errors.ts";
 import type { Progress } from "../base/progress.ts";
-import { OutputClosed } from "./output.ts";
+import { OUTPUT_CLOSED, OutputClosed } from "./output.ts";
 import { terminalProgress } from "./progress.ts";
 
 /** What long work is given. */
@@ -40,6 +40,14 @@ export const EXIT = {
 export function exitWith(context: CommandContext, code: number): void {
   const process: CommandContext["process"] & { exitCode?: number } = context.process;
   process.exitCode = code;
+}
+
+/** The exit code of a command that an error ended. */
+export function exitCodeOf(error: unknown): number {
+  if (error instanceof OutputClosed) return OUTPUT_CLOSED;
+  return error instanceof CloudletError && error.code === "invalid-input"
+    ? EXIT.usage
+    : EXIT.failure;
 }
 
 /** A context that knows the whole command line. */
