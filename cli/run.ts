@@ -16,7 +16,7 @@ import { terminalProgress } from "./progress.ts";
 import { defaultServer, serverFromFlags } from "./server_address.ts";
 import { openStdin } from "./stdin.ts";
 import { eventLine } from "./event_line.ts";
-import { parseDuration, parseMemory } from "./units.ts";
+import { parseCount, parseDuration, parseMemory } from "./units.ts";
 
 /** Flags of `cloudlet run`. */
 export interface RunFlags {
@@ -250,7 +250,7 @@ export const runCommand = buildCommand({
       },
       vcpus: {
         kind: "parsed",
-        parse: parseCount,
+        parse: (text: string) => parseCount(text, 1),
         optional: true,
         brief: "virtual CPUs of the microVM",
       },
@@ -331,9 +331,3 @@ export const runCommand = buildCommand({
     exitWith(this, await runProgram(target, args, flags));
   },
 });
-
-function parseCount(text: string): number {
-  const count = Number(text);
-  if (Number.isInteger(count) && count > 0) return count;
-  throw new Error(`${text} is no number above zero`);
-}

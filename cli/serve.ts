@@ -17,7 +17,7 @@ import { hostLimits } from "../vmm/service/host_limits.ts";
 import { sweepScratch } from "../vmm/service/scratch.ts";
 import { say, writeLine } from "./output.ts";
 import { LineProgress } from "./progress.ts";
-import { parseDuration, parseMemory } from "./units.ts";
+import { parseCount, parseDuration, parseMemory } from "./units.ts";
 
 /** Milliseconds that ending the microVMs and closing the servers may take after the grace period. */
 const CLEANUP = 10_000;
@@ -69,13 +69,6 @@ export function parseAddress(text: string): Address {
     });
   }
   return { hostname: (match[1] || "localhost").replace(/^\[|\]$/g, ""), port };
-}
-
-function parseCount(text: string): number {
-  if (/^\d{1,9}$/.test(text)) return Number(text);
-  throw new CloudletError(`Cannot read ${JSON.stringify(text)} as a number`, {
-    code: "invalid-input",
-  });
 }
 
 /** Reads `HOST[:PORT]`, as in the name of an image. */
@@ -193,14 +186,24 @@ export const serveCommand = buildCommand({
       },
       state: { kind: "parsed", parse: String, optional: true, brief: "directory of the store" },
       keys: { kind: "parsed", parse: String, optional: true, brief: "file of API keys" },
-      maxVms: { kind: "parsed", parse: parseCount, optional: true, brief: "most microVMs" },
+      maxVms: {
+        kind: "parsed",
+        parse: (text: string) => parseCount(text),
+        optional: true,
+        brief: "most microVMs",
+      },
       maxMemory: {
         kind: "parsed",
         parse: parseMemory,
         optional: true,
         brief: "memory of all microVMs together: 16G",
       },
-      maxQueue: { kind: "parsed", parse: parseCount, optional: true, brief: "most waiting runs" },
+      maxQueue: {
+        kind: "parsed",
+        parse: (text: string) => parseCount(text),
+        optional: true,
+        brief: "most waiting runs",
+      },
       maxWait: { kind: "parsed", parse: parseDuration, optional: true, brief: "longest wait: 1m" },
       maxTime: { kind: "parsed", parse: parseDuration, optional: true, brief: "longest run: 1h" },
       maxBody: {
@@ -223,7 +226,7 @@ export const serveCommand = buildCommand({
       },
       ready: {
         kind: "parsed",
-        parse: parseCount,
+        parse: (text: string) => parseCount(text),
         default: "2",
         brief: "paused microVMs kept ready for each kind of run that was asked for lately",
       },
