@@ -23,7 +23,7 @@ export function editDistance(a: string, b: string, limit: number = Infinity): nu
       }
       row.push(best);
     }
-    if (Math.min(...row, ...last) > limit) return Infinity; // each way leads through these two
+    if (Math.min(...row) > limit) return Infinity; // a swap from the row before costs no less
     beforeLast = last;
     last = row;
   }
