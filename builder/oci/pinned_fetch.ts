@@ -156,6 +156,8 @@ function exchange(connection: Deno.Conn, url: URL, init: RequestInit): Promise<R
   const stream = Duplex.fromWeb(connection as unknown as Parameters<typeof Duplex.fromWeb>[0]);
   const headers = new Headers(init.headers);
   headers.set("host", url.host);
+  headers.set("user-agent", "cloudlet");
+  if (!headers.has("accept")) headers.set("accept", "*/*");
   const body = init.body instanceof URLSearchParams ? String(init.body) : undefined;
   if (body !== undefined) headers.set("content-type", "application/x-www-form-urlencoded");
   const { promise, resolve, reject } = Promise.withResolvers<IncomingMessage>();
