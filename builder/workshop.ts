@@ -147,6 +147,16 @@ export class Workshop {
   }
 
   /**
+   * Checks what a request asks for, without the network.
+   *
+   * @throws {CloudletError} `denied` for an image that may not be pulled
+   */
+  checkRoot({ from, insecure }: Pick<RootRequest, "from" | "insecure">): void {
+    if (from === undefined || this.#registries === undefined) return;
+    checkReference(this.#registries, parseReference(from), insecure);
+  }
+
+  /**
    * The root image of a request: the language's own or an OCI image, with what is added to it.
    *
    * @param request what it is made from
@@ -191,7 +201,7 @@ export class Workshop {
     }
     const reference = parseReference(from);
     const policy = this.#registries;
-    if (policy !== undefined) checkReference(policy, reference, request.insecure);
+    this.checkRoot(request);
     const { buildOciImage, findOciImage } = await import("./image/oci_image.ts");
     const wanted = { reference, packages, additions };
     const existing = pull ? undefined : await findOciImage(wanted, this.#progress);

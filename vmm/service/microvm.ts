@@ -317,8 +317,9 @@ async function findParts(
 ): Promise<Parts> {
   const { progress, signal, language, vcpus, packages } = request;
   const workshop = new Workshop({ progress, signal, registries });
-  const files = await workshop.bootFiles(kernel ?? defaultKernel(), vcpus);
   const wanted = { ...PLAIN_IMAGE, ...request.image, language, packages };
+  workshop.checkRoot(wanted); // before a kernel is built for what is refused
+  const files = await workshop.bootFiles(kernel ?? defaultKernel(), vcpus);
   const { path, manifest } = await workshop.rootImage(wanted, async (base, run, layer) => {
     const parts = { ...files, image: base.path, program: base.manifest.from?.program };
     await using machine = await boot(parts, request, {});
