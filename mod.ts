@@ -26,7 +26,7 @@ export type { Progress, ProgressOptions, ProgressTask } from "./base/progress.ts
 /**
  * Runs a program in a microVM of its own.
  *
- * Nothing is started before somebody iterates the run or asks for its result.
+ * The run starts when you iterate it or ask for its result.
  *
  * @param options what to run, and how
  * @returns the run; dispose it to end it early

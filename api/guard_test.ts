@@ -79,7 +79,7 @@ const SOURCES: readonly (readonly [what: string, fields: Fields, served: boolean
   ["a name that begins alike", { origin: "http://HOST.evil.example" }, false],
   ["what is no origin", { origin: "HOST" }, false],
   ["an extension", { origin: "chrome-extension://abc" }, false],
-  ["a value that nobody knows", { "sec-fetch-site": "elsewhere" }, false],
+  ["an unknown value", { "sec-fetch-site": "elsewhere" }, false],
   ["the server with another scheme", { origin: "ftp://HOST" }, false],
   ["the server as another site", { origin: "http://HOST", "sec-fetch-site": "cross-site" }, false],
   ["one of two", { origin: "http://HOST, http://evil.example" }, false],

@@ -1,8 +1,8 @@
 /**
- * A run whose implementation is loaded when somebody wants to know what happens.
+ * A run whose implementation is loaded when the run begins.
  *
- * Whoever imports the library gets a function and types; Connect, the messages and the VMM are loaded
- * by the first run.
+ * An import of the library loads a function and types. The first run loads Connect, the messages and
+ * the VMM.
  *
  * @module
  */
@@ -30,14 +30,14 @@ export class LazyRun implements Run {
   /** @param load makes the run; called once, when it is wanted */
   constructor(load: () => Promise<Run>) {
     this.#load = load;
-    this.#result.promise.catch(() => {}); // it is thrown to whoever iterates
+    this.#result.promise.catch(() => {}); // the iteration throws it as well
   }
 
   #run(): Promise<Run> {
     return this.#loaded ??= this.#load();
   }
 
-  /** Passes the result on; asks for it, and so begins the run where nobody iterates. */
+  /** Passes the result on. Without an iteration, asking for it begins the run. */
   async #settle(): Promise<void> {
     try {
       this.#result.resolve(await (await this.#run()).result);
@@ -47,7 +47,7 @@ export class LazyRun implements Run {
   }
 
   get result(): Promise<RunResult> {
-    // As in RunOfTransport: whoever iterates in this very turn, or did so before, gets the events.
+    // As in RunOfTransport: an iteration that begins in this very turn still gets the events.
     queueMicrotask(() => {
       if (this.#taken) return;
       this.#taken = true;

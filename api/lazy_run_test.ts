@@ -36,7 +36,7 @@ async function withRuns(
 const text = (bytes: Uint8Array) => new TextDecoder().decode(bytes);
 const ECHO = { language: "bash", code: "echo a; exit 3" } as const;
 
-Deno.test("a run is loaded once, when somebody wants to know what happens", () =>
+Deno.test("a run is loaded once, when it begins", () =>
   withRuns(async (start, loads) => {
     const program = start(ECHO);
     equal(loads(), 0);
@@ -46,7 +46,7 @@ Deno.test("a run is loaded once, when somebody wants to know what happens", () =
     equal(loads(), 1);
   }));
 
-Deno.test("events come to whoever iterates, even after the result was asked for", () =>
+Deno.test("an iteration gets the events, even after the result was asked for", () =>
   withRuns(async (start) => {
     const program = start(ECHO);
     const { result } = program;
@@ -60,7 +60,7 @@ Deno.test("events come to whoever iterates, even after the result was asked for"
     await rejects(program.output(), { code: "conflict" });
   }));
 
-Deno.test("the result comes when nobody iterates, and events do not come afterwards", () =>
+Deno.test("the result comes without an iteration, and no events come afterwards", () =>
   withRuns(async (start) => {
     const program = start(ECHO);
     equal((await program.result).exitCode, 3);

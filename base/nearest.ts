@@ -7,7 +7,7 @@
 /**
  * Number of insertions, deletions, replacements and swaps of neighbours from `a` to `b`.
  *
- * @param limit what is of interest; more than that is told as Infinity, and sooner
+ * @param limit above it the result is Infinity, found sooner
  */
 export function editDistance(a: string, b: string, limit: number = Infinity): number {
   if (Math.abs(a.length - b.length) > limit) return Infinity;

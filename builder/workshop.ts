@@ -31,7 +31,7 @@ export interface WorkshopOptions {
   readonly progress?: Progress;
   /** Ends what is being built; nothing half-made stays. */
   readonly signal?: AbortSignal;
-  /** What images may be pulled, when somebody else than the user asks; any when absent. */
+  /** What the clients of a server may pull; everything when absent. */
   readonly registries?: RegistryPolicy | undefined;
 }
 

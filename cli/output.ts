@@ -72,6 +72,6 @@ export function say(line: string): void {
   try {
     writeAllSync(Deno.stderr, encoder.encode(`${line}\n`));
   } catch {
-    // nobody reads it
+    // it only accompanies the output
   }
 }

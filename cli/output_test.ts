@@ -1,4 +1,4 @@
-/** Commands whose output nobody reads, or that a full disk takes. */
+/** Commands whose reader has gone, and commands that write to a full disk. */
 import { deepEqual, doesNotMatch, equal, match, ok } from "node:assert/strict";
 import { fileURLToPath } from "node:url";
 import { testService } from "../test/service.ts";

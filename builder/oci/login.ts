@@ -73,7 +73,7 @@ async function tokenFrom({ parameters }: Challenge, options: LoginOptions): Prom
       remedy: remedy ??
         (code === "denied"
           ? "log in with a tool that writes docker's config.json, or remove the old login"
-          : "report it to whoever runs the registry"),
+          : "report it to the operator of the registry"),
     });
   const realm = parameters.get("realm") ?? "";
   if (!URL.canParse(realm)) throw refuse("its token service has no URL");

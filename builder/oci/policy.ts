@@ -82,7 +82,7 @@ export function checkReference(
 /**
  * Checks an address that is about to be dialled for a host that is not listed.
  *
- * @param kindOf tells what an address is for
+ * @param kindOf classifies an address
  * @throws {CloudletError} `denied`; it does not tell the address, which may be a secret of the
  *   server's network
  */
