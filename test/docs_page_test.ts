@@ -1,17 +1,11 @@
 /** The API's page in a browser, when Debian's chromium is installed. */
 import { deepEqual, equal, match } from "node:assert/strict";
+import { oracle } from "./oracle.ts";
 import { testService } from "./service.ts";
-
-async function hasChromium(): Promise<boolean> {
-  const { success } = await new Deno.Command("sh", { args: ["-c", "command -v chromium"] })
-    .output();
-  if (!success) console.warn("left out: chromium is not installed");
-  return success;
-}
 
 Deno.test({
   name: "the page of the API shows every operation in a browser, and breaks none of its own rules",
-  ignore: !await hasChromium(),
+  ignore: !await oracle("chromium"),
   async fn() {
     await using test = await testService();
     const { paths } = await (await fetch(`${test.url}/openapi.json`)).json();
@@ -47,7 +41,7 @@ const page = (target: string) =>
 
 Deno.test({
   name: "in a browser, a page of another port cannot end the runs, and one of the same origin can",
-  ignore: !await hasChromium(),
+  ignore: !await oracle("chromium"),
   async fn() {
     await using test = await testService();
     // A site of its own at /other, and a proxy in front of the API.
