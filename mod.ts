@@ -5,23 +5,61 @@
  *
  * @module
  */
+import { lazyRun } from "./api/lazy_run.ts";
+import type { Run, RunOptions } from "./api/run.ts";
+
 export type { LanguageName } from "./agent/languages.ts";
-export {
-  type ForkOptions,
-  type ImageOptions,
-  type Run,
-  run,
-  type RunEvent,
-  type RunOptions,
-  type RunOutput,
-  type RunResult,
-  type RunUsage,
-  type ServerAddress,
+export type {
+  ForkOptions,
+  ImageOptions,
+  Run,
+  RunEvent,
+  RunOptions,
+  RunOutput,
+  RunResult,
+  RunUsage,
+  ServerAddress,
 } from "./api/run.ts";
 export { CloudletError, type CloudletErrorOptions, type ErrorCode } from "./base/errors.ts";
 export type { Progress, ProgressOptions, ProgressTask } from "./base/progress.ts";
 
+/**
+ * Runs a program in a microVM of its own.
+ *
+ * The run starts when you iterate it or ask for its result.
+ *
+ * @param options what to run, and how
+ * @returns the run; dispose it to end it early
+ * @throws {CloudletError} `invalid-input` when the options do not fit together
+ *
+ * @example Collect the output
+ * ```ts
+ * import { run } from "cloudlet";
+ *
+ * async function answer(): Promise<string> {
+ *   const { stdout } = await run({ language: "python", code: "print(6 * 7)" }).output();
+ *   return new TextDecoder().decode(stdout);
+ * }
+ * ```
+ *
+ * @example See the output as it comes
+ * ```ts
+ * import { run } from "cloudlet";
+ *
+ * async function show(source: string): Promise<number> {
+ *   await using program = run({ source, args: ["10"], timeout: 60_000 });
+ *   for await (const event of program) {
+ *     if (event.type === "stdout") await Deno.stdout.write(event.data);
+ *   }
+ *   return (await program.result).exitCode;
+ * }
+ * ```
+ */
+export function run(options: RunOptions): Run {
+  return lazyRun(options);
+}
+
 if (import.meta.main) {
-  const { main } = await import("./cli/app.ts");
+  const { main } = await import("./cli/main.ts");
   Deno.exit(await main(Deno.args));
 }

@@ -12,8 +12,10 @@ import { CloudletError } from "../base/errors.ts";
 import type { ExecuteResponse } from "../proto/gen/cloudlet/agent/agent_pb.ts";
 import { VmmService } from "../proto/gen/vmmorchestrator/vmm_pb.ts";
 import { fromConnectError } from "../vmm/service/errors.ts";
+import type { RequestHead } from "../vmm/service/server.ts";
 import type { LogEntry, RunRecord, RunStore } from "../vmm/service/store.ts";
 import { mountConnect } from "./connect_mount.ts";
+import { makeGuard } from "./guard.ts";
 import type { Keys } from "./keys.ts";
 import type { Metrics } from "./metrics.ts";
 import { docsPage, openApiDocument } from "./openapi.ts";
@@ -48,7 +50,7 @@ export interface ApiOptions {
   readonly metrics: Metrics;
   /** Whether new runs are taken. */
   readonly ready: () => boolean;
-  /** The keys that are taken; without them anybody may do anything. */
+  /** The keys that are taken; without them no request needs one. */
   readonly keys?: Keys;
   /** Names that a request's Host header may have; any when absent. */
   readonly hosts?: ReadonlySet<string>;
@@ -90,9 +92,9 @@ export function createApp(options: ApiOptions): Hono {
     await next();
     metrics.answered(c.req.method, routePath(c, -1), c.res.status);
   });
+  const guard = makeGuard({ keys: options.keys, hosts: options.hosts, open: OPEN });
   app.use(async (c, next) => {
-    checkHost(c, options.hosts);
-    if (!OPEN.has(c.req.path)) options.keys?.check(c.req.header("authorization"));
+    guard(headOf(c));
     await next();
   });
   const limited = bodyLimit({
@@ -173,19 +175,14 @@ function find(store: RunStore, id: string): RunRecord {
   });
 }
 
-/**
- * Without keys, a web page in the user's browser must not reach a server on loopback through a name
- * of its own that resolves there (DNS rebinding): such a request tells that name.
- */
-function checkHost(c: Context, hosts: ReadonlySet<string> | undefined): void {
-  if (hosts === undefined) return;
-  const name = (c.req.header("host") ?? new URL(c.req.url).host).replace(/:\d+$/, "").toLowerCase();
-  if (hosts.has(name)) return;
-  throw new HttpError(
-    421,
-    `Cannot serve the request: this server is not ${JSON.stringify(name)}`,
-    "use the address that the server printed, or give it API keys",
-  );
+/** A request's head; over HTTP/2 its URL has the :authority. */
+function headOf({ req }: Context): RequestHead {
+  return {
+    method: req.method,
+    path: req.path,
+    authorities: [req.header("host") ?? [], new URL(req.url).host].flat(),
+    field: (name) => req.header(name),
+  };
 }
 
 async function runEvents(

@@ -5,7 +5,7 @@
  */
 import { CloudletError, type ErrorCode, messageOf } from "../base/errors.ts";
 import { z } from "zod";
-import type { ServerAddress } from "./run.ts";
+import type { ServerAddress } from "./options.ts";
 import {
   logEnd,
   type LogEndBody,
@@ -52,6 +52,16 @@ export class ApiClient {
     if (options.limit !== undefined) query.set("limit", String(options.limit));
     const body = await this.#json("GET", `runs?${query}`, z.object({ runs: z.array(runInfo) }));
     return body.runs;
+  }
+
+  /** A run by its whole id; undefined when there is none. */
+  async run(id: string): Promise<RunInfo | undefined> {
+    try {
+      return await this.#json("GET", `runs/${encodeURIComponent(id)}`, runInfo);
+    } catch (error) {
+      if (error instanceof CloudletError && error.code === "not-found") return undefined;
+      throw error;
+    }
   }
 
   /**

@@ -30,7 +30,7 @@ const KINDS: Readonly<Record<ErrorCode, readonly [status: number, title: string]
   "guest": [500, "The microVM failed"],
   "conflict": [409, "Somebody else holds it"],
   "exhausted": [429, "A limit is reached"],
-  "denied": [401, "The key is missing or wrong"],
+  "denied": [401, "The caller may not do this"],
   "cancelled": [499, "The run was given up"],
   "internal": [500, "A defect of cloudlet"],
 };
@@ -70,7 +70,11 @@ export class HttpError extends CloudletError {
    */
   constructor(readonly status: number, message: string, remedy?: string) {
     super(message, {
-      code: status === 404 ? "not-found" : status === 401 ? "denied" : "invalid-input",
+      code: status === 404
+        ? "not-found"
+        : status === 401 || status === 403
+        ? "denied"
+        : "invalid-input",
       ...(remedy !== undefined && { remedy }),
     });
   }

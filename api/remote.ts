@@ -10,7 +10,7 @@ import type { Interceptor, Transport } from "@connectrpc/connect";
 import { universalClientResponseFromFetch } from "@connectrpc/connect/protocol";
 import { createTransport } from "@connectrpc/connect/protocol-connect";
 import { CloudletError, messageOf } from "../base/errors.ts";
-import type { ServerAddress } from "./run.ts";
+import type { ServerAddress } from "./options.ts";
 
 const MAX_MESSAGE = 1 << 30; // bytes; what a server sends is bounded far below
 

@@ -41,7 +41,9 @@ const file = z.strictObject({
 const image = z.strictObject({
   from: optional(z.string()).describe("An OCI image of a registry; the language's own when absent"),
   pull: optional(z.boolean()).describe("Ask the registry what the tag means now"),
-  insecure: optional(z.boolean()).describe("The registry may speak http"),
+  insecure: optional(z.boolean()).describe(
+    "The registry may speak http; refused unless the server's operator allows it",
+  ),
   files: optional(z.array(file)).describe("Files to add; paths are relative to the root"),
   run: optional(z.array(noNul)).describe("Shell commands whose changes belong to the image"),
 });

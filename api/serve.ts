@@ -3,12 +3,11 @@
  *
  * @module
  */
-import { Code, ConnectError, type Interceptor } from "@connectrpc/connect";
 import { join } from "node:path";
+import { isLoopback } from "../base/addresses.ts";
 import { CloudletError, messageOf } from "../base/errors.ts";
 import type { Progress } from "../base/progress.ts";
 import type { AdmissionLimits } from "../vmm/service/admission.ts";
-import { toConnectError } from "../vmm/service/errors.ts";
 import type { MachineFactory } from "../vmm/service/machine.ts";
 import { Orchestrator } from "../vmm/service/orchestrator.ts";
 import type { PreparedWorkloads } from "../vmm/service/prepared.ts";
@@ -17,6 +16,7 @@ import { serveVmm, type VmmServer } from "../vmm/service/server.ts";
 import { RunStore } from "../vmm/service/store.ts";
 import type { RunLimits } from "../vmm/service/workload.ts";
 import { createApp } from "./app.ts";
+import { makeGuard, ownNames } from "./guard.ts";
 import type { Keys } from "./keys.ts";
 import { Metrics } from "./metrics.ts";
 
@@ -69,13 +69,6 @@ export interface Service {
   close(grace: number): Promise<void>;
 }
 
-const LOOPBACK = /^(localhost|127(\.\d{1,3}){3}|\[?::1\]?)$/i;
-
-/** Whether only this host reaches an address. */
-export function isLoopback(hostname: string): boolean {
-  return LOOPBACK.test(hostname);
-}
-
 /**
  * Starts the service.
  *
@@ -106,6 +99,9 @@ export async function startService(options: ServeOptions): Promise<Service> {
     }),
   );
   metrics.watch(orchestrator);
+  // With keys, a page has none, by whatever name it reaches the server.
+  const doorOf = ({ hostname }: Address) =>
+    keys === undefined ? { hosts: ownNames(hostname) } : { keys };
   const app = createApp({
     routes: vmmRoutes(orchestrator),
     store,
@@ -113,7 +109,7 @@ export async function startService(options: ServeOptions): Promise<Service> {
     ready: () => orchestrator.open,
     maxBody: options.maxBody,
     version: options.version,
-    ...(keys === undefined ? { hosts: ownNames(options.api.hostname) } : { keys }),
+    ...doorOf(options.api),
   });
   const http = listen(app.fetch, options.api);
   stack.defer(() => http.shutdown());
@@ -121,7 +117,7 @@ export async function startService(options: ServeOptions): Promise<Service> {
     await serveVmm(orchestrator, {
       ...options.vmm,
       maxMessage: options.maxBody,
-      interceptors: keys === undefined ? [] : [keyInterceptor(keys)],
+      admit: makeGuard(doorOf(options.vmm)),
     }),
   );
   const parts = stack.move();
@@ -134,10 +130,6 @@ export async function startService(options: ServeOptions): Promise<Service> {
       await parts.disposeAsync();
     },
   };
-}
-
-function ownNames(hostname: string): ReadonlySet<string> {
-  return new Set(["localhost", "127.0.0.1", "[::1]", hostname.toLowerCase()]);
 }
 
 function listen(
@@ -154,17 +146,4 @@ function listen(
       cause,
     });
   }
-}
-
-function keyInterceptor(keys: Keys): Interceptor {
-  return (next) => async (request) => {
-    try {
-      keys.check(request.header.get("authorization"));
-    } catch (error) {
-      throw error instanceof CloudletError
-        ? toConnectError(error)
-        : new ConnectError("the key cannot be checked", Code.Internal);
-    }
-    return await next(request);
-  };
 }

@@ -3,6 +3,7 @@
  *
  * @module
  */
+import { EventSourceParserStream } from "eventsource-parser/stream";
 
 const utf8 = new TextEncoder();
 /** A comment, which clients skip: it keeps proxies from taking a silent run for a dead one. */
@@ -48,16 +49,16 @@ export function eventStream<T>(
   });
 }
 
-/** The data of the events of a stream as {@linkcode eventStream} writes them: each in one line. */
+/** Most characters of one event that a client keeps: a message of the server has far less. */
+const MAX_EVENT = 64 << 20;
+
+/**
+ * The data of the events of a stream, whichever server sends them.
+ *
+ * @throws {Error} for an event of more than 64 million characters
+ */
 export async function* eventData(body: ReadableStream<Uint8Array>): AsyncGenerator<string> {
-  let rest = "";
-  for await (
-    const text of body.pipeThrough(new TextDecoderStream() as TransformStream<Uint8Array, string>)
-  ) {
-    const lines = (rest + text).split("\n");
-    rest = lines.pop()!;
-    for (const line of lines) {
-      if (line.startsWith("data: ")) yield line.slice("data: ".length);
-    }
-  }
+  const text = body.pipeThrough(new TextDecoderStream() as TransformStream<Uint8Array, string>);
+  const events = text.pipeThrough(new EventSourceParserStream({ maxBufferSize: MAX_EVENT }));
+  for await (const { data } of events) yield data;
 }

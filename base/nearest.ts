@@ -1,11 +1,16 @@
 /**
- * "Did you mean": the known name nearest to a mistyped one.
+ * "Did you mean": how far a mistyped name is from those that are known.
  *
  * @module
  */
 
-/** Number of insertions, deletions, replacements and swaps of neighbours from `a` to `b`. */
-function distance(a: string, b: string): number {
+/**
+ * Number of insertions, deletions, replacements and swaps of neighbours from `a` to `b`.
+ *
+ * @param limit above it the result is Infinity, found sooner
+ */
+export function editDistance(a: string, b: string, limit: number = Infinity): number {
+  if (Math.abs(a.length - b.length) > limit) return Infinity;
   let beforeLast: number[] = [];
   let last = Array.from({ length: b.length + 1 }, (_, j) => j);
   for (let i = 1; i <= a.length; i++) {
@@ -18,10 +23,12 @@ function distance(a: string, b: string): number {
       }
       row.push(best);
     }
+    if (Math.min(...row) > limit) return Infinity; // a swap from the row before costs no less
     beforeLast = last;
     last = row;
   }
-  return last[b.length]!;
+  const distance = last[b.length]!;
+  return distance > limit ? Infinity : distance;
 }
 
 /**
@@ -36,7 +43,7 @@ export function nearest(name: string, known: Iterable<string>): string | undefin
   let best: string | undefined;
   let least = Infinity;
   for (const candidate of known) {
-    const d = distance(plain(name), plain(candidate));
+    const d = editDistance(plain(name), plain(candidate));
     if (d < least) [best, least] = [candidate, d];
   }
   return least <= Math.max(1, Math.floor(name.length / 3)) ? best : undefined;

@@ -8,9 +8,15 @@
 import { join } from "node:path";
 import { parse, TomlError } from "smol-toml";
 import { z } from "zod";
+import { isRegistryHost } from "./addresses.ts";
 import { configDir } from "./dirs.ts";
 import { CloudletError, messageOf } from "./errors.ts";
 import { readTextIfAny } from "./files.ts";
+
+const host = z.string().refine(
+  isRegistryHost,
+  "must be a host, with its port if it has one: team.example:5000",
+);
 
 const SCHEMA = z.strictObject({
   debian: z.strictObject({
@@ -21,7 +27,9 @@ const SCHEMA = z.strictObject({
   }).default({}),
   registry: z.strictObject({
     ca: z.string().startsWith("/").optional(),
-    insecure: z.array(z.string()).default([]),
+    allowed: z.array(host).default([]),
+    insecure: z.array(host).default([]),
+    token_services: z.array(host).default([]),
   }).prefault({}),
   images: z.strictObject({
     max_mib: z.int().positive().optional(),
@@ -46,8 +54,15 @@ export interface DebianSettings {
 export interface RegistrySettings {
   /** Absolute path of certificates (PEM) that are trusted besides those of the system. */
   readonly ca?: string | undefined;
+  /**
+   * Hosts, with their port if they have one, that clients of a server may pull from, private ones
+   * included; every public one when empty. A run without a server pulls from everywhere.
+   */
+  readonly allowed: readonly string[];
   /** Hosts, with their port if they have one, that may speak http. */
   readonly insecure: readonly string[];
+  /** Hosts whose token services may get the logins of registries elsewhere. */
+  readonly token_services: readonly string[];
 }
 
 /** Limits of one image while it is fetched and unpacked; the defaults are builder/limits.ts's. */

@@ -4,14 +4,14 @@ import { parseSettings } from "./settings.ts";
 Deno.test("settings are read; absent ones stay absent", () => {
   assert.deepEqual(parseSettings("", "config.toml"), {
     debian: {},
-    registry: { insecure: [] },
+    registry: { allowed: [], insecure: [], token_services: [] },
     images: {},
   });
   assert.deepEqual(
     parseSettings('[debian]\nmirror = "http://127.0.0.1:8/debian"\nsuite = "bookworm"\n', "c"),
     {
       debian: { mirror: "http://127.0.0.1:8/debian", suite: "bookworm" },
-      registry: { insecure: [] },
+      registry: { allowed: [], insecure: [], token_services: [] },
       images: {},
     },
   );
@@ -20,8 +20,17 @@ Deno.test("settings are read; absent ones stay absent", () => {
     assert.deepEqual(parseSettings(text, "c").debian, { security });
   }
   assert.deepEqual(
-    parseSettings('[registry]\nca = "/etc/ca.pem"\ninsecure = ["10.0.0.1:5000"]\n', "c").registry,
-    { ca: "/etc/ca.pem", insecure: ["10.0.0.1:5000"] },
+    parseSettings(
+      '[registry]\nca = "/etc/ca.pem"\ninsecure = ["10.0.0.1:5000"]\n' +
+        'allowed = ["docker.io", "[fd00::1]:5000"]\ntoken_services = ["git.example"]\n',
+      "c",
+    ).registry,
+    {
+      ca: "/etc/ca.pem",
+      allowed: ["docker.io", "[fd00::1]:5000"],
+      insecure: ["10.0.0.1:5000"],
+      token_services: ["git.example"],
+    },
   );
 });
 
@@ -35,6 +44,8 @@ for (
     ["a relative certificate", '[registry]\nca = "ca.pem"\n', /ca/],
     ["a limit that nothing meets", "[images]\nmax_mib = 0\n", /max_mib/],
     ["a time that no timer can measure", "[images]\nmax_minutes = 1e9\n", /max_minutes/],
+    ["a URL as a registry", '[registry]\nallowed = ["https://a"]\n', /must be a host.*allowed/s],
+    ["a path as a registry", '[registry]\ninsecure = ["a/b"]\n', /must be a host.*insecure/s],
     ["a wrong type", "debian = 3\n", /debian/],
   ] as const
 ) {

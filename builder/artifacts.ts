@@ -20,6 +20,7 @@ import type { KernelVariant } from "./kernel/config.ts";
 import { buildKernel, findKernel, type Kernel } from "./kernel/kernel.ts";
 import { findUnpackedKernel, unpackKernel } from "./kernel/packaged.ts";
 import { isKernelSource } from "./kernel/source.ts";
+import { checkReference, type RegistryPolicy } from "./oci/policy.ts";
 import { parseReference } from "./oci/reference.ts";
 import { ImageBudget, imageLimits } from "./limits.ts";
 import { readRef, writeRef } from "./refs.ts";
@@ -31,6 +32,8 @@ export interface BuilderOptions {
   readonly progress?: Progress;
   /** Ends what is being built; nothing half-made stays. */
   readonly signal?: AbortSignal;
+  /** What the clients of a server may pull; everything when absent. */
+  readonly registries?: RegistryPolicy | undefined;
 }
 
 /** What a VM boots from, besides its root image. */
@@ -71,12 +74,14 @@ export type ChangeMaker = (
 export class Builder {
   readonly #progress: Progress;
   readonly #signal: AbortSignal | undefined;
+  readonly #registries: RegistryPolicy | undefined;
   #debian: Promise<Debian> | undefined;
 
-  /** @param options progress and cancellation */
+  /** @param options progress, cancellation, and what may be pulled */
   constructor(options: BuilderOptions = {}) {
     this.#progress = options.progress ?? silentProgress;
     this.#signal = options.signal;
+    this.#registries = options.registries;
   }
 
   #archive(): Promise<Debian> {
@@ -149,6 +154,16 @@ export class Builder {
   }
 
   /**
+   * Checks what a request asks for, without the network.
+   *
+   * @throws {CloudletError} `denied` for an image that may not be pulled
+   */
+  checkRoot({ from, insecure }: Pick<RootRequest, "from" | "insecure">): void {
+    if (from === undefined || this.#registries === undefined) return;
+    checkReference(this.#registries, parseReference(from), insecure);
+  }
+
+  /**
    * The root image of a request: the language's own or an OCI image, with what is added to it.
    *
    * @param request what it is made from
@@ -201,6 +216,8 @@ export class Builder {
       });
     }
     const reference = parseReference(from);
+    const policy = this.#registries;
+    this.checkRoot(request);
     const { buildOciImage, findOciImage } = await import("./image/oci_image.ts");
     const wanted = { reference, packages, additions };
     const existing = pull ? undefined : await findOciImage(wanted, this.#progress);
@@ -212,9 +229,11 @@ export class Builder {
       signal: this.#signal,
       limits,
       pull,
-      insecure: request.insecure ||
-        (reference.kind === "registry" && registry.insecure.includes(reference.host)),
+      insecure: policy === undefined && request.insecure ||
+        reference.kind === "registry" && (policy ?? registry).insecure.includes(reference.host),
       certificates,
+      policy,
+      tokenServices: registry.token_services,
     });
   }
 

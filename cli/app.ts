@@ -16,10 +16,9 @@ import {
   text_en,
 } from "@stricli/core";
 import { CloudletError, messageOf } from "../base/errors.ts";
-import { writeAllSync } from "../base/files.ts";
-import { exitOnSignals } from "../base/signals.ts";
 import config from "../deno.json" with { type: "json" };
-import { describeError, EXIT, type WithCommandLine } from "./context.ts";
+import { describeError, EXIT, exitCodeOf, type WithCommandLine } from "./context.ts";
+import { outputError, say, writeSync } from "./output.ts";
 
 type Target = Command<CommandContext> | RouteMap<CommandContext>;
 
@@ -55,8 +54,7 @@ async function application(args: readonly string[]): Promise<Application<Command
     versionInfo: { currentVersion: config.version },
     scanner: { caseStyle: "allow-kebab-for-camel", allowArgumentEscapeSequence: true },
     documentation: { caseStyle: "convert-camel-to-kebab" },
-    determineExitCode: (error) =>
-      error instanceof CloudletError && error.code === "invalid-input" ? EXIT.usage : EXIT.failure,
+    determineExitCode: exitCodeOf,
     localization: {
       text: {
         ...text_en,
@@ -87,21 +85,35 @@ function describeParseError(error: unknown): string {
  *
  * @param args what follows the program's name
  * @returns the exit code
+ * @throws {OutputClosed} and {CloudletError} when help cannot be written
  */
-export async function main(args: readonly string[]): Promise<number> {
-  exitOnSignals();
-  const write = (stream: { writeSync(bytes: Uint8Array): number }) => ({
-    write(text: string) {
-      writeAllSync(stream, new TextEncoder().encode(text));
-    },
-  });
+export async function runCommandLine(args: readonly string[]): Promise<number> {
+  let failure: ReturnType<typeof outputError> | undefined;
   const process: {
     stdout: { write(text: string): void };
     stderr: { write(text: string): void };
     exitCode?: number | string | null;
-  } = { stdout: write(Deno.stdout), stderr: write(Deno.stderr) };
+  } = {
+    stdout: {
+      // Help and version; stricli would show what is thrown here as a defect of its own.
+      write(text) {
+        try {
+          writeSync(text);
+        } catch (error) {
+          failure ??= outputError(error);
+        }
+      },
+    },
+    stderr: {
+      // Of a reader that has gone, describeError has nothing to say.
+      write(text) {
+        if (text !== "\n") say(text.replace(/\n$/, ""));
+      },
+    },
+  };
   const context: CommandContext & WithCommandLine = { process, commandLine: args };
   await run(await application(args), args, context);
+  if (failure !== undefined) throw failure;
   const code = Number(process.exitCode ?? 0);
   // stricli's own codes for a command line that it could not understand are negative
   return code < 0 ? EXIT.usage : code;

@@ -4,11 +4,12 @@
  * @module
  */
 import { CloudletError } from "../base/errors.ts";
-import { writeAllSync } from "../base/files.ts";
 import { cpioArchive, type CpioEntry } from "../builder/initramfs/mod.ts";
 import { MarkScanner } from "../vmm/marks.ts";
 import { Vm } from "../vmm/vm.ts";
 import type { VmOutcome } from "../vmm/vm_outcome.ts";
+import { describeError } from "./context.ts";
+import { say, writeSync } from "./output.ts";
 
 /** What to boot. */
 export interface BootOptions {
@@ -54,6 +55,15 @@ export async function boot(options: BootOptions): Promise<number> {
   const finished = Promise.withResolvers<number>();
   const scanner = new MarkScanner(nonce);
   let forward = options.exec === undefined; // a script's output begins at the mark
+  /** Blocks: a reader that is slow makes the guest slow. */
+  const show = (bytes: Uint8Array) => {
+    try {
+      writeSync(bytes);
+    } catch (error) {
+      forward = false;
+      finished.reject(error);
+    }
+  };
 
   await using vm = await Vm.create({
     kernel: options.kernel,
@@ -66,8 +76,7 @@ export async function boot(options: BootOptions): Promise<number> {
       for (const event of scanner.push(chunk)) {
         switch (event.kind) {
           case "output":
-            // Blocks: a reader that is slow makes the guest slow.
-            if (forward) writeAllSync(Deno.stdout, event.bytes);
+            if (forward) show(event.bytes);
             break;
           case "init":
             times.init = performance.now();
@@ -86,20 +95,20 @@ export async function boot(options: BootOptions): Promise<number> {
         }
       }
     },
-    warning: (message) => console.error(message),
+    warning: say,
   });
 
   const leave = () => finished.resolve(0);
   using console_ = options.exec === undefined ? interact(vm, begun.promise, leave) : undefined;
   const timer = options.timeoutSeconds === undefined ? undefined : setTimeout(() => {
-    console.error(`The microVM was stopped after ${options.timeoutSeconds} s.`);
+    say(`The microVM was stopped after ${options.timeoutSeconds} s.`);
     finished.resolve(EXIT_TIMEOUT);
   }, options.timeoutSeconds * 1000);
   try {
     vm.resume();
     const code = await Promise.race([finished.promise, vm.outcome.then((o) => judge(o, options))]);
     for (const event of scanner.end()) {
-      if (event.kind === "output" && forward) writeAllSync(Deno.stdout, event.bytes);
+      if (event.kind === "output" && forward) writeSync(event.bytes);
     }
     if (options.timeline) printTimeline(vm, times);
     return code;
@@ -144,7 +153,7 @@ function interact(vm: Vm, begun: Promise<void>, leave: () => void): Disposable {
     if (terminal) Deno.stdin.setRaw(false);
   };
   if (terminal) {
-    console.error("Booting. Press Ctrl-] to leave.");
+    say("Booting. Press Ctrl-] to leave.");
     Deno.stdin.setRaw(true);
     globalThis.addEventListener("unload", restore); // Deno.exit() anywhere
   }
@@ -164,7 +173,7 @@ function interact(vm: Vm, begun: Promise<void>, leave: () => void): Disposable {
     if (!terminal) await type(EOF);
   };
   pump().catch((error) => {
-    if (!(error instanceof Deno.errors.Interrupted)) console.error(error);
+    if (!(error instanceof Deno.errors.Interrupted)) say(describeError(error));
   });
   return {
     [Symbol.dispose]() {
@@ -211,7 +220,7 @@ function printTimeline(vm: Vm, times: { init?: number; begin?: number }): void {
   const { setup, resumedAt = 0 } = vm.timeline;
   const since = (from: number, to: number | undefined) =>
     to === undefined ? "not reached" : `${Math.round(to - from)} ms`;
-  console.error(`VMM set-up   ${Math.round(setup)} ms`);
-  console.error(`kernel       ${since(resumedAt, times.init)}`);
-  console.error(`user space   ${since(times.init ?? resumedAt, times.begin)}`);
+  say(`VMM set-up   ${Math.round(setup)} ms`);
+  say(`kernel       ${since(resumedAt, times.init)}`);
+  say(`user space   ${since(times.init ?? resumedAt, times.begin)}`);
 }

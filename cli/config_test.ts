@@ -1,9 +1,9 @@
-import { deepEqual, equal, match, ok, rejects } from "node:assert/strict";
+import { deepEqual, equal, match, ok, rejects, throws } from "node:assert/strict";
 import { join } from "node:path";
 import { CloudletError } from "../base/errors.ts";
 import { formatReference, parseReference } from "../builder/oci/reference.ts";
 import { loadConfig, parseConfig } from "./config.ts";
-import { parseDuration, parseMemory } from "./units.ts";
+import { parseCount, parseDuration, parseMemory } from "./units.ts";
 
 async function inDirectory(test: (directory: string) => Promise<void>): Promise<void> {
   const directory = await Deno.makeTempDir();
@@ -234,3 +234,14 @@ function messageOfThrown(act: () => unknown): string {
   }
   return "";
 }
+
+Deno.test("counts are whole numbers, with a least one", () => {
+  equal(parseCount("0"), 0);
+  equal(parseCount("12", 1), 12);
+  for (
+    const [text, least] of [["0", 1], ["-1", 0], ["1.5", 0], ["1e3", 0], ["", 0], ["x", 0]] as const
+  ) {
+    throws(() => parseCount(text, least), { code: "invalid-input", remedy: /or more/ });
+  }
+  throws(() => parseCount("9".repeat(10)), { code: "invalid-input" });
+});

@@ -6,6 +6,7 @@
 import type { CommandContext } from "@stricli/core";
 import { CloudletError, messageOf } from "../base/errors.ts";
 import type { Progress } from "../base/progress.ts";
+import { OUTPUT_CLOSED, OutputClosed } from "./output.ts";
 import { terminalProgress } from "./progress.ts";
 
 /** What long work is given. */
@@ -41,6 +42,14 @@ export function exitWith(context: CommandContext, code: number): void {
   process.exitCode = code;
 }
 
+/** The exit code of a command that an error ended. */
+export function exitCodeOf(error: unknown): number {
+  if (error instanceof OutputClosed) return OUTPUT_CLOSED;
+  return error instanceof CloudletError && error.code === "invalid-input"
+    ? EXIT.usage
+    : EXIT.failure;
+}
+
 /** A context that knows the whole command line. */
 export interface WithCommandLine {
   readonly commandLine?: readonly string[];
@@ -53,8 +62,9 @@ export function wordsAfterDashes(context: CommandContext & WithCommandLine): num
   return dashes < 0 ? 0 : commandLine.length - dashes - 1;
 }
 
-/** How an error reads on the terminal: what happened, then what to do. */
+/** How an error reads on the terminal: what happened, then what to do. Empty for a reader that has gone. */
 export function describeError(error: unknown): string {
+  if (error instanceof OutputClosed) return "";
   if (error instanceof CloudletError) {
     return error.remedy === undefined
       ? `cloudlet: ${error.message}`

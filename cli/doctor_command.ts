@@ -6,6 +6,7 @@
 import { buildCommand, type CommandContext } from "@stricli/core";
 import { styleText } from "node:util";
 import { EXIT, exitWith } from "./context.ts";
+import { writeLine } from "./output.ts";
 
 const MARKS = {
   ok: ["green", "ok  "],
@@ -27,12 +28,12 @@ export const doctorCommand = buildCommand({
     const findings = await examine();
     for (const finding of findings) {
       if (flags.json) {
-        console.log(JSON.stringify(finding));
+        writeLine(JSON.stringify(finding));
         continue;
       }
       const [colour, mark] = MARKS[finding.ok];
-      console.log(`${styleText(colour, mark)}  ${finding.name}: ${finding.detail}`);
-      if (finding.remedy !== undefined) console.log(`      -> ${finding.remedy}`);
+      writeLine(`${styleText(colour, mark)}  ${finding.name}: ${finding.detail}`);
+      if (finding.remedy !== undefined) writeLine(`      -> ${finding.remedy}`);
     }
     if (findings.some(({ ok }) => ok === "fail")) exitWith(this, EXIT.failure);
   },

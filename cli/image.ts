@@ -11,6 +11,7 @@ import { findImage, type Image, imageStore, openImage } from "../builder/image/i
 import { formatReference, parseReference } from "../builder/oci/reference.ts";
 import { Builder } from "../builder/artifacts.ts";
 import { withProgress } from "./context.ts";
+import { writeLine } from "./output.ts";
 import { formatBytes } from "./progress.ts";
 import { formatTable } from "./table.ts";
 
@@ -91,7 +92,7 @@ const build = buildCommand({
   async func(flags: { refresh: boolean }, ...names: string[]) {
     await withProgress(async (options) => {
       const builder = new Builder(options);
-      for (const name of names) console.log((await builder.image(name, flags)).path);
+      for (const name of names) writeLine((await builder.image(name, flags)).path);
     });
   },
 });
@@ -116,7 +117,7 @@ const pull = buildCommand({
       const builder = new Builder(options);
       for (const from of names) {
         const request = { ...plain, from: formatReference(parseReference(from)), insecure };
-        console.log((await builder.rootImage(request, noChanges)).path);
+        writeLine((await builder.rootImage(request, noChanges)).path);
       }
     });
   },
@@ -145,7 +146,7 @@ const ls = buildCommand({
     }
     rows.sort((a, b) => (a.name + a.built < b.name + b.built ? -1 : 1));
     if (flags.json) {
-      for (const row of [...rows, ...damaged]) console.log(JSON.stringify(row));
+      for (const row of [...rows, ...damaged]) writeLine(JSON.stringify(row));
       return;
     }
     const head = ["NAME", "KEY", "SIZE", "PACKAGES", "BUILT"];
@@ -157,7 +158,7 @@ const ls = buildCommand({
       built.slice(0, 16),
     ]);
     for (const { key } of damaged) cells.push(["(damaged)", key.slice(0, SHORT), "", "", ""]);
-    console.log(await formatTable(head, cells));
+    writeLine(await formatTable(head, cells));
   },
 });
 
@@ -168,7 +169,7 @@ const inspect = buildCommand({
   },
   async func(_flags: Record<never, never>, name: string) {
     const { key, path, manifest } = await openImage(await resolveKey(name));
-    console.log(JSON.stringify({ key, path, ...manifest }, undefined, 2));
+    writeLine(JSON.stringify({ key, path, ...manifest }, undefined, 2));
   },
 });
 

@@ -7,6 +7,7 @@ import { buildCommand, buildRouteMap } from "@stricli/core";
 import type { KernelVariant } from "../builder/kernel/config.ts";
 import { Builder } from "../builder/artifacts.ts";
 import { withProgress } from "./context.ts";
+import { writeLine } from "./output.ts";
 
 const build = buildCommand({
   docs: {
@@ -34,7 +35,7 @@ const build = buildCommand({
       const kernel = flags.debian
         ? await builder.debianKernel(flags.refresh)
         : await builder.kernel(variant, flags.refresh);
-      console.log(kernel.vmlinux);
+      writeLine(kernel.vmlinux);
     });
   },
 });

@@ -9,6 +9,7 @@
 import type cliProgress from "cli-progress";
 import process from "node:process";
 import type { Progress, ProgressOptions, ProgressTask } from "../base/progress.ts";
+import { say } from "./output.ts";
 
 const UNITS = ["B", "KiB", "MiB", "GiB", "TiB"];
 
@@ -28,7 +29,7 @@ function amount(value: number, unit: ProgressOptions["unit"]): string {
 export class LineProgress implements Progress {
   /** @param write prints one line */
   constructor(
-    private readonly write: (line: string) => void = (line) => console.error(line),
+    private readonly write: (line: string) => void = say,
   ) {}
 
   /** {@inheritDoc Progress.task} */
@@ -70,7 +71,7 @@ export class BarProgress implements Progress {
 
   #log(line: string): void {
     if (this.#bars) this.#bars.log(`${line}\n`);
-    else console.error(line);
+    else say(line);
   }
 
   /** Makes the bars; their library is not loaded for work that has nothing to show. */

@@ -6,9 +6,10 @@
 import { buildCommand } from "@stricli/core";
 import { ApiClient } from "../api/client.ts";
 import type { RunInfo } from "../api/schemas.ts";
+import { CloudletError } from "../base/errors.ts";
 import { defaultServer, serverFromFlags } from "./server_address.ts";
 import { formatTable } from "./table.ts";
-import { BrokenPipe, writeAll } from "./terminal.ts";
+import { say, write } from "./output.ts";
 
 /** The flag that names a server. */
 export const serverFlag = {
@@ -66,10 +67,40 @@ async function table(runs: readonly RunInfo[], now: number): Promise<string> {
   return await formatTable(["ID", "NAME", "LANGUAGE", "STATE", "STARTED", "TOOK"], rows);
 }
 
-/** The run that an id, or the beginning of one, names; the server says when there is none. */
+/** States of runs that have not ended, in the order in which a run goes through them. */
+const ACTIVE = ["pending", "building", "running"] as const;
+
+/** The runs that have not ended, however old they are; the newest first. */
+export async function activeRuns(client: ApiClient): Promise<RunInfo[]> {
+  const found = new Map<string, RunInfo>();
+  // One after the other: a run that goes on to the next state meanwhile is seen there.
+  for (const state of ACTIVE) {
+    for (const run of await client.runs({ state, limit: 1000 })) found.set(run.id, run);
+  }
+  return [...found.values()].sort((a, b) => Date.parse(b.created_at) - Date.parse(a.created_at));
+}
+
+/** Ids that an error names at most. */
+const SHOWN = 5;
+
+/**
+ * The run that an id, or the beginning of one, names: a whole id of any age, or the beginning of one
+ * that has not ended or is among the last thousand. Without a match it is the text itself, and the
+ * server says that there is none.
+ *
+ * @throws {CloudletError} `invalid-input` when several runs begin so
+ */
 export async function completeId(client: ApiClient, id: string): Promise<string> {
-  const matches = (await client.runs({ limit: 1000 })).filter((run) => run.id.startsWith(id));
-  return matches.length === 1 ? matches[0]!.id : id;
+  if (id !== "" && await client.run(id) !== undefined) return id;
+  const runs = [...await client.runs({ limit: 1000 }), ...await activeRuns(client)];
+  const matches = [...new Set(runs.map((run) => run.id).filter((other) => other.startsWith(id)))];
+  if (matches.length <= 1) return matches[0] ?? id;
+  const more = matches.length > SHOWN ? ` and ${matches.length - SHOWN} more` : "";
+  throw new CloudletError(
+    `Cannot tell which run ${JSON.stringify(id)} is: ` +
+      `it can be ${matches.slice(0, SHOWN).join(", ")}${more}`,
+    { code: "invalid-input", remedy: "give more of its id" },
+  );
 }
 
 /** The command `ps`. */
@@ -84,14 +115,12 @@ export const psCommand = buildCommand({
     aliases: { a: "all" },
   },
   async func(flags: ServerFlags & { readonly all: boolean; readonly json: boolean }) {
-    const runs = await new ApiClient(serverFromFlags(flags)).runs({
-      limit: flags.all ? 100 : 1000,
-    });
-    const shown = flags.all ? runs : runs.filter((run) => run.ended_at === null);
+    const client = new ApiClient(serverFromFlags(flags));
+    const shown = flags.all ? await client.runs({ limit: 100 }) : await activeRuns(client);
     const text = flags.json
       ? shown.map((run) => JSON.stringify(run) + "\n").join("")
       : await table(shown, Date.now()) + "\n";
-    await writeAll(Deno.stdout, text);
+    await write("stdout", text);
   },
 });
 
@@ -118,20 +147,16 @@ export const logsCommand = buildCommand({
   ) {
     const client = new ApiClient(serverFromFlags(flags));
     const run = await completeId(client, id);
-    try {
-      for await (const event of client.logs(run, { follow: flags.follow })) {
-        if ("truncated" in event) {
-          if (event.truncated) {
-            await writeAll(Deno.stderr, "cloudlet: the server kept no more of what it wrote\n");
-          }
-        } else if (event.stream !== "service" || flags.verbose) {
-          const target = event.stream === "stdout" ? Deno.stdout : Deno.stderr;
-          const { text = "", base64 } = event;
-          await writeAll(target, base64 === undefined ? text : Uint8Array.fromBase64(base64));
+    for await (const event of client.logs(run, { follow: flags.follow })) {
+      if ("truncated" in event) {
+        if (event.truncated) {
+          say("cloudlet: the server kept no more of what it wrote");
         }
+      } else if (event.stream !== "service" || flags.verbose) {
+        const to = event.stream === "stdout" ? "stdout" : "stderr";
+        const { text = "", base64 } = event;
+        await write(to, base64 === undefined ? text : Uint8Array.fromBase64(base64));
       }
-    } catch (error) {
-      if (!(error instanceof BrokenPipe)) throw error;
     }
   },
 });
@@ -147,7 +172,7 @@ export const stopCommand = buildCommand({
     const client = new ApiClient(serverFromFlags(flags));
     for (const id of ids) {
       const run = await client.stop(await completeId(client, id));
-      await writeAll(Deno.stdout, `${run.id}: ${state(run)}\n`);
+      await write("stdout", `${run.id}: ${state(run)}\n`);
     }
   },
 });
@@ -158,6 +183,6 @@ export const shutdownCommand = buildCommand({
   parameters: { flags: { server: serverFlag } },
   async func(flags: ServerFlags) {
     const success = await new ApiClient(serverFromFlags(flags)).shutdown();
-    await writeAll(Deno.stdout, success ? "All runs were ended\n" : "There was no run to end\n");
+    await write("stdout", success ? "All runs were ended\n" : "There was no run to end\n");
   },
 });

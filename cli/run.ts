@@ -11,11 +11,12 @@ import { silentProgress } from "../base/progress.ts";
 import { takeSignals } from "../base/signals.ts";
 import type { Config } from "./config.ts";
 import { exitWith, wordsAfterDashes } from "./context.ts";
+import { OutputClosed, say, write } from "./output.ts";
 import { terminalProgress } from "./progress.ts";
 import { defaultServer, serverFromFlags } from "./server_address.ts";
 import { openStdin } from "./stdin.ts";
-import { BrokenPipe, eventLine, writeAll } from "./terminal.ts";
-import { parseDuration, parseMemory } from "./units.ts";
+import { eventLine } from "./event_line.ts";
+import { parseCount, parseDuration, parseMemory } from "./units.ts";
 
 /** Flags of `cloudlet run`. */
 export interface RunFlags {
@@ -48,7 +49,6 @@ export interface RunFlags {
   readonly server?: string;
 }
 
-const BROKEN_PIPE = 128 + 13; // as a shell tells of a program that SIGPIPE ended
 /** Outcomes that a program's exit code does not explain. */
 const EXPLAINED: ReadonlySet<string> = new Set(["exited", "signaled", "prepared"]);
 
@@ -182,28 +182,27 @@ export async function follow(program: Run, flags: ShowFlags): Promise<number> {
     }
     return result.exitCode;
   } catch (error) {
-    if (error instanceof BrokenPipe) return BROKEN_PIPE;
-    if (state.exitCode !== 0) return state.exitCode;
+    if (state.exitCode !== 0 && !(error instanceof OutputClosed)) return state.exitCode;
     throw error;
   }
 }
 
 async function show(event: RunEvent, { json, verbose, quiet }: ShowFlags): Promise<void> {
-  if (json) return await writeAll(Deno.stdout, eventLine(event));
+  if (json) return await write("stdout", eventLine(event));
   switch (event.type) {
     case "stdout":
-      return await writeAll(Deno.stdout, event.data);
+      return await write("stdout", event.data);
     case "stderr":
-      return await writeAll(Deno.stderr, event.data);
+      return await write("stderr", event.data);
     case "log":
-      if (verbose) await writeAll(Deno.stderr, `cloudlet: ${event.message}\n`);
+      if (verbose) say(`cloudlet: ${event.message}`);
       return;
     case "exit":
       if (!quiet && !EXPLAINED.has(event.result.outcome) && event.result.message !== "") {
-        await writeAll(Deno.stderr, `cloudlet: ${event.result.message}\n`);
+        say(`cloudlet: ${event.result.message}`);
       }
       if (!quiet && event.result.outcome === "prepared") {
-        await writeAll(Deno.stderr, 'cloudlet: prepared; the action "run" starts it as it is\n');
+        say('cloudlet: prepared; the action "run" starts it as it is');
       }
   }
 }
@@ -251,7 +250,7 @@ export const runCommand = buildCommand({
       },
       vcpus: {
         kind: "parsed",
-        parse: parseCount,
+        parse: (text: string) => parseCount(text, 1),
         optional: true,
         brief: "virtual CPUs of the microVM",
       },
@@ -332,9 +331,3 @@ export const runCommand = buildCommand({
     exitWith(this, await runProgram(target, args, flags));
   },
 });
-
-function parseCount(text: string): number {
-  const count = Number(text);
-  if (Number.isInteger(count) && count > 0) return count;
-  throw new Error(`${text} is no number above zero`);
-}

@@ -7,6 +7,7 @@ import { buildCommand } from "@stricli/core";
 import { Keys, newKey } from "../api/keys.ts";
 import type { Address, Service } from "../api/serve.ts";
 import { languageNamed } from "../agent/languages.ts";
+import { isRegistryHost } from "../base/addresses.ts";
 import { cacheDir, stateDir } from "../base/dirs.ts";
 import { CloudletError } from "../base/errors.ts";
 import { sweepTemporaryBelow } from "../base/files.ts";
@@ -14,8 +15,9 @@ import { takeSignals } from "../base/signals.ts";
 import deno from "../deno.json" with { type: "json" };
 import { hostLimits } from "../vmm/service/host_limits.ts";
 import { sweepScratch } from "../vmm/service/scratch.ts";
+import { say, writeLine } from "./output.ts";
 import { LineProgress } from "./progress.ts";
-import { parseDuration, parseMemory } from "./units.ts";
+import { parseCount, parseDuration, parseMemory } from "./units.ts";
 
 /** Milliseconds that ending the microVMs and closing the servers may take after the grace period. */
 const CLEANUP = 10_000;
@@ -35,6 +37,7 @@ interface ServeFlags {
   readonly grace: number;
   readonly ready: number;
   readonly warm?: readonly Warm[];
+  readonly allowRegistry?: readonly string[];
 }
 
 /** Machines of a language that wait for runs. */
@@ -68,10 +71,12 @@ export function parseAddress(text: string): Address {
   return { hostname: (match[1] || "localhost").replace(/^\[|\]$/g, ""), port };
 }
 
-function parseCount(text: string): number {
-  if (/^\d{1,9}$/.test(text)) return Number(text);
-  throw new CloudletError(`Cannot read ${JSON.stringify(text)} as a number`, {
+/** Reads `HOST[:PORT]`, as in the name of an image. */
+function parseRegistry(text: string): string {
+  if (isRegistryHost(text)) return text;
+  throw new CloudletError(`Cannot read ${JSON.stringify(text)} as a registry`, {
     code: "invalid-input",
+    remedy: "write HOST or HOST:PORT, as in the name of an image",
   });
 }
 
@@ -91,7 +96,10 @@ async function serve(flags: ServeFlags): Promise<void> {
   const progress = new LineProgress();
   const kinds = (flags.warm ?? []).map((warm) => ({ ...warm, memory: defaultMemory }));
   await using shells = new Shells({ each: flags.ready, total: 2 * flags.ready }, progress);
-  await using pool = new MachinePool(microVms({ shells }), kinds, progress);
+  const { loadSettings } = await import("../base/settings.ts");
+  const { registryPolicy } = await import("../builder/oci/policy.ts");
+  const registries = registryPolicy((await loadSettings()).registry, flags.allowRegistry);
+  await using pool = new MachinePool(microVms({ shells, registries }), kinds, progress);
   const service = await startService({
     machines: pool.factory,
     api: flags.api,
@@ -116,8 +124,8 @@ async function serve(flags: ServeFlags): Promise<void> {
   });
   const url = ({ hostname, port }: Address) =>
     `http://${hostname.includes(":") ? `[${hostname}]` : hostname}:${port}`;
-  console.error(`HTTP API on ${url(service.api)}, its page on ${url(service.api)}/docs`);
-  console.error(`VmmService on ${url(service.vmm)}`);
+  say(`HTTP API on ${url(service.api)}, its page on ${url(service.api)}/docs`);
+  say(`VmmService on ${url(service.vmm)}`);
   await end.of(service, flags.grace);
 }
 
@@ -140,13 +148,13 @@ class End implements Disposable {
   async of(service: Service, grace: number): Promise<void> {
     this.#service = service;
     await this.#asked.promise;
-    console.error(`Ending ${service.orchestrator.active.length} runs`);
+    say(`Ending ${service.orchestrator.active.length} runs`);
     const { promise: late, resolve } = Promise.withResolvers<"late">();
     const timer = setTimeout(() => resolve("late"), grace + CLEANUP);
     const how = await Promise.race([service.close(grace), late]);
     clearTimeout(timer);
     // What still hangs, such as a write to a dead disk, must not keep the server from ending.
-    if (how === "late") console.error("Not everything could be ended in time");
+    if (how === "late") say("Not everything could be ended in time");
   }
 
   [Symbol.dispose](): void {
@@ -178,14 +186,24 @@ export const serveCommand = buildCommand({
       },
       state: { kind: "parsed", parse: String, optional: true, brief: "directory of the store" },
       keys: { kind: "parsed", parse: String, optional: true, brief: "file of API keys" },
-      maxVms: { kind: "parsed", parse: parseCount, optional: true, brief: "most microVMs" },
+      maxVms: {
+        kind: "parsed",
+        parse: (text: string) => parseCount(text),
+        optional: true,
+        brief: "most microVMs",
+      },
       maxMemory: {
         kind: "parsed",
         parse: parseMemory,
         optional: true,
         brief: "memory of all microVMs together: 16G",
       },
-      maxQueue: { kind: "parsed", parse: parseCount, optional: true, brief: "most waiting runs" },
+      maxQueue: {
+        kind: "parsed",
+        parse: (text: string) => parseCount(text),
+        optional: true,
+        brief: "most waiting runs",
+      },
       maxWait: { kind: "parsed", parse: parseDuration, optional: true, brief: "longest wait: 1m" },
       maxTime: { kind: "parsed", parse: parseDuration, optional: true, brief: "longest run: 1h" },
       maxBody: {
@@ -208,7 +226,7 @@ export const serveCommand = buildCommand({
       },
       ready: {
         kind: "parsed",
-        parse: parseCount,
+        parse: (text: string) => parseCount(text),
         default: "2",
         brief: "paused microVMs kept ready for each kind of run that was asked for lately",
       },
@@ -218,6 +236,13 @@ export const serveCommand = buildCommand({
         optional: true,
         variadic: true,
         brief: "microVMs that wait for runs: python=2",
+      },
+      allowRegistry: {
+        kind: "parsed",
+        parse: parseRegistry,
+        optional: true,
+        variadic: true,
+        brief: "registry that images may come from, in place of the settings' list: docker.io",
       },
     },
   },
@@ -242,7 +267,7 @@ export const keyCommand = buildCommand({
   },
   func(_flags: Record<never, never>, name: string) {
     const { key, line } = newKey(name.replaceAll(/[:\s]/g, "-"));
-    console.error(`The key of ${name}: ${key}`);
-    console.log(line);
+    say(`The key of ${name}: ${key}`);
+    writeLine(line);
   },
 });

@@ -112,6 +112,46 @@ Deno.test("a server that is asked to end while it builds ends in order", () =>
     equal(store.get("building")?.outcome, "stopped");
   }));
 
+Deno.test("a client names no registry but those that the operator lists", () =>
+  withState(async (args) => {
+    const directory = args.at(-1)!;
+    const env = {
+      XDG_CACHE_HOME: join(directory, "cache"),
+      XDG_CONFIG_HOME: join(directory, "config"),
+      DENO_DIR: denoDir(),
+      CLOUDLET_DEBIAN_MIRROR: "http://localhost:1/debian",
+    };
+    await Deno.mkdir(join(directory, "config/cloudlet"), { recursive: true });
+    await Deno.writeTextFile(
+      join(directory, "config/cloudlet/config.toml"),
+      '[registry]\nallowed = ["settings.example"]\ninsecure = ["plain.example:5000"]\n',
+    );
+    const flag = ["--allow-registry", "docker.io"];
+    for (const [more, listed] of [[[], "settings.example"], [flag, "docker.io"]] as const) {
+      const server = cloudlet([...args, ...more], env);
+      const { url, rest } = await addressOf(server);
+      const ask = async (image: unknown) => {
+        const response = await fetch(`${url}/run`, {
+          method: "POST",
+          headers: { "content-type": "application/json" },
+          body: JSON.stringify({ language: "command", image, args: ["true"] }),
+        });
+        return await response.text();
+      };
+      match(await ask("169.254.169.254/x"), /"detail":"[^"]*does not pull from that registry/);
+      match(await ask("other.example/x"), new RegExp(`use one of ${listed}, plain.example:5000`));
+      const insecure = { from: `${listed}/x`, insecure: true };
+      match(await ask(insecure), /only the server's operator may choose http/);
+      server.kill("SIGTERM");
+      equal((await server.status).code, 0);
+      await rest();
+      await server.stdout.cancel();
+    }
+    const wrong = await cloudlet([...args, "--allow-registry", "https://a"]).output();
+    equal(wrong.code, 2);
+    match(new TextDecoder().decode(wrong.stderr), /write HOST or HOST:PORT/);
+  }));
+
 Deno.test("an address that others reach needs keys, and the key command makes them", () =>
   withState(async (args) => {
     const open = [...args, "--api", "0.0.0.0:0"].toSpliced(1, 2);

@@ -10,6 +10,7 @@ import { MIB } from "../vmm/layout.ts";
 import { collect, DEFAULT_LIMITS, listSnapshots, snapshotStore } from "../vmm/snapshot/cache.ts";
 import { Snapshot } from "../vmm/snapshot/snapshot.ts";
 import { EXIT, exitWith } from "./context.ts";
+import { writeLine } from "./output.ts";
 import { formatBytes } from "./progress.ts";
 import { formatSpan } from "./ps.ts";
 import { formatTable } from "./table.ts";
@@ -72,7 +73,7 @@ const ls = buildCommand({
   async func(flags: { json: boolean }) {
     const list = await rows(false);
     if (flags.json) {
-      for (const row of list) console.log(JSON.stringify(row));
+      for (const row of list) writeLine(JSON.stringify(row));
       return;
     }
     const cells = list.map((row) => [
@@ -85,7 +86,7 @@ const ls = buildCommand({
       row.problem ?? "",
     ]);
     const head = ["KEY", "LANGUAGE", "WORKLOAD", "MEMORY", "ON DISK", "LAST USED", ""];
-    console.log(await formatTable(head, cells));
+    writeLine(await formatTable(head, cells));
   },
 });
 
@@ -94,7 +95,7 @@ const verify = buildCommand({
   parameters: { flags: {} },
   async func(this: CommandContext) {
     for (const { key, problem } of await rows(true)) {
-      console.log(`${key.slice(0, SHORT)}  ${problem ?? "good"}`);
+      writeLine(`${key.slice(0, SHORT)}  ${problem ?? "good"}`);
       if (problem !== undefined) exitWith(this, EXIT.failure);
     }
   },
@@ -130,7 +131,7 @@ const rm = buildCommand({
     });
     for (const key of chosen) {
       await store.remove(key);
-      console.log(key);
+      writeLine(key);
     }
   },
 });
@@ -162,13 +163,13 @@ const gc = buildCommand({
     for (const { key, bytes, problem } of await rows(false)) {
       if (problem === undefined) continue;
       await snapshotStore().remove(key);
-      console.log(`${key}  ${formatBytes(bytes)}`);
+      writeLine(`${key}  ${formatBytes(bytes)}`);
     }
     const removed = await collect({
       age: flags.age ?? DEFAULT_LIMITS.age,
       bytes: flags.size === undefined ? DEFAULT_LIMITS.bytes : flags.size * MIB,
     });
-    for (const { key, bytes } of removed) console.log(`${key}  ${formatBytes(bytes)}`);
+    for (const { key, bytes } of removed) writeLine(`${key}  ${formatBytes(bytes)}`);
   },
 });
 

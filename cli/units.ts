@@ -1,5 +1,5 @@
 /**
- * Durations and memory sizes as people write them, in the config file and on the command line.
+ * Durations, memory sizes and counts as people write them, in the config file and on the command line.
  *
  * @module
  */
@@ -56,4 +56,19 @@ export function parseMemory(value: string | number): number {
     });
   }
   return size;
+}
+
+/**
+ * A whole number as a command line has it.
+ *
+ * @param least the smallest that will do
+ * @throws {CloudletError} `invalid-input`
+ */
+export function parseCount(text: string, least: number = 0): number {
+  const count = /^\d{1,9}$/.test(text) ? Number(text) : NaN;
+  if (count >= least) return count;
+  throw new CloudletError(`Cannot read ${JSON.stringify(text)} as a number`, {
+    code: "invalid-input",
+    remedy: `write a whole number, ${least} or more`,
+  });
 }

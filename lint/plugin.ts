@@ -154,6 +154,25 @@ const errorMessage: Deno.lint.Rule = {
   }),
 };
 
+const commandOutput: Deno.lint.Rule = {
+  create: (context) => ({
+    MemberExpression(node) {
+      const path = pathOf(context.filename) ?? "";
+      if (!path.startsWith("cli/") || path === "cli/output.ts" || isForTests(path)) return;
+      const { object, property } = node;
+      const isConsole = object.type === "Identifier" && object.name === "console";
+      const writes = object.type === "MemberExpression" && isOfDeno(object, /^std(out|err)$/) &&
+        property.type === "Identifier" && property.name.startsWith("write");
+      if (!isConsole && !writes) return;
+      context.report({
+        node,
+        message: "A command writes past cli/output.ts",
+        hint: "a reader that has gone or a full disk would end it with a stack trace",
+      });
+    },
+  }),
+};
+
 const fileName: Deno.lint.Rule = {
   create: (context) => ({
     Program(node) {
@@ -171,6 +190,7 @@ const plugin: Deno.lint.Plugin = {
     "safety-comment": safetyComment,
     "lazy-dlopen": lazyDlopen,
     "error-message": errorMessage,
+    "command-output": commandOutput,
     "file-name": fileName,
   },
 };

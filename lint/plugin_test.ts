@@ -95,3 +95,13 @@ Deno.test("files have names in snake_case", () => {
     assert.deepEqual(findings(`base/${bad}`, "\n"), ["file-name 1"], bad);
   }
 });
+
+Deno.test("commands write through one file", () => {
+  const source = "console.log(1);\nDeno.stdout.write(b);\nDeno.stderr.writeSync(b);\n" +
+    "Deno.stderr.isTerminal();\n";
+  const found = ["command-output 1", "command-output 2", "command-output 3"];
+  assert.deepEqual(findings("cli/run.ts", source), found);
+  for (const path of ["cli/output.ts", "cli/run_test.ts", "vmm/vm.ts"]) {
+    assert.deepEqual(findings(path, source), [], path);
+  }
+});

@@ -9,6 +9,7 @@
  */
 import { ARCHITECTURE } from "../architecture.ts";
 import { CloudletError } from "../../base/errors.ts";
+import { editDistance } from "../../base/nearest.ts";
 import { type Clause, formatRelation, type Relation } from "./control.ts";
 import type { PackageIndex, PackageRecord } from "./packages.ts";
 import { satisfies } from "./version.ts";
@@ -312,9 +313,13 @@ function inOrder(selection: Selection): PackageRecord[] {
 }
 
 function unknownPackage(name: string, index: PackageIndex): CloudletError {
-  const similar = [...index.names()].filter((other) => distance(name, other) <= 2).sort((a, b) =>
-    distance(name, a) - distance(name, b) || (a < b ? -1 : 1)
-  ).slice(0, 3);
+  const near: { readonly other: string; readonly distance: number }[] = [];
+  for (const other of index.names()) {
+    const distance = editDistance(name, other, 2);
+    if (distance <= 2) near.push({ other, distance });
+  }
+  near.sort((a, b) => a.distance - b.distance || (a.other < b.other ? -1 : 1));
+  const similar = near.slice(0, 3).map(({ other }) => other);
   return new CloudletError(
     `Cannot find the package ${JSON.stringify(name)} in the mirror's suites`,
     {
@@ -322,20 +327,4 @@ function unknownPackage(name: string, index: PackageIndex): CloudletError {
       remedy: similar.length > 0 ? `did you mean ${similar.join(", ")}` : "check the name",
     },
   );
-}
-
-/** Levenshtein distance, cut off above 2. */
-function distance(a: string, b: string): number {
-  if (Math.abs(a.length - b.length) > 2) return 3;
-  let row = Array.from({ length: b.length + 1 }, (_, i) => i);
-  for (let i = 1; i <= a.length; i++) {
-    const next = [i];
-    for (let j = 1; j <= b.length; j++) {
-      const replaced = row[j - 1]! + (a[i - 1] === b[j - 1] ? 0 : 1);
-      next.push(Math.min(replaced, row[j]! + 1, next[j - 1]! + 1));
-    }
-    if (Math.min(...next) > 2) return 3;
-    row = next;
-  }
-  return row[b.length]!;
 }

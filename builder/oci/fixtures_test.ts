@@ -201,9 +201,14 @@ export function fakeImage(
 }
 
 /** Serves an image by the distribution protocol, but for the faults. */
-export function serveImage(image: FakeImage, fault: Fault = () => undefined) {
+export function serveImage(
+  image: FakeImage,
+  fault: Fault = () => undefined,
+  hostname = "127.0.0.1",
+  tls: { readonly cert?: string; readonly key?: string } = {},
+) {
   const asked: string[] = [];
-  const server = Deno.serve({ port: 0, hostname: "127.0.0.1", onListen() {} }, (request) => {
+  const server = Deno.serve({ port: 0, hostname, onListen() {}, ...tls }, (request) => {
     const { pathname } = new URL(request.url);
     asked.push(pathname);
     const answer = fault(request, pathname);
@@ -224,7 +229,7 @@ export function serveImage(image: FakeImage, fault: Fault = () => undefined) {
     });
   });
   return {
-    name: `127.0.0.1:${server.addr.port}/x:t`,
+    name: `${hostname}:${server.addr.port}/x:t`,
     asked,
     [Symbol.asyncDispose]: () => server[Symbol.asyncDispose](),
   };

@@ -108,7 +108,9 @@ function parseName(text: string): RegistryReference {
   if (host === DEFAULT_HOST && repository !== "" && !repository.includes("/")) {
     repository = `${DEFAULT_NAMESPACE}/${repository}`;
   }
-  if (!HOST.test(host)) throw refuse(text, `${JSON.stringify(host)} is no host`);
+  if (!HOST.test(host) || !URL.canParse(`https://${host}`)) {
+    throw refuse(text, `${JSON.stringify(host)} is no host`);
+  }
   if (!REPOSITORY.test(repository) || host.length + repository.length > MAX_NAME) {
     const upper = repository.toLowerCase() !== repository ? "; names are in lower case" : "";
     throw refuse(text, `${JSON.stringify(repository)} is no name of a repository${upper}`);

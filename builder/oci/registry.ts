@@ -5,17 +5,15 @@
  * @module
  */
 import { CloudletError } from "../../base/errors.ts";
-import {
-  type Document,
-  fetchDocument,
-  fetchFile,
-  type FetchOptions,
-  networkReason,
-} from "../fetch.ts";
-import { type Challenge, parseChallenges } from "./challenge.ts";
+import { isLoopback } from "../../base/addresses.ts";
+import { fetchDocument, fetchFile, type FetchOptions, networkReason } from "../fetch.ts";
+import { parseChallenges } from "./challenge.ts";
 import { type Credentials, findCredentials } from "./credentials.ts";
 import { digestOfBytes, parseDigest } from "./digest.ts";
 import { ACCEPTED_TYPES, type Descriptor, MAX_DOCUMENT } from "./manifest.ts";
+import { authorizationFor } from "./login.ts";
+import { PinnedFetch, type PinnedOptions } from "./pinned_fetch.ts";
+import type { RegistryPolicy } from "./policy.ts";
 import { DEFAULT_HOST } from "./reference.ts";
 
 /** How a registry is reached. */
@@ -24,6 +22,12 @@ export interface RegistryOptions {
   readonly insecure?: boolean;
   /** Certificates (PEM) that are trusted besides those of the system. */
   readonly certificates?: readonly string[];
+  /** What may be asked for a client; whatever the caller likes when absent. */
+  readonly policy?: RegistryPolicy | undefined;
+  /** How addresses are found, where there is a policy. */
+  readonly pinned?: PinnedOptions | undefined;
+  /** Hosts whose token services may get the logins of registries elsewhere. */
+  readonly tokenServices?: readonly string[] | undefined;
   /** Who we are there; as docker knows it when absent. */
   readonly credentials?: (host: string) => Promise<Credentials | undefined>;
   /** Ends the work early. */
@@ -41,19 +45,17 @@ export interface RegistryDocument {
   readonly mediaType: string | undefined;
 }
 
+/** A response, and who gave it after all redirects. */
+interface Answer {
+  readonly response: Response;
+  readonly origin: string;
+}
+
 /** Where the registry of names without a host answers. */
 const DEFAULT_API = "registry-1.docker.io";
 const MAX_REDIRECTS = 5;
 const REDIRECTS: ReadonlySet<number> = new Set([301, 302, 303, 307, 308]);
 const PING_TIMEOUT = 15_000; // milliseconds
-const MAX_TOKEN = 1024 * 1024; // bytes of a token service's answer
-const CLIENT_ID = "cloudlet";
-
-/** 127.0.0.0/8, ::1 and localhost: what goes there does not leave the host. */
-function isLoopback(host: string): boolean {
-  const name = host.replace(/:\d+$/, "").toLowerCase();
-  return name === "localhost" || name === "[::1]" || /^127(?:\.\d{1,3}){3}$/.test(name);
-}
 
 /** A registry; see the module. */
 export class Registry implements Disposable {
@@ -61,8 +63,9 @@ export class Registry implements Disposable {
   readonly host: string;
   readonly #options: RegistryOptions;
   readonly #client: Deno.HttpClient | undefined;
+  readonly #pinned: PinnedFetch | undefined;
   #base: Promise<string> | undefined;
-  #credentials: Promise<Credentials | undefined> | undefined;
+  #found: Promise<Credentials | undefined> | undefined;
   /** Values of the Authorization field by scope. */
   readonly #authorizations = new Map<string, Promise<string | undefined>>();
 
@@ -70,8 +73,11 @@ export class Registry implements Disposable {
   constructor(host: string, options: RegistryOptions = {}) {
     this.host = host;
     this.#options = options;
-    const caCerts = [...options.certificates ?? []];
-    this.#client = caCerts.length === 0 ? undefined : Deno.createHttpClient({ caCerts });
+    const { certificates = [], policy, pinned } = options;
+    this.#pinned = policy && new PinnedFetch(policy, { certificates, ...pinned });
+    this.#client = certificates.length === 0
+      ? undefined
+      : Deno.createHttpClient({ caCerts: [...certificates] });
   }
 
   /**
@@ -197,18 +203,19 @@ export class Registry implements Disposable {
 
   async #findBase(): Promise<string> {
     const host = this.host === DEFAULT_HOST ? DEFAULT_API : this.host;
-    if (!isLoopback(host) && !this.#options.insecure) return `https://${host}`;
+    const url = new URL(`https://${host}/v2/`);
+    if (!isLoopback(url.hostname) && !this.#options.insecure) return `https://${host}`;
     const timeout = AbortSignal.timeout(this.#options.fetch?.timeout ?? PING_TIMEOUT);
     const { signal } = this.#options;
     try {
-      const response = await fetch(`https://${host}/v2/`, {
-        ...(this.#client === undefined ? {} : { client: this.#client }),
+      const response = await this.#fetch(url, {
         signal: signal === undefined ? timeout : AbortSignal.any([timeout, signal]),
       });
       await response.body?.cancel();
       return `https://${host}`;
     } catch (cause) {
       signal?.throwIfAborted();
+      if (cause instanceof CloudletError) throw cause;
       // A certificate is TLS: http would only fail with worse words.
       if (/certificate/i.test(networkReason(cause))) {
         throw new CloudletError(`Cannot reach the registry ${host}: ${networkReason(cause)}`, {
@@ -219,6 +226,13 @@ export class Registry implements Disposable {
       }
       return `http://${host}`;
     }
+  }
+
+  /** One request, which follows no redirect. */
+  #fetch(url: URL, init: RequestInit): Promise<Response> {
+    const options = { ...init, ...(this.#client && { client: this.#client }) };
+    if (this.#pinned !== undefined) return this.#pinned.fetch(url, options);
+    return fetch(url, { ...options, redirect: "manual" });
   }
 
   /** Makes a request, and proves who we are when that is asked for. */
@@ -239,35 +253,47 @@ export class Registry implements Disposable {
           ...(authorization === undefined ? {} : { authorization }),
         },
       });
-    const response = await attempt(await used?.catch(() => undefined));
-    if (response.status !== 401) return response;
+    const { response, origin } = await attempt(await used?.catch(() => undefined));
+    // Another host that the registry redirects to has no say in where the login goes.
+    if (response.status !== 401 || origin !== new URL(url).origin) return response;
     const challenges = parseChallenges(response.headers.get("www-authenticate") ?? "");
     // Several requests may fail at once: the first one asks for a new token, the others get it.
     let next = this.#authorizations.get(scope);
     if (next === used) {
-      next = this.#authenticate(challenges, scope, url);
+      next = this.#credentials().then((credentials) =>
+        authorizationFor(challenges, {
+          host: this.host,
+          credentials,
+          scope,
+          secure: !url.startsWith("http:"),
+          tokenServices: this.#options.tokenServices ?? [],
+          fetching: { ...this.#options.fetch, signal: this.#options.signal },
+          send: async (url, init) => (await this.#follow(url, init)).response,
+        })
+      );
       next.catch(() => {}); // whoever waits hears of it
       this.#authorizations.set(scope, next);
     }
     const authorization = await next;
     if (authorization === undefined) return response;
     await response.body?.cancel();
-    return await attempt(authorization);
+    return (await attempt(authorization)).response;
+  }
+
+  #credentials(): Promise<Credentials | undefined> {
+    return this.#found ??= (this.#options.credentials ?? findCredentials)(this.host);
   }
 
   /** Follows redirects; credentials stay with the host that they are for. */
-  async #follow(from: string, init: RequestInit): Promise<Response> {
+  async #follow(from: string, init: RequestInit): Promise<Answer> {
     let url = new URL(from);
-    let headers = init.headers as Record<string, string>;
+    let headers = init.headers as Record<string, string> | undefined;
     for (let hops = 0;; hops++) {
-      const response = await fetch(url, {
-        ...(this.#client === undefined ? {} : { client: this.#client }),
-        ...init,
-        headers,
-        redirect: "manual",
-      });
+      const response = await this.#fetch(url, { ...init, ...(headers && { headers }) });
       const location = response.headers.get("location");
-      if (!REDIRECTS.has(response.status) || location === null) return response;
+      if (!REDIRECTS.has(response.status) || location === null) {
+        return { response, origin: url.origin };
+      }
       await response.body?.cancel();
       const refuse = (why: string) =>
         new CloudletError(`Cannot fetch ${from}: the registry redirects ${why}`, {
@@ -281,100 +307,11 @@ export class Registry implements Disposable {
         throw refuse(`from ${url.protocol} to ${next.protocol}`);
       }
       if (next.origin !== url.origin) {
-        const { authorization: _, ...rest } = headers;
+        if (init.body) throw refuse("a login to another host");
+        const { authorization: _, ...rest } = headers ?? {};
         headers = rest;
       }
       url = next;
     }
-  }
-
-  /** The value of the Authorization field that a challenge asks for; undefined when we have none. */
-  async #authenticate(
-    challenges: readonly Challenge[],
-    scope: string,
-    url: string,
-  ): Promise<string | undefined> {
-    const credentials =
-      await (this.#credentials ??= (this.#options.credentials ?? findCredentials)(this.host));
-    const bearer = challenges.find(({ scheme }) => scheme === "bearer");
-    if (bearer !== undefined) {
-      return `Bearer ${await this.#token(bearer, scope, credentials, url)}`;
-    }
-    const basic = challenges.some(({ scheme }) => scheme === "basic");
-    if (!basic || credentials?.kind !== "password") return undefined;
-    return basicAuthorization(credentials);
-  }
-
-  async #token(
-    { parameters }: Challenge,
-    scope: string,
-    credentials: Credentials | undefined,
-    url: string,
-  ): Promise<string> {
-    const refuse = (why: string, code: "untrusted" | "denied" = "untrusted") =>
-      new CloudletError(`Cannot log in to the registry ${this.host}: ${why}`, {
-        code,
-        remedy: code === "denied"
-          ? "log in with a tool that writes docker's config.json, or remove the old login"
-          : "report it to whoever runs the registry",
-      });
-    const realm = parameters.get("realm") ?? "";
-    if (!URL.canParse(realm)) throw refuse("its token service has no URL");
-    const endpoint = new URL(realm);
-    const secure = endpoint.protocol === "https:";
-    if (!secure && !(endpoint.protocol === "http:" && url.startsWith("http:"))) {
-      throw refuse("its token service does not speak https");
-    }
-    const query = new URLSearchParams({ scope: parameters.get("scope") ?? scope });
-    const service = parameters.get("service");
-    if (service !== undefined) query.set("service", service);
-    let init: RequestInit;
-    if (credentials?.kind === "identity") {
-      query.set("grant_type", "refresh_token");
-      query.set("refresh_token", credentials.token);
-      query.set("client_id", CLIENT_ID);
-      init = { method: "POST", body: query };
-    } else {
-      for (const [name, value] of query) endpoint.searchParams.append(name, value);
-      init = {
-        headers: credentials === undefined
-          ? {}
-          : { authorization: basicAuthorization(credentials) },
-      };
-    }
-    const found = await fetchDocument(endpoint.href, MAX_TOKEN, {
-      ...this.#options.fetch,
-      signal: this.#options.signal,
-      send: (url, { signal }) => this.#follow(url, { ...init, signal: signal ?? null }),
-      explain: (status) =>
-        status === 400 || status === 401 || status === 403
-          ? refuse(
-            `its token service refuses ${credentials ? "the login" : "us"} (${status})`,
-            "denied",
-          )
-          : undefined,
-    });
-    return tokenOf(found) ?? fail(refuse("its token service gives no token"));
-  }
-}
-
-function fail(error: Error): never {
-  throw error;
-}
-
-function basicAuthorization(credentials: Credentials & { kind: "password" }): string {
-  const { username, password } = credentials;
-  return `Basic ${new TextEncoder().encode(`${username}:${password}`).toBase64()}`;
-}
-
-function tokenOf(document: Document | undefined): string | undefined {
-  if (document === undefined) return undefined;
-  try {
-    const answer = JSON.parse(new TextDecoder().decode(document.bytes));
-    const token = answer?.token ?? answer?.access_token;
-    // RFC 6750 2.1: b64token; nothing that could end the header field
-    return typeof token === "string" && /^[\x21-\x7e]+$/.test(token) ? token : undefined;
-  } catch {
-    return undefined;
   }
 }

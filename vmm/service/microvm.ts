@@ -25,6 +25,7 @@ import { silentProgress } from "../../base/progress.ts";
 import { cacheKey, filesKey, type KeyPart } from "../../base/store.ts";
 import type { ProgramConfig } from "../../builder/oci/manifest.ts";
 import { type BootFiles, Builder } from "../../builder/artifacts.ts";
+import type { RegistryPolicy } from "../../builder/oci/policy.ts";
 import { defaultKernel } from "../host_traits.ts";
 import { MIB } from "../layout.ts";
 import { keepSnapshot, openCached, openOrMake, snapshotStore } from "../snapshot/cache.ts";
@@ -57,6 +58,8 @@ export interface MicroVmOptions {
   readonly shells?: Shells;
   /** Milliseconds that a machine may take from its first instruction to its agent. */
   readonly bootTimeout?: number;
+  /** What images clients may pull; any when absent. */
+  readonly registries?: RegistryPolicy;
 }
 
 /** On a software-only KVM a boot takes half a minute, and several at a time share the processors. */
@@ -79,7 +82,7 @@ export function microVms(options: MicroVmOptions = {}): MachineFactory {
   return async (request) => {
     const { signal, layer, rebuild = false } = request;
     sweepScratch();
-    const parts = await findParts(request, options.kernel);
+    const parts = await findParts(request, options);
     signal.throwIfAborted();
     if (options.snapshots === false) return await boot(parts, request, options);
 
@@ -308,11 +311,15 @@ interface Parts extends BootFiles {
 }
 
 /** Finds what a machine boots from; builds what is missing. */
-async function findParts(request: MachineRequest, kernel: string | undefined): Promise<Parts> {
+async function findParts(
+  request: MachineRequest,
+  { kernel, registries }: MicroVmOptions,
+): Promise<Parts> {
   const { progress, signal, language, vcpus, packages } = request;
-  const builder = new Builder({ progress, signal });
-  const files = await builder.bootFiles(kernel ?? defaultKernel(), vcpus);
+  const builder = new Builder({ progress, signal, registries });
   const wanted = { ...PLAIN_IMAGE, ...request.image, language, packages };
+  builder.checkRoot(wanted); // before a kernel is built for what is refused
+  const files = await builder.bootFiles(kernel ?? defaultKernel(), vcpus);
   const { path, manifest } = await builder.rootImage(wanted, async (base, run, layer, budget) => {
     const parts = { ...files, image: base.path, program: base.manifest.from?.program };
     await using machine = await boot(parts, request, {});

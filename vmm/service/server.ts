@@ -12,11 +12,22 @@ import { concatBytes } from "../../base/bytes.ts";
 import { createServer as createHttp1Server } from "node:http";
 import { createServer as createHttp2Server } from "node:http2";
 import { createServer as createTcpServer, type Socket } from "node:net";
-import type { Interceptor } from "@connectrpc/connect";
 import { connectNodeAdapter } from "@connectrpc/connect-node";
 import { CloudletError, messageOf } from "../../base/errors.ts";
 import type { Orchestrator } from "./orchestrator.ts";
+import { type NodeRequest, type NodeResponse, refuse } from "./refusal.ts";
 import { vmmRoutes } from "./routes.ts";
+
+/** What a request says before its body. */
+export interface RequestHead {
+  readonly method: string;
+  /** Without the query. */
+  readonly path: string;
+  /** What the client calls the server, `HOST[:PORT]`: the Host field, HTTP/2's :authority, or both. */
+  readonly authorities: readonly string[];
+  /** A field's value by its name in lower case; undefined when it is absent. */
+  field(name: string): string | undefined;
+}
 
 /** How VmmService is offered. */
 export interface VmmServerOptions {
@@ -26,8 +37,11 @@ export interface VmmServerOptions {
   readonly port: number;
   /** Largest request message in bytes. */
   readonly maxMessage: number;
-  /** Called for every request, such as to check a key. */
-  readonly interceptors?: readonly Interceptor[];
+  /**
+   * Called with the head of each request, before its body is read; the caller hears of what it
+   * throws. A number in the error's `status` is the HTTP status.
+   */
+  readonly admit?: (head: RequestHead) => void;
 }
 
 /** A server that listens. */
@@ -48,11 +62,18 @@ export async function serveVmm(
   orchestrator: Orchestrator,
   options: VmmServerOptions,
 ): Promise<VmmServer> {
-  const handler = connectNodeAdapter({
+  const service = connectNodeAdapter({
     routes: vmmRoutes(orchestrator),
-    interceptors: [...options.interceptors ?? []],
     readMaxBytes: options.maxMessage,
   });
+  const handler = (request: NodeRequest, response: NodeResponse) => {
+    try {
+      options.admit?.(headOf(request));
+    } catch (error) {
+      return refuse(request, response, error);
+    }
+    service(request, response);
+  };
   const http1 = createHttp1Server(handler);
   const http2 = createHttp2Server({}, handler);
   const sockets = new Set<Socket>();
@@ -72,6 +93,15 @@ export async function serveVmm(
       await closed;
     },
   };
+}
+
+function headOf({ method = "", url = "", headers }: NodeRequest): RequestHead {
+  const field = (name: string) => {
+    const value = headers[name];
+    return Array.isArray(value) ? value.join(", ") : value;
+  };
+  const authorities = [field("host"), field(":authority")].filter((name) => name !== undefined);
+  return { method, path: url.split("?", 1)[0]!, authorities, field };
 }
 
 function listen(

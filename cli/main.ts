@@ -1,0 +1,31 @@
+/**
+ * The command line's first step: what needs no command does not wait for the commands to be loaded.
+ *
+ * @module
+ */
+import { exitOnSignals } from "../base/signals.ts";
+import deno from "../deno.json" with { type: "json" };
+import { describeError, exitCodeOf } from "./context.ts";
+import { say, writeLine } from "./output.ts";
+
+/**
+ * Runs one command line.
+ *
+ * @param args what follows the program's name
+ * @returns the exit code
+ */
+export async function main(args: readonly string[]): Promise<number> {
+  exitOnSignals();
+  try {
+    if (args.length === 1 && (args[0] === "--version" || args[0] === "-v")) {
+      writeLine(deno.version);
+      return 0;
+    }
+    const { runCommandLine } = await import("./app.ts");
+    return await runCommandLine(args);
+  } catch (error) {
+    const message = describeError(error);
+    if (message !== "") say(message);
+    return exitCodeOf(error);
+  }
+}

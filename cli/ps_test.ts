@@ -1,0 +1,58 @@
+import { deepEqual, equal, rejects } from "node:assert/strict";
+import { ApiClient } from "../api/client.ts";
+import type { RunInfo } from "../api/schemas.ts";
+import { activeRuns, completeId } from "./ps.ts";
+
+const run = (id: string, minute: number, state: RunInfo["state"] = "done"): RunInfo => ({
+  ...{ id, workload_name: "", language: "bash", action: "run", state, outcome: null },
+  ...{ exit_code: null, message: null, memory: 1, vcpus: 1, started_at: null, ended_at: null },
+  created_at: new Date(minute * 60_000).toISOString(),
+});
+
+/** A server of the HTTP API with so many runs that a list of a thousand does not have the first. */
+async function withRuns(
+  runs: readonly RunInfo[],
+  test: (client: ApiClient) => Promise<void>,
+): Promise<void> {
+  const newest = [...runs].sort((a, b) => a.created_at < b.created_at ? 1 : -1);
+  await using server = Deno.serve({ port: 0, hostname: "localhost", onListen() {} }, (request) => {
+    const { pathname, searchParams: query } = new URL(request.url);
+    if (pathname !== "/runs") {
+      const found = runs.find(({ id }) => pathname === `/runs/${id}`);
+      if (found !== undefined) return Response.json(found);
+      const problem = { type: "urn:cloudlet:problem:not-found", detail: "there is none" };
+      return Response.json(problem, { status: 404 });
+    }
+    const state = query.get("state");
+    const found = newest.filter((run) => state === null || run.state === state)
+      .slice(0, Number(query.get("limit")));
+    return Response.json({ runs: found });
+  });
+  await test(new ApiClient({ url: `http://localhost:${server.addr.port}` }));
+}
+
+const MANY = Array.from({ length: 1200 }, (_, i) => run(`ended-${1000 + i}`, 100 + i));
+
+Deno.test("a run that still runs is listed, however many ended since it began", () => {
+  const runs = [...MANY, run("old", 1, "running"), run("older", 0, "building"), run("new", 9999)];
+  return withRuns(runs, async (client) => {
+    deepEqual((await activeRuns(client)).map(({ id }) => id), ["old", "older"]);
+    equal(await completeId(client, "olde"), "older");
+  });
+});
+
+Deno.test("the beginning of an id names one run, or is refused with those that begin so", () => {
+  const runs = [run("ab1", 1), run("ab2", 2, "running"), run("ab", 3), run("c", 4), ...MANY];
+  return withRuns(runs, async (client) => {
+    equal(await completeId(client, "ab"), "ab"); // whole
+    equal(await completeId(client, "ab2"), "ab2");
+    equal(await completeId(client, "missing"), "missing");
+    await rejects(completeId(client, "ended-219"), {
+      code: "invalid-input",
+      message: 'Cannot tell which run "ended-219" is: it can be ended-2199, ended-2198, ' +
+        "ended-2197, ended-2196, ended-2195 and 5 more",
+    });
+    equal(await completeId(client, "a"), "ab2"); // the only one that is not as old
+    await rejects(completeId(client, ""), { code: "invalid-input" });
+  });
+});
