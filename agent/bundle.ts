@@ -31,11 +31,12 @@ const denoResolution: esbuild.Plugin = {
       // Only what says so may be left out where nothing of it is used; npm's packages here do.
       return { path: url, namespace: NAMESPACE, sideEffects: false };
     });
-    build.onLoad({ filter: /.*/, namespace: NAMESPACE }, async ({ path }) => {
+    build.onLoad({ filter: /.*/, namespace: NAMESPACE }, async ({ path, with: attributes }) => {
       const url = new URL(path);
       const contents = url.protocol === "file:"
         ? await Deno.readTextFile(url)
         : await (await fetch(url)).text();
+      if (attributes["type"] === "text") return { contents, loader: "text" };
       return { contents, loader: url.pathname.endsWith(".ts") ? "ts" : "js" };
     });
   },

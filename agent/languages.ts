@@ -7,7 +7,13 @@
  * @module
  */
 import { CloudletError } from "../base/errors.ts";
-import { warmBash, warmDeno, warmNode, warmPython, type WarmStart } from "./warm_start.ts";
+import {
+  bashInputs,
+  denoInputs,
+  nodeInputs,
+  pythonInputs,
+  type StartupInputs,
+} from "./startup_inputs.ts";
 
 /** Name of a language, as in the configuration file and in requests. */
 export type LanguageName = "python" | "node" | "rust" | "deno" | "bash";
@@ -63,8 +69,13 @@ export interface Language {
    * ends with the file that it runs.
    */
   run(project: Project): readonly string[];
-  /** How its interpreter is started before there is anything to run. */
-  readonly warm?: WarmStart;
+  /** What its interpreter reads only when it starts; absent when it cannot be idle. */
+  readonly startup?: StartupInputs;
+  /**
+   * A program that writes a line. It runs before a snapshot is saved, so that its like runs smoothly
+   * in the clones.
+   */
+  readonly primingProgram?: string;
 }
 
 /** A language that programs are written in. */
@@ -113,7 +124,8 @@ const python: RealLanguage = {
     PYTHONNOUSERSITE: "1",
   },
   run: (project) => ["python3", inside(project, entryPoint(python, project))],
-  warm: warmPython,
+  startup: pythonInputs,
+  primingProgram: "print()",
 };
 
 /** The `main` of package.json, when it is one. */
@@ -146,7 +158,8 @@ const node: RealLanguage = {
     const main = project.entryPoint === undefined ? packageMain(project) : undefined;
     return ["node", inside(project, main ?? entryPoint(node, project))];
   },
-  warm: warmNode,
+  startup: nodeInputs,
+  primingProgram: "console.log()",
 };
 
 /** Where cargo puts the programs. */
@@ -229,7 +242,8 @@ const deno: RealLanguage = {
     "--no-code-cache", // the next run is in another microVM
     inside(project, entryPoint(deno, project)),
   ],
-  warm: warmDeno,
+  startup: denoInputs,
+  primingProgram: "console.log()",
 };
 
 const bash: RealLanguage = {
@@ -240,7 +254,8 @@ const bash: RealLanguage = {
   entryPoints: ["main.sh", "run.sh", "index.sh"],
   environment: {},
   run: (project) => ["bash", inside(project, entryPoint(bash, project))],
-  warm: warmBash,
+  startup: bashInputs,
+  primingProgram: "echo",
 };
 
 /** No language: what an image without a source runs. */

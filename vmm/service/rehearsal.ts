@@ -44,9 +44,9 @@ export async function rehearse(
   language: string,
   signal: AbortSignal,
 ): Promise<void> {
-  const { warm, sourceFile } = languageOrCommand(language);
-  if (warm === undefined) return;
-  const content = new TextEncoder().encode(warm.rehearsal);
+  const { primingProgram, sourceFile } = languageOrCommand(language);
+  if (primingProgram === undefined) return;
+  const content = new TextEncoder().encode(primingProgram);
   for (let i = 0; i < TIMES; i++) {
     await agent.warm({ language }, { signal });
     const run = agent.execute({
