@@ -1,5 +1,7 @@
 /** What the agent's tests share: an agent on a Unix socket, as it is in the image but for that. */
+import assert from "node:assert/strict";
 import { join } from "node:path";
+import { Code, ConnectError } from "@connectrpc/connect";
 import { bundleAgent } from "./bundle.ts";
 import { type AgentClient, connectAgent } from "./client.ts";
 import { agentCommand } from "./start.ts";
@@ -84,6 +86,28 @@ export async function startAgent(): Promise<TestAgent> {
       await Deno.remove(directory, { recursive: true });
     },
   };
+}
+
+/** A test with an agent of its own. */
+export function withAgent(name: string, body: (agent: TestAgent) => Promise<void>): void {
+  Deno.test(name, async () => {
+    await using agent = await startAgent();
+    await body(agent);
+  });
+}
+
+/** Whether a call is refused with this code, for a reason that fits. */
+export async function rejectsWith(
+  code: Code,
+  pattern: RegExp,
+  work: Promise<unknown>,
+): Promise<void> {
+  await assert.rejects(work, (error) => {
+    assert(error instanceof ConnectError, String(error));
+    assert.equal(Code[error.code], Code[code]);
+    assert.match(error.rawMessage, pattern);
+    return true;
+  });
 }
 
 /** Everything that came of an execution. */
