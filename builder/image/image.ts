@@ -23,10 +23,11 @@ import { writeErofs } from "../erofs/mod.ts";
 import { readPointer, writePointer } from "../pointers.ts";
 import type { ProgramConfig } from "../oci/manifest.ts";
 import { symlinkNode, type Tree } from "../tree.ts";
+import { AgentCache } from "./agent_cache.ts";
 import { type Additions, additionsKey, applyAdditions, NO_ADDITIONS } from "./additions.ts";
 import type { ImageDeclaration } from "./declarations.ts";
 import { initScript } from "./init.ts";
-import { agentState, denoState } from "./inputs.ts";
+import { denoState } from "./inputs.ts";
 import { addPayload, loadPayload, type Payload } from "./payload.ts";
 
 const FORMAT = 2; // raise it when the same packages would give another tree
@@ -201,7 +202,7 @@ async function inputs(declaration: ImageDeclaration, additions: Additions): Prom
     format: FORMAT,
     declaration: { ...declaration },
     ...(declaration.agent &&
-      { agent: await agentState(), deno: await denoState(), init: initScript() }),
+      { agent: await new AgentCache().digest(), deno: await denoState(), init: initScript() }),
     ...additionsKey(additions),
   };
 }

@@ -16,10 +16,11 @@ import type { OpenOptions } from "../oci/open.ts";
 import { formatReference, type Reference } from "../oci/reference.ts";
 import { RegistryCache } from "../oci/cache.ts";
 import { readPointer, writePointer } from "../pointers.ts";
+import { AgentCache } from "./agent_cache.ts";
 import { type Additions, additionsKey, applyAdditions } from "./additions.ts";
 import { type Image, imageStore, openImage, storeImage } from "./image.ts";
 import { HOME } from "./init.ts";
-import { agentState, denoState } from "./inputs.ts";
+import { denoState } from "./inputs.ts";
 import {
   addOwnRuntime,
   addPayload,
@@ -53,7 +54,7 @@ async function inputs(request: OciImageRequest, digest: string): Promise<KeyPart
     format: FORMAT,
     digest,
     packages: request.packages,
-    agent: await agentState(),
+    agent: await new AgentCache().digest(),
     deno: await denoState(),
     init: initScript(),
     ...additionsKey(request.additions),

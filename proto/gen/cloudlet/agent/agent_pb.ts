@@ -692,7 +692,7 @@ export const InfoRequestSchema: GenMessage<InfoRequest> = /*@__PURE__*/
  */
 export type InfoResponse = Message<"cloudlet.agent.InfoResponse"> & {
   /**
-   * Of cloudlet.
+   * Of the agent: the first digits of a SHA-256 of its bundle.
    *
    * @generated from field: string version = 1;
    */
