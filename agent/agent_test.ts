@@ -40,7 +40,7 @@ withAgent("each language runs a program with arguments", async (agent) => {
   }
 });
 
-withAgent("a compile error is told while building and ends as failed", async (agent) => {
+withAgent("a compile error is reported while building and ends as failed", async (agent) => {
   if (!await isHere("rustc")) return;
   const result = await run(agent, "rust", 'fn main() { let x: u32 = "no"; }');
   assert.match(result.building, /mismatched types/);

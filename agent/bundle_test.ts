@@ -1,34 +1,9 @@
 import assert from "node:assert/strict";
-import { dirname, join } from "node:path";
-import { fileURLToPath, pathToFileURL } from "node:url";
+import { join } from "node:path";
+import { pathToFileURL } from "node:url";
 import { sha256 } from "../base/store.ts";
-import { type AgentBundle, bundleAgent } from "./bundle.ts";
-import { startAgent } from "./harness_test.ts";
-
-const ROOT = fileURLToPath(new URL("..", import.meta.url));
-
-/** Paths below the root of the modules that are not of packages. */
-function ownSources({ sources }: AgentBundle, root = ROOT): string[] {
-  const base = pathToFileURL(root).href;
-  return [...sources.keys()].filter((url) => url.startsWith(base))
-    .map((url) => url.slice(base.length)).sort();
-}
-
-/** A copy of the agent somewhere else, to be edited. */
-async function copyOf(paths: readonly string[]): Promise<{ root: string } & AsyncDisposable> {
-  const root = await Deno.makeTempDir({ prefix: "bundle-test-" }) + "/";
-  for (const path of paths) {
-    await Deno.mkdir(join(root, dirname(path)), { recursive: true });
-    await Deno.copyFile(ROOT + path, root + path);
-  }
-  return { root, [Symbol.asyncDispose]: () => Deno.remove(root, { recursive: true }) };
-}
-
-async function edit(path: string, from: string, to: string): Promise<void> {
-  const text = await Deno.readTextFile(path);
-  assert(text.includes(from), path);
-  await Deno.writeTextFile(path, text.replace(from, to));
-}
+import { bundleAgent } from "./bundle.ts";
+import { edit, ownSources, startAgent, temporaryCopy } from "./harness_test.ts";
 
 Deno.test("several callers at once, and one after them, get the same bundle", async () => {
   const later = new Promise((resolve) => setTimeout(resolve, 5));
@@ -51,8 +26,8 @@ Deno.test("the bundle holds what runs in the guest, and nothing of the host's", 
     assert(sources.includes(path), path);
   }
   const others = sources.filter((path) =>
-    /^agent\/(client|http_client|bundle|start)\.ts$|_test\.ts$/.test(path) ||
-    !/^(agent|base|proto\/gen)\//.test(path)
+    /^agent\/(client|http_client|bundle|start)\b|_test\.ts$/.test(path) ||
+    !/^(agent|workload|base|proto\/gen)\//.test(path)
   );
   assert.deepEqual(others, []);
   const code = new TextDecoder().decode(bundle.code);
@@ -66,7 +41,7 @@ Deno.test("the bundle holds what runs in the guest, and nothing of the host's", 
 
 Deno.test("an edit of a module of the guest changes the bundle; where it is and remarks do not", async () => {
   const original = await bundleAgent();
-  await using copy = await copyOf(ownSources(original));
+  await using copy = await temporaryCopy(ownSources(original));
   const bundle = async () => {
     const made = await bundleAgent(pathToFileURL(join(copy.root, "agent/main.ts")));
     assert.deepEqual(ownSources(made, copy.root), ownSources(original));

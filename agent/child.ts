@@ -127,7 +127,7 @@ export class Child implements Disposable {
     prefaultCode(this.pid, this.#pidfd);
   }
 
-  /** Whether all output was read: nobody has the pipes open for writing any more. */
+  /** Whether all output was read: no process has the pipes open for writing any more. */
   get outputEnded(): boolean {
     return this.#stdout === -1 && this.#stderr === -1;
   }
@@ -240,7 +240,7 @@ export class Child implements Disposable {
         const code = errno();
         if (code === EAGAIN) return;
         if (code === EINTR) continue;
-        this.#closeStdin(); // EPIPE: nobody reads
+        this.#closeStdin(); // EPIPE: there is no reader
         return;
       }
       input.accepted += length;

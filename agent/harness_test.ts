@@ -1,8 +1,9 @@
 /** What the agent's tests share: an agent on a Unix socket, as it is in the image but for that. */
 import assert from "node:assert/strict";
-import { join } from "node:path";
+import { dirname, join } from "node:path";
+import { fileURLToPath, pathToFileURL } from "node:url";
 import { Code, ConnectError } from "@connectrpc/connect";
-import { bundleAgent } from "./bundle.ts";
+import { type AgentBundle, bundleAgent } from "./bundle.ts";
 import { type AgentClient, connectAgent } from "./client.ts";
 import { agentCommand } from "./start.ts";
 import {
@@ -24,6 +25,35 @@ export interface TestAgent extends AsyncDisposable {
   status(name: string): number;
   /** Process ids of the agent's children that have not ended. */
   children(): number[];
+}
+
+/** The checkout. */
+export const ROOT: string = fileURLToPath(new URL("..", import.meta.url));
+
+/** Paths below the root of a bundle's modules that are not of packages. */
+export function ownSources({ sources }: AgentBundle, root = ROOT): string[] {
+  const base = pathToFileURL(root).href;
+  return [...sources.keys()].filter((url) => url.startsWith(base))
+    .map((url) => url.slice(base.length)).sort();
+}
+
+/** Copies files of the checkout to where they can be edited; its root ends in a slash. */
+export async function temporaryCopy(
+  paths: readonly string[],
+): Promise<{ readonly root: string } & AsyncDisposable> {
+  const root = await Deno.makeTempDir({ prefix: "agent-copy-" }) + "/";
+  for (const path of paths) {
+    await Deno.mkdir(join(root, dirname(path)), { recursive: true });
+    await Deno.copyFile(ROOT + path, root + path);
+  }
+  return { root, [Symbol.asyncDispose]: () => Deno.remove(root, { recursive: true }) };
+}
+
+/** Replaces text in a file that has it. */
+export async function edit(path: string, from: string, to: string): Promise<void> {
+  const text = await Deno.readTextFile(path);
+  assert(text.includes(from), path);
+  await Deno.writeTextFile(path, text.replace(from, to));
 }
 
 let bundle: Promise<Uint8Array<ArrayBuffer>> | undefined;

@@ -9,7 +9,7 @@ import {
   SignalRequest_Signal as Signal,
 } from "../proto/gen/cloudlet/agent/agent_pb.ts";
 
-withAgent("a signal that ends the program is told", async (agent) => {
+withAgent("a signal that ends the program is reported", async (agent) => {
   const result = await run(agent, "bash", "kill -SEGV $$");
   assert.equal(result.last.stage, Stage.FAILED);
   assert.equal(result.last.exitCode, 139);
@@ -114,7 +114,7 @@ withAgent("a program that closes its output runs on to its end", async (agent) =
   assert.equal((await run(agent, "bash", ":")).out, "");
 });
 
-withAgent("a program that cannot be started is told as such", async (agent) => {
+withAgent("a program that cannot be started is reported as such", async (agent) => {
   const result = await run(agent, "bash", "echo x", { workingDirectory: "none" });
   assert.equal(result.last.stage, Stage.FAILED);
   assert.equal(result.last.outcome?.kind, Kind.NOT_STARTED);

@@ -22,7 +22,7 @@ export type ServerAddress =
 const ANY_CID = -1; // VMADDR_CID_ANY of include/uapi/linux/vm_sockets.h
 const HOST_CID = 2; // VMADDR_CID_HOST
 
-/** Tells the host that the agent listens; nobody there is no error. */
+/** Tells the host that the agent listens; a host that does not listen is no error. */
 async function announce(): Promise<void> {
   try {
     using host = await Deno.connect({ transport: "vsock", cid: HOST_CID, port: READY_PORT });

@@ -1,39 +1,18 @@
 import assert from "node:assert/strict";
 import { join } from "node:path";
-import { fileURLToPath, pathToFileURL } from "node:url";
+import { pathToFileURL } from "node:url";
 import { bundleAgent } from "../../agent/bundle.ts";
+import { edit, ownSources, temporaryCopy } from "../../agent/harness_test.ts";
 import { sha256 } from "../../base/store.ts";
 import { testDirectory } from "../archive/fixtures_test.ts";
 import { AgentCache } from "./agent_cache.ts";
 
-const ROOT = fileURLToPath(new URL("../../", import.meta.url));
-
-/** Copies the agent's folders, so that they can be edited. */
-async function copyFolders(root: string): Promise<void> {
-  for (const folder of ["agent", "base", "proto/gen"]) {
-    const pending = [folder];
-    for (let path = pending.pop(); path !== undefined; path = pending.pop()) {
-      for await (const { name, isDirectory } of Deno.readDir(ROOT + path)) {
-        if (isDirectory) pending.push(`${path}/${name}`);
-        else {
-          await Deno.mkdir(join(root, path), { recursive: true });
-          await Deno.copyFile(`${ROOT}${path}/${name}`, join(root, path, name));
-        }
-      }
-    }
-  }
-}
-
-async function edit(path: string, from: string, to: string): Promise<void> {
-  const text = await Deno.readTextFile(path);
-  assert(text.includes(from), path);
-  await Deno.writeTextFile(path, text.replace(from, to));
-}
-
 Deno.test("the agent is bundled when one of its sources changed, and only then", async () => {
   using directory = testDirectory();
-  const root = join(directory.path, "checkout");
-  await copyFolders(root);
+  const hostOnly = ["agent/client.ts", "agent/http_client.ts", "agent/client_test.ts"];
+  const paths = [...ownSources(await bundleAgent()), ...hostOnly, "agent/bundle.ts"];
+  await using copy = await temporaryCopy(paths);
+  const { root } = copy;
   let bundled = 0;
   const cache = () =>
     new AgentCache({
@@ -54,8 +33,8 @@ Deno.test("the agent is bundled when one of its sources changed, and only then",
   assert.equal(sha256(code), first);
   assert.equal(bundled, 1, "not for the same sources");
 
-  for (const host of ["agent/client.ts", "agent/http_client.ts", "agent/client_test.ts"]) {
-    await edit(join(root, host), "import", "// an edit\nimport");
+  for (const path of hostOnly) {
+    await edit(join(root, path), "import", "// an edit\nimport");
   }
   await Deno.writeTextFile(join(root, "agent/new.ts"), "export {};\n");
   assert.equal(await cache().digest(), first);
