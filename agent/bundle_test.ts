@@ -26,7 +26,7 @@ Deno.test("the bundle holds what runs in the guest, and nothing of the host's", 
     assert(sources.includes(path), path);
   }
   const others = sources.filter((path) =>
-    /^agent\/(client|http_client|bundle|start)\b|_test\.ts$/.test(path) ||
+    /^agent\/(client|http_client|bundle|agent_command)\b|_test\.ts$/.test(path) ||
     !/^(agent|workload|base|proto\/gen)\//.test(path)
   );
   assert.deepEqual(others, []);

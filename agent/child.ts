@@ -20,6 +20,7 @@ import {
   O_NONBLOCK,
   POLLIN,
   POLLOUT,
+  SIGNAL_NUMBERS,
   SYS_PIDFD_OPEN,
 } from "./libc.ts";
 import { prefaultCode } from "./prefault.ts";
@@ -266,7 +267,7 @@ export class Child implements Disposable {
   /** Ends whatever is left of the group, and takes the exit status of the child. */
   reap(): ChildStatus {
     if (this.#status !== undefined) return this.#status;
-    this.kill(9);
+    this.kill(SIGNAL_NUMBERS.KILL);
     const status = new Int32Array(new ArrayBuffer(4));
     const usage = memory(SIZEOF_RUSAGE);
     // Blocks for no longer than the kernel needs to end the process, which has had SIGKILL.

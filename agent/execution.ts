@@ -8,11 +8,10 @@ import type { MessageInitShape } from "@bufbuild/protobuf";
 import { CloudletError } from "../base/errors.ts";
 import type { ExecuteResponseSchema } from "../proto/gen/cloudlet/agent/agent_pb.ts";
 import type { Child } from "./child.ts";
+import { SIGNAL_NUMBERS } from "./libc.ts";
 
 /** One thing that happened. */
 export type Response = MessageInitShape<typeof ExecuteResponseSchema>;
-
-const SIGKILL = 9;
 
 /** See the module. */
 export class Execution {
@@ -66,7 +65,7 @@ export class Execution {
   /** Ends what runs, since it has no client. */
   leave(): void {
     this.ended ??= "gone";
-    this.child?.kill(SIGKILL);
+    this.child?.kill(SIGNAL_NUMBERS.KILL);
   }
 
   /**

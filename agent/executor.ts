@@ -15,12 +15,11 @@ import { follow } from "./follow.ts";
 import { type IdleInterpreter, IdleInterpreters, startProgram } from "./idle_interpreters.ts";
 import { type InterpreterNeeds, interpreterNeeds, isThere } from "./interpreter_needs.ts";
 import { COMMAND, type Language, type Project } from "./languages.ts";
+import { SIGNAL_NUMBERS } from "./libc.ts";
 import { outOfMemoryKills } from "./memory_watch.ts";
 import { type Prepared, PreparedWorkloads, takeInterpreter } from "./prepared_workloads.ts";
 import type { Job } from "./request.ts";
 import { Workspace } from "./workspace.ts";
-
-const SIGKILL = 9;
 
 /** Where workloads are, and with what environment they run. */
 export interface ExecutorOptions {
@@ -241,7 +240,10 @@ export class Executor {
       return outcome(Kind.KILLED, `it was ended by signal ${signal}, as asked`);
     }
     // A shell whose child was killed by signal 9 ends with 137.
-    if (this.#options.guest && (signal === SIGKILL || exitCode === 128 + SIGKILL)) {
+    if (
+      this.#options.guest &&
+      (signal === SIGNAL_NUMBERS.KILL || exitCode === 128 + SIGNAL_NUMBERS.KILL)
+    ) {
       if (outOfMemoryKills.happened()) {
         return outcome(Kind.OUT_OF_MEMORY, "the microVM's memory was used up");
       }

@@ -10,6 +10,7 @@ import {
 } from "../proto/gen/cloudlet/agent/agent_pb.ts";
 import type { Child, ChildStatus } from "./child.ts";
 import type { Execution, Response } from "./execution.ts";
+import { SIGNAL_NUMBERS } from "./libc.ts";
 import { MemoryWatch } from "./memory_watch.ts";
 import { TextOutput } from "./text_output.ts";
 
@@ -17,8 +18,6 @@ import { TextOutput } from "./text_output.ts";
 const GRACE = 250;
 /** How much may still come out of the pipes when all writers are killed: one pipe's limit each. */
 const MAX_REMAINDER = 2 * 1024 * 1024;
-
-const SIGKILL = 9;
 
 /** What to follow, and how. */
 export interface FollowOptions {
@@ -59,10 +58,10 @@ export async function* follow(
     return { stage: Stage.FAILED, outcome: { kind: Kind.NOT_STARTED, message } };
   }
   execution.child = child;
-  if (execution.ended !== undefined) child.kill(SIGKILL); // asked for between two commands
+  if (execution.ended !== undefined) child.kill(SIGNAL_NUMBERS.KILL); // asked for between two commands
   const timer = timeout === undefined ? undefined : setTimeout(() => {
     execution.ended ??= "timeout";
-    child.kill(SIGKILL);
+    child.kill(SIGNAL_NUMBERS.KILL);
   }, timeout);
   try {
     if (onStart !== undefined) {
@@ -94,7 +93,7 @@ export async function* follow(
       }
       if (deadline === undefined || performance.now() < deadline) continue;
       if (remainder === undefined) {
-        child.kill(SIGKILL); // what is left of the group
+        child.kill(SIGNAL_NUMBERS.KILL); // what is left of the group
         remainder = MAX_REMAINDER;
         deadline = performance.now() + GRACE;
       } else if (event.kind === "timeout" || remainder <= 0) {

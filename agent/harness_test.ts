@@ -5,7 +5,7 @@ import { fileURLToPath, pathToFileURL } from "node:url";
 import { Code, ConnectError } from "@connectrpc/connect";
 import { type AgentBundle, bundleAgent } from "./bundle.ts";
 import { type AgentClient, connectAgent } from "./client.ts";
-import { agentCommand } from "./start.ts";
+import { agentCommand } from "./agent_command.ts";
 import {
   ExecuteRequest_Action as Action,
   type ExecuteRequestSchema,

@@ -2,7 +2,7 @@
 import assert from "node:assert/strict";
 import { join } from "node:path";
 import { fileURLToPath } from "node:url";
-import { isHere } from "./harness_test.ts";
+import { oracle } from "../test/oracle.ts";
 import { hookOf } from "./interpreter_hooks.ts";
 import { languages } from "./languages.ts";
 
@@ -34,7 +34,7 @@ const CHECKS: readonly {
 for (const { file, broken, command: [program, ...args] } of CHECKS) {
   const name = [program, ...args].filter((word) => word !== CONFIG).join(" ");
   Deno.test(`${name} has nothing to say of ${file}, and would say it`, async () => {
-    if (!await isHere(program!)) return;
+    if (!await oracle(program!)) return;
     const directory = await Deno.makeTempDir({ prefix: "hooks-test-" });
     try {
       const copy = join(directory, file);
@@ -58,8 +58,7 @@ for (const { file, broken, command: [program, ...args] } of CHECKS) {
 
 Deno.test("the interpreters that have a hook are those whose start is declared", () => {
   for (const language of Object.values(languages)) {
-    const { name, startup, primingProgram } = language;
+    const { name, startup } = language;
     assert.equal(hookOf(language) !== undefined, startup !== undefined, name);
-    assert.equal(primingProgram !== undefined, startup !== undefined, name);
   }
 });
