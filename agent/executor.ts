@@ -94,12 +94,12 @@ export class Executor {
           return;
         }
       }
-      prepared = { workspace, project, sources: job.sources, job, idle };
+      prepared = { directory, workspace, project, sources: job.sources, job, idle };
       if (job.action === Action.PREPARE) {
         const earlier = this.#prepared.keep(prepared);
         execution.child = earlier?.idle?.child; // ends with this execution; the new one stays idle
         if (earlier === undefined) delete leftovers.directory;
-        else leftovers.directory = earlier.workspace.directory;
+        else leftovers.directory = earlier.directory;
         const wanted = job.builtStays ? [] : job.language.built?.(project) ?? [];
         for (const built of workspace.readOutput(wanted)) {
           yield { stage: Stage.BUILDING, built };

@@ -126,6 +126,14 @@ export function withAgent(name: string, body: (agent: TestAgent) => Promise<void
   });
 }
 
+/** Waits until something is so; fails after half a minute. */
+export async function until(isSo: () => boolean | Promise<boolean>): Promise<void> {
+  for (let looks = 0; !await isSo(); looks++) {
+    assert(looks < 1500, `not so: ${isSo}`);
+    await new Promise((resolve) => setTimeout(resolve, 20));
+  }
+}
+
 /** Whether a call is refused with this code, for a reason that fits. */
 export async function rejectsWith(
   code: Code,

@@ -14,6 +14,8 @@ import type { Workspace } from "./workspace.ts";
 
 /** A workload that is ready to run. */
 export interface Prepared {
+  /** All that is on disk for it; more than the workspace when an idle interpreter had that. */
+  readonly directory: string;
   readonly workspace: Workspace;
   readonly project: Project;
   readonly sources: readonly File[];

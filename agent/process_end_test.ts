@@ -1,7 +1,7 @@
 /** How programs end, by themselves or not, and that nothing is left behind. */
 import assert from "node:assert/strict";
 import { Code } from "@connectrpc/connect";
-import { collect, rejectsWith, run, startAgent, withAgent } from "./harness_test.ts";
+import { collect, rejectsWith, run, startAgent, until, withAgent } from "./harness_test.ts";
 import {
   ExecuteRequest_Action as Action,
   ExecuteResponse_Stage as Stage,
@@ -40,7 +40,7 @@ withAgent("a time limit holds for a program whose output nobody reads", async (a
     options: { timeout: { nanos: 500_000_000 } },
   })[Symbol.asyncIterator]();
   await stream.next();
-  while (agent.children().length > 0) await new Promise((resolve) => setTimeout(resolve, 20));
+  await until(() => agent.children().length === 0);
   const result = await collect({ [Symbol.asyncIterator]: () => stream });
   assert.equal(result.last.outcome?.kind, Kind.TIMED_OUT);
 });
@@ -86,13 +86,11 @@ withAgent("a client that goes away ends the program", async (agent) => {
   await assert.rejects(async () => {
     for await (const response of stream) if (response.stdout === "ready\n") controller.abort();
   });
-  while (agent.children().length > 0 || (await agent.client.info({})).running > 0) {
-    await new Promise((resolve) => setTimeout(resolve, 20));
-  }
+  await until(async () =>
+    agent.children().length === 0 && (await agent.client.info({})).running === 0
+  );
   // and its files are gone
-  while ([...Deno.readDirSync(agent.root)].length > 0) {
-    await new Promise((resolve) => setTimeout(resolve, 20));
-  }
+  await until(() => [...Deno.readDirSync(agent.root)].length === 0);
 });
 
 withAgent("what a program leaves running is ended, however it hides", async (agent) => {
@@ -104,7 +102,7 @@ withAgent("what a program leaves running is ended, however it hides", async (age
   assert.equal(result.out, "done\n");
   assert.equal(result.last.stage, Stage.DONE);
   assert.equal(result.last.exitCode, 0);
-  while (agent.children().length > 0) await new Promise((resolve) => setTimeout(resolve, 20));
+  await until(() => agent.children().length === 0);
 });
 
 withAgent("a program that closes its output runs on to its end", async (agent) => {
@@ -150,9 +148,7 @@ withAgent("nothing is left when executions have ended", async (agent) => {
     for (let i = 0; i < count; i++) {
       await run(agent, "bash", "cat; exit 1", { stdin: new Uint8Array(9) });
     }
-    while ([...Deno.readDirSync(agent.root)].length > 0) {
-      await new Promise((resolve) => setTimeout(resolve, 20));
-    }
+    await until(() => [...Deno.readDirSync(agent.root)].length === 0);
   };
   await runSome(3);
   const before = fds(); // with what Deno opens once and keeps
