@@ -95,8 +95,11 @@ withAgent("the first run of what was prepared is by its idle interpreter", async
 });
 
 withAgent("an idle interpreter ends with a run that it cannot do", async (agent) => {
-  await prepareIdle(agent, 'echo "$LANG"');
-  assert.equal((await runPrepared(agent, { LANG: "C" })).out, "C\n");
+  await prepareIdle(agent, 'echo "$$ $LANG"');
+  const [idle] = agent.children();
+  const { out } = await runPrepared(agent, { LANG: "C" });
+  assert.match(out, /^\d+ C\n$/);
+  assert(!out.startsWith(`${idle} `));
   assert.deepEqual(agent.children(), []);
 });
 
