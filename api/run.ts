@@ -54,7 +54,7 @@ export interface RunOptions {
   readonly stdin?: string | Uint8Array | AsyncIterable<Uint8Array>;
   /** Milliseconds after which the program is killed. */
   readonly timeout?: number;
-  /** True starts a new interpreter in place of the idle one of the snapshot. */
+  /** True starts a new interpreter in place of the one that waits in the snapshot. */
   readonly cold?: boolean;
   /** Memory of the microVM in MiB. */
   readonly memory?: number;
