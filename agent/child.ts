@@ -1,49 +1,31 @@
 /**
- * A child process in a session of its own: spawned without a fork of Deno, read and fed without a
- * thread for each pipe, and reaped with what it used.
+ * A child process in a session of its own: read and fed without a thread for each pipe, and reaped
+ * with what it used.
  *
  * Everything is pulled: {@linkcode Child.next} waits in one poll(2) for whatever comes first, so a
  * reader that is slow makes the program wait, not the memory grow.
  *
  * @module
  */
-import { CloudletError } from "../base/errors.ts";
-import { type Account, inAccount } from "./account.ts";
-import { passing } from "./collect.ts";
 import {
   checked,
-  cString,
-  cStringArray,
   EAGAIN,
   EFD_CLOEXEC,
   EFD_NONBLOCK,
   EINTR,
   errno,
-  errorText,
   F_SETFL,
   libc,
-  O_CLOEXEC,
+  memory,
   O_NONBLOCK,
   POLLIN,
   POLLOUT,
+  SIGNAL_NUMBERS,
   SYS_PIDFD_OPEN,
 } from "./libc.ts";
-import { exposeChild } from "./memory_watch.ts";
-import { mapCode } from "./prefault.ts";
-
-/** What to start. */
-export interface ChildOptions {
-  /** Program, looked up in the agent's PATH, and its arguments. */
-  readonly command: readonly string[];
-  /** The whole environment. */
-  readonly environment: Readonly<Record<string, string>>;
-  /** Absolute working directory. */
-  readonly directory: string;
-  /** Whether standard input comes through {@linkcode Child.write}; otherwise it is empty. */
-  readonly stdin: boolean;
-  /** As whom it runs; as root when absent. */
-  readonly account?: Account | undefined;
-}
+import { prefaultCode } from "./prefault.ts";
+import { countTransferred } from "./scavenge.ts";
+import { spawn, type SpawnOptions } from "./spawn.ts";
 
 /** Processor time and memory of a child and of the children that it waited for. */
 export interface ChildUsage {
@@ -76,16 +58,6 @@ export type ChildEvent =
   | { readonly kind: "ended" } // it has exited and all output was read
   | { readonly kind: "timeout" };
 
-// <spawn.h> of glibc
-const POSIX_SPAWN_SETSIGDEF = 0x04;
-const POSIX_SPAWN_SETSIGMASK = 0x08;
-const POSIX_SPAWN_SETSID = 0x80;
-const SIZEOF_FILE_ACTIONS = 80;
-const SIZEOF_ATTRIBUTES = 336;
-const SIZEOF_SIGSET = 128;
-
-const SIGPIPE = 13;
-
 const PIPE_CAPACITY = 65536; // pipe(7): the default
 /** What programs write at once when they have much to say: the buffer of stdio, or a page. */
 const BULK = 4096;
@@ -93,40 +65,6 @@ const BULK = 4096;
 const GATHERING = 5;
 const SIZEOF_POLLFD = 8;
 const SIZEOF_RUSAGE = 144;
-
-/** A buffer that does not move. */
-function memory(size: number): Uint8Array<ArrayBuffer> {
-  return new Uint8Array(new ArrayBuffer(size));
-}
-
-let attributes: Uint8Array<ArrayBuffer> | undefined;
-
-/** Own session; the default action for SIGPIPE, which Deno ignores; no signal blocked. */
-function spawnAttributes(): Uint8Array<ArrayBuffer> {
-  if (attributes === undefined) {
-    const c = libc();
-    attributes = memory(SIZEOF_ATTRIBUTES);
-    const pipe = memory(SIZEOF_SIGSET);
-    pipe[(SIGPIPE - 1) >> 3] = 1 << ((SIGPIPE - 1) & 7);
-    c.posix_spawnattr_init(attributes);
-    c.posix_spawnattr_setsigdefault(attributes, pipe);
-    c.posix_spawnattr_setsigmask(attributes, memory(SIZEOF_SIGSET));
-    c.posix_spawnattr_setflags(
-      attributes,
-      POSIX_SPAWN_SETSIGDEF | POSIX_SPAWN_SETSIGMASK | POSIX_SPAWN_SETSID,
-    );
-  }
-  return attributes;
-}
-
-const ends = new Int32Array(new ArrayBuffer(8));
-const endsBytes = new Uint8Array(ends.buffer);
-
-/** The reading and the writing end of a new pipe. */
-function pipe(): [number, number] {
-  checked(libc().pipe2(endsBytes, O_CLOEXEC), "make a pipe");
-  return [ends[0]!, ends[1]!];
-}
 
 /** One buffer for all: what is read is copied out in its true size, which is small most times. */
 let readBuffer: Uint8Array<ArrayBuffer> | undefined;
@@ -180,69 +118,17 @@ export class Child implements Disposable {
    *
    * @throws {CloudletError} `invalid-input` when it cannot be executed
    */
-  static spawn(options: ChildOptions): Child {
-    const { command, environment, directory, account } = options;
-    const program = command[0];
-    if (program === undefined) {
-      throw new CloudletError("Cannot start a program: the command is empty", { code: "internal" });
-    }
-    const c = libc();
-    const open: number[] = [];
-    const openPipe = (): [number, number] => {
-      const both = pipe();
-      open.push(...both);
-      return both;
-    };
-    const actions = memory(SIZEOF_FILE_ACTIONS);
-    c.posix_spawn_file_actions_init(actions);
-    try {
-      const stdin = options.stdin ? openPipe() : undefined;
-      const stdout = openPipe();
-      const stderr = openPipe();
-      if (stdin === undefined) {
-        c.posix_spawn_file_actions_addopen(actions, 0, cString("/dev/null"), 0, 0);
-      } else {
-        c.posix_spawn_file_actions_adddup2(actions, stdin[0], 0);
-      }
-      c.posix_spawn_file_actions_adddup2(actions, stdout[1], 1);
-      c.posix_spawn_file_actions_adddup2(actions, stderr[1], 2);
-      c.posix_spawn_file_actions_addchdir_np(actions, cString(directory));
-      const pid = new Int32Array(new ArrayBuffer(4));
-      const spawn = () =>
-        c.posix_spawnp(
-          new Uint8Array(pid.buffer),
-          cString(program),
-          actions,
-          spawnAttributes(),
-          cStringArray(command),
-          cStringArray(Object.entries(environment).map(([name, value]) => `${name}=${value}`)),
-        );
-      if (account !== undefined) { // or it could not open /dev/stdout, which leads to the pipe
-        for (const fd of open) c.fchown(fd, account.uid, account.gid);
-      }
-      const failure = account === undefined ? spawn() : inAccount(account, spawn);
-      if (failure !== 0) {
-        throw new CloudletError(`Cannot start ${program}: ${errorText(failure)}`, {
-          code: "invalid-input",
-        });
-      }
-      const theirs = [stdin?.[0], stdout[1], stderr[1]];
-      for (const fd of theirs) if (fd !== undefined) c.close(fd);
-      open.length = 0;
-      exposeChild(pid[0]!);
-      return new Child(pid[0]!, stdin?.[1] ?? -1, stdout[0], stderr[0]);
-    } finally {
-      for (const fd of open) c.close(fd);
-      c.posix_spawn_file_actions_destroy(actions);
-    }
+  static spawn(options: SpawnOptions): Child {
+    const { pid, stdin, stdout, stderr } = spawn(options);
+    return new Child(pid, stdin, stdout, stderr);
   }
 
   /** Has the code of the program mapped before it runs there. */
-  mapCode(): void {
-    mapCode(this.pid, this.#pidfd);
+  prefaultCode(): void {
+    prefaultCode(this.pid, this.#pidfd);
   }
 
-  /** Whether all output was read: nobody has the pipes open for writing any more. */
+  /** Whether all output was read: no process has the pipes open for writing any more. */
   get outputEnded(): boolean {
     return this.#stdout === -1 && this.#stderr === -1;
   }
@@ -307,7 +193,7 @@ export class Child implements Disposable {
     readBuffer ??= memory(PIPE_CAPACITY);
     const length = Number(c.read(fd, readBuffer, BigInt(PIPE_CAPACITY)));
     if (length > 0) {
-      passing(length);
+      countTransferred(length);
       this.#gather ||= length >= BULK && length < PIPE_CAPACITY / 2;
       this.#seen.push({ kind, bytes: readBuffer.slice(0, length) });
       return fd;
@@ -355,7 +241,7 @@ export class Child implements Disposable {
         const code = errno();
         if (code === EAGAIN) return;
         if (code === EINTR) continue;
-        this.#closeStdin(); // EPIPE: nobody reads
+        this.#closeStdin(); // EPIPE: there is no reader
         return;
       }
       input.accepted += length;
@@ -381,7 +267,7 @@ export class Child implements Disposable {
   /** Ends whatever is left of the group, and takes the exit status of the child. */
   reap(): ChildStatus {
     if (this.#status !== undefined) return this.#status;
-    this.kill(9);
+    this.kill(SIGNAL_NUMBERS.KILL);
     const status = new Int32Array(new ArrayBuffer(4));
     const usage = memory(SIZEOF_RUSAGE);
     // Blocks for no longer than the kernel needs to end the process, which has had SIGKILL.

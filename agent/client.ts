@@ -8,7 +8,7 @@ import { createTransport } from "@connectrpc/connect/protocol-connect";
 import { CloudletError, messageOf } from "../base/errors.ts";
 import { WorkloadRunner } from "../proto/gen/cloudlet/agent/agent_pb.ts";
 import { httpClient } from "./http_client.ts";
-import { AGENT_PORT, READY_PORT } from "./port.ts";
+import { AGENT_PORT, READY_PORT } from "./vsock_ports.ts";
 
 /** Calls of the agent, as the .proto file declares them. */
 export type AgentClient = Client<typeof WorkloadRunner>;

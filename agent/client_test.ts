@@ -4,7 +4,7 @@ import { Code, ConnectError } from "@connectrpc/connect";
 import fc from "fast-check";
 import { connectAgent, connectVsock, KEEP_ALIVE, listenForReady } from "./client.ts";
 import { collect, startAgent } from "./harness_test.ts";
-import { READY_PORT } from "./port.ts";
+import { READY_PORT } from "./vsock_ports.ts";
 import { ExecuteRequest_Action as Action } from "../proto/gen/cloudlet/agent/agent_pb.ts";
 
 /** A listener on a Unix socket that is removed with it. */

@@ -6,7 +6,7 @@
  *
  * @module
  */
-import { libc, PR_SET_CHILD_SUBREAPER } from "./libc.ts";
+import { libc, PR_SET_CHILD_SUBREAPER, SIGNAL_NUMBERS } from "./libc.ts";
 
 const ROUNDS = 20;
 
@@ -55,7 +55,7 @@ export function endDescendants(spared: ReadonlySet<number>): number {
     const left = [...parentOf.keys()].filter((pid) => pid !== Deno.pid && isOurs(pid));
     if (left.length === 0) break;
     count += left.length;
-    for (const pid of left) c.kill(pid, 9);
+    for (const pid of left) c.kill(pid, SIGNAL_NUMBERS.KILL);
     for (const pid of left) {
       // Only one's own children can be waited for; the others become so when their parents end.
       if (parentOf.get(pid) === Deno.pid) c.wait4(pid, new Uint8Array(4), 0, new Uint8Array(144));

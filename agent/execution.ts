@@ -8,21 +8,20 @@ import type { MessageInitShape } from "@bufbuild/protobuf";
 import { CloudletError } from "../base/errors.ts";
 import type { ExecuteResponseSchema } from "../proto/gen/cloudlet/agent/agent_pb.ts";
 import type { Child } from "./child.ts";
+import { SIGNAL_NUMBERS } from "./libc.ts";
 
 /** One thing that happened. */
 export type Response = MessageInitShape<typeof ExecuteResponseSchema>;
-
-const SIGKILL = 9;
 
 /** See the module. */
 export class Execution {
   /** The process that runs for it now, if any. */
   child: Child | undefined;
-  /** Why it was ended, if somebody here did that. */
+  /** Why the agent ended it, if it did. */
   ended: "signal" | "timeout" | "gone" | undefined;
   /** The program, once it runs; undefined when it comes to nothing. */
   readonly started: PromiseWithResolvers<Child | undefined> = Promise.withResolvers();
-  /** Whether somebody feeds its standard input, or nobody may. */
+  /** Whether a client feeds its standard input, or none may. */
   inputTaken: boolean;
   readonly #onEnd: () => void;
   #responses: AsyncGenerator<Response> | undefined;
@@ -63,10 +62,10 @@ export class Execution {
     else void this.#abandon();
   }
 
-  /** Ends what runs, because nobody wants to know. */
+  /** Ends what runs, since it has no client. */
   leave(): void {
     this.ended ??= "gone";
-    this.child?.kill(SIGKILL);
+    this.child?.kill(SIGNAL_NUMBERS.KILL);
   }
 
   /**
@@ -148,7 +147,7 @@ export class Execution {
       await this.#pending;
       await this.#responses!.return(undefined);
     } catch {
-      // it ended with an error, which nobody is there to hear
+      // it ended with an error, and there is no client to hear it
     } finally {
       this.#onEnd();
     }

@@ -1,8 +1,11 @@
 /** What the agent's tests share: an agent on a Unix socket, as it is in the image but for that. */
-import { join } from "node:path";
-import { bundleAgent } from "./bundle.ts";
+import assert from "node:assert/strict";
+import { dirname, join } from "node:path";
+import { fileURLToPath, pathToFileURL } from "node:url";
+import { Code, ConnectError } from "@connectrpc/connect";
+import { type AgentBundle, bundleAgent } from "./bundle.ts";
 import { type AgentClient, connectAgent } from "./client.ts";
-import { agentCommand } from "./start.ts";
+import { agentCommand } from "./agent_command.ts";
 import {
   ExecuteRequest_Action as Action,
   type ExecuteRequestSchema,
@@ -22,6 +25,35 @@ export interface TestAgent extends AsyncDisposable {
   status(name: string): number;
   /** Process ids of the agent's children that have not ended. */
   children(): number[];
+}
+
+/** The checkout. */
+export const ROOT: string = fileURLToPath(new URL("..", import.meta.url));
+
+/** Paths below the root of a bundle's modules that are not of packages. */
+export function ownSources({ sources }: AgentBundle, root = ROOT): string[] {
+  const base = pathToFileURL(root).href;
+  return [...sources.keys()].filter((url) => url.startsWith(base))
+    .map((url) => url.slice(base.length)).sort();
+}
+
+/** Copies files of the checkout to where they can be edited; its root ends in a slash. */
+export async function temporaryCopy(
+  paths: readonly string[],
+): Promise<{ readonly root: string } & AsyncDisposable> {
+  const root = await Deno.makeTempDir({ prefix: "agent-copy-" }) + "/";
+  for (const path of paths) {
+    await Deno.mkdir(join(root, dirname(path)), { recursive: true });
+    await Deno.copyFile(ROOT + path, root + path);
+  }
+  return { root, [Symbol.asyncDispose]: () => Deno.remove(root, { recursive: true }) };
+}
+
+/** Replaces text in a file that has it. */
+export async function edit(path: string, from: string, to: string): Promise<void> {
+  const text = await Deno.readTextFile(path);
+  assert(text.includes(from), path);
+  await Deno.writeTextFile(path, text.replace(from, to));
 }
 
 let bundle: Promise<Uint8Array<ArrayBuffer>> | undefined;
@@ -84,6 +116,36 @@ export async function startAgent(): Promise<TestAgent> {
       await Deno.remove(directory, { recursive: true });
     },
   };
+}
+
+/** A test with an agent of its own. */
+export function withAgent(name: string, body: (agent: TestAgent) => Promise<void>): void {
+  Deno.test(name, async () => {
+    await using agent = await startAgent();
+    await body(agent);
+  });
+}
+
+/** Waits until something is so; fails after half a minute. */
+export async function until(isSo: () => boolean | Promise<boolean>): Promise<void> {
+  for (let looks = 0; !await isSo(); looks++) {
+    assert(looks < 1500, `not so: ${isSo}`);
+    await new Promise((resolve) => setTimeout(resolve, 20));
+  }
+}
+
+/** Whether a call is refused with this code, for a reason that fits. */
+export async function rejectsWith(
+  code: Code,
+  pattern: RegExp,
+  work: Promise<unknown>,
+): Promise<void> {
+  await assert.rejects(work, (error) => {
+    assert(error instanceof ConnectError, String(error));
+    assert.equal(Code[error.code], Code[code]);
+    assert.match(error.rawMessage, pattern);
+    return true;
+  });
 }
 
 /** Everything that came of an execution. */

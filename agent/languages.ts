@@ -1,13 +1,20 @@
 /**
  * The languages that workloads are written in: one declaration for each.
  *
- * The image builder reads the packages, the command line the file extensions, and the agent in the
- * microVM the rest. Nothing here touches a file or starts anything.
+ * The command line reads the file extensions, and the agent in the microVM most of the rest. Nothing
+ * here touches a file or starts anything. What only the host needs is not here, since a change would
+ * make a new agent: packages are in builder/image/declarations.ts.
  *
  * @module
  */
 import { CloudletError } from "../base/errors.ts";
-import { warmBash, warmDeno, warmNode, warmPython, type WarmStart } from "./warm_start.ts";
+import {
+  bashInputs,
+  denoInputs,
+  nodeInputs,
+  pythonInputs,
+  type StartupInputs,
+} from "./startup_inputs.ts";
 
 /** Name of a language, as in the configuration file and in requests. */
 export type LanguageName = "python" | "node" | "rust" | "deno" | "bash";
@@ -33,12 +40,10 @@ export interface Project {
   executables(directory: string): readonly string[];
 }
 
-/** How one language is installed, built and run. */
+/** How one language is built and run. */
 export interface Language {
   /** As in the configuration file and in requests. */
   readonly name: LanguageName | typeof COMMAND;
-  /** Debian packages that the image holds for it, besides the base system. */
-  readonly packages: readonly string[];
   /** Extensions of its source files, with the dot; the first is that of a workload of one file. */
   readonly extensions: readonly [string, ...string[]];
   /** Name of the source file of a workload of one file. */
@@ -63,8 +68,8 @@ export interface Language {
    * ends with the file that it runs.
    */
   run(project: Project): readonly string[];
-  /** How its interpreter is started before there is anything to run. */
-  readonly warm?: WarmStart;
+  /** What its interpreter reads only when it starts; absent when it cannot be idle. */
+  readonly startup?: StartupInputs;
 }
 
 /** A language that programs are written in. */
@@ -103,7 +108,6 @@ export function entryPoint(language: Language, project: Project): string {
 
 const python: RealLanguage = {
   name: "python",
-  packages: ["python3"],
   extensions: [".py"],
   sourceFile: "main.py",
   entryPoints: ["main.py", "__main__.py", "app.py"],
@@ -113,7 +117,7 @@ const python: RealLanguage = {
     PYTHONNOUSERSITE: "1",
   },
   run: (project) => ["python3", inside(project, entryPoint(python, project))],
-  warm: warmPython,
+  startup: pythonInputs,
 };
 
 /** The `main` of package.json, when it is one. */
@@ -137,7 +141,6 @@ function packageMain(project: Project): string | undefined {
 
 const node: RealLanguage = {
   name: "node",
-  packages: ["nodejs"],
   extensions: [".js", ".mjs", ".cjs"],
   sourceFile: "main.js",
   entryPoints: ["index.js", "main.js", "index.mjs", "main.mjs", "index.cjs", "main.cjs"],
@@ -146,7 +149,7 @@ const node: RealLanguage = {
     const main = project.entryPoint === undefined ? packageMain(project) : undefined;
     return ["node", inside(project, main ?? entryPoint(node, project))];
   },
-  warm: warmNode,
+  startup: nodeInputs,
 };
 
 /** Where cargo puts the programs. */
@@ -161,7 +164,6 @@ function isCargo(project: Project): boolean {
 
 const rust: RealLanguage = {
   name: "rust",
-  packages: ["rustc", "cargo", "gcc", "libc6-dev"],
   extensions: [".rs"],
   sourceFile: "main.rs",
   entryPoints: ["main.rs", "src/main.rs"],
@@ -215,7 +217,6 @@ const rust: RealLanguage = {
 
 const deno: RealLanguage = {
   name: "deno",
-  packages: [], // every image has Deno: the agent runs under it
   extensions: [".ts", ".tsx", ".mts", ".jsx"],
   sourceFile: "main.ts",
   entryPoints: ["main.ts", "mod.ts", "index.ts", "main.js", "index.js"],
@@ -229,24 +230,22 @@ const deno: RealLanguage = {
     "--no-code-cache", // the next run is in another microVM
     inside(project, entryPoint(deno, project)),
   ],
-  warm: warmDeno,
+  startup: denoInputs,
 };
 
 const bash: RealLanguage = {
   name: "bash",
-  packages: ["bash", "coreutils", "sed", "grep", "gawk", "findutils"],
   extensions: [".sh", ".bash"],
   sourceFile: "main.sh",
   entryPoints: ["main.sh", "run.sh", "index.sh"],
   environment: {},
   run: (project) => ["bash", inside(project, entryPoint(bash, project))],
-  warm: warmBash,
+  startup: bashInputs,
 };
 
 /** No language: what an image without a source runs. */
 const command: Language = {
   name: COMMAND,
-  packages: [],
   extensions: [".sh"],
   sourceFile: "",
   entryPoints: [],

@@ -100,6 +100,11 @@ export function checked(result: number, what: string): number {
   throw new CloudletError(`Cannot ${what}: ${errorText(code)}`, { code: "guest" });
 }
 
+/** A zeroed buffer that does not move: V8 keeps it outside its heap. */
+export function memory(size: number): Uint8Array<ArrayBuffer> {
+  return new Uint8Array(new ArrayBuffer(size));
+}
+
 const utf8 = new TextEncoder();
 
 /** A C string. Its memory does not move: V8 keeps buffers of their own outside its heap. */

@@ -9,9 +9,12 @@
  *
  * @module
  */
-import { AGENT_PORT } from "./port.ts";
+import { AGENT_PORT } from "./vsock_ports.ts";
 import { Runner } from "./runner.ts";
 import { serveAgent, type ServerAddress } from "./server.ts";
+
+/** Which agent this is: bundle.ts puts the bundle's digest here. */
+const VERSION = "@agent-version@";
 
 /** Of the environment that programs get, where the agent has none itself. */
 const DEFAULTS = {
@@ -53,7 +56,7 @@ function main(args: readonly string[]): void {
       Deno.exit(0);
     });
   }
-  serveAgent(runner, address, "0.1.0", () => console.error("agent: ready"));
+  serveAgent(runner, address, VERSION, () => console.error("agent: ready"));
 }
 
 if (import.meta.main) main(Deno.args);

@@ -17,7 +17,7 @@ const MAX_LENGTH = 16 << 20;
 const CODE = /^([0-9a-f]+)-([0-9a-f]+) r-.p \S+ \S+ [1-9]/;
 
 /** Maps what a process has of its program's and libraries' files, apart from what it may write. */
-export function mapCode(pid: number, pidfd: number): void {
+export function prefaultCode(pid: number, pidfd: number): void {
   const ranges: bigint[] = [];
   for (const line of Deno.readTextFileSync(`/proc/${pid}/maps`).split("\n")) {
     const [, start, end] = CODE.exec(line) ?? [];

@@ -12,7 +12,7 @@ import {
   type WarmRequest,
 } from "../proto/gen/cloudlet/agent/agent_pb.ts";
 import { COMMAND, type Language, languageOrCommand } from "./languages.ts";
-import { usualNeeds, type WarmNeeds } from "./warm_needs.ts";
+import { type InterpreterNeeds, usualNeeds } from "./interpreter_needs.ts";
 
 /** Limits of one request. */
 export const LIMITS = {
@@ -66,7 +66,7 @@ export interface Job {
   readonly built: readonly File[];
   /** Whether what is built now need not be sent. */
   readonly builtStays: boolean;
-  /** Whether an interpreter that waits is left alone. */
+  /** Whether an idle interpreter is left alone. */
   readonly cold: boolean;
 }
 
@@ -234,13 +234,13 @@ export function checkRequest(request: ExecuteRequest): Job {
 }
 
 /**
- * Checks for what program an interpreter shall wait.
+ * Checks for what program an interpreter shall be idle.
  *
  * @throws {CloudletError} `invalid-input` for what is out of order
  */
 export function checkWarmRequest(
   request: WarmRequest,
-): { readonly language: Language; readonly needs: WarmNeeds } {
+): { readonly language: Language; readonly needs: InterpreterNeeds } {
   const language = languageOrCommand(request.language);
   const { entryPoint, files } = request;
   checkFiles(files);

@@ -9,7 +9,7 @@ import {
   universalServerResponseToFetch,
 } from "@connectrpc/connect/protocol";
 import { WorkloadRunner } from "../proto/gen/cloudlet/agent/agent_pb.ts";
-import { AGENT_PORT, READY_PORT } from "./port.ts";
+import { AGENT_PORT, READY_PORT } from "./vsock_ports.ts";
 import { LIMITS } from "./request.ts";
 import type { Runner } from "./runner.ts";
 import { workloadRunner } from "./service.ts";
@@ -22,7 +22,7 @@ export type ServerAddress =
 const ANY_CID = -1; // VMADDR_CID_ANY of include/uapi/linux/vm_sockets.h
 const HOST_CID = 2; // VMADDR_CID_HOST
 
-/** Tells the host that the agent listens; nobody there is no error. */
+/** Tells the host that the agent listens; a host that does not listen is no error. */
 async function announce(): Promise<void> {
   try {
     using host = await Deno.connect({ transport: "vsock", cid: HOST_CID, port: READY_PORT });

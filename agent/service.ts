@@ -9,13 +9,13 @@ import {
   SignalRequest_Signal as Signal,
   type WorkloadRunner,
 } from "../proto/gen/cloudlet/agent/agent_pb.ts";
-import { passing } from "./collect.ts";
 import { languages } from "./languages.ts";
 import { SIGNAL_NUMBERS } from "./libc.ts";
 import { checkRequest, checkWarmRequest } from "./request.ts";
-import { Identity } from "./identity.ts";
-import { packLayer } from "./layer.ts";
+import { GuestIdentity } from "./guest_identity.ts";
+import { packOverlayDiff } from "./overlay_diff.ts";
 import type { Runner } from "./runner.ts";
+import { countTransferred } from "./scavenge.ts";
 
 const CODES: Record<ErrorCode, Code> = {
   "invalid-input": Code.InvalidArgument,
@@ -52,7 +52,7 @@ export function workloadRunner(
   runner: Runner,
   version: string,
 ): ServiceImpl<typeof WorkloadRunner> {
-  const identity = new Identity();
+  const identity = new GuestIdentity();
   return {
     async *execute(request, context: HandlerContext) {
       try {
@@ -105,7 +105,7 @@ export function workloadRunner(
           if (child === undefined) break;
           // SAFETY of types only: what protobuf decodes is never in shared memory.
           const data = request.data as Uint8Array<ArrayBuffer>;
-          passing(data.length);
+          countTransferred(data.length);
           const taken = await child.write(data);
           accepted += BigInt(taken);
           if (request.end || taken < data.length) break;
@@ -130,7 +130,7 @@ export function workloadRunner(
     async warm(request) {
       try {
         const { language, needs } = checkWarmRequest(request);
-        return { warm: await runner.warm(language, needs) };
+        return { warm: await runner.addIdle(language, needs) };
       } catch (error) {
         throw asConnectError(error);
       }
@@ -138,7 +138,7 @@ export function workloadRunner(
 
     async *layer({ directory }) {
       try {
-        for (const data of packLayer(directory)) yield { data };
+        for (const data of packOverlayDiff(directory)) yield { data };
       } catch (error) {
         throw asConnectError(error);
       }

@@ -115,17 +115,6 @@ export class Workspace {
   }
 }
 
-/** Whether two lists of files have the same files in the same order. */
-export function sameFiles(a: readonly File[], b: readonly File[]): boolean {
-  if (a.length !== b.length) return false;
-  return a.every((file, i) => {
-    const other = b[i]!;
-    return file.path === other.path && file.mode === other.mode &&
-      file.content.length === other.content.length &&
-      file.content.every((byte, j) => byte === other.content[j]);
-  });
-}
-
 function write(root: string, files: readonly File[]): void {
   const made = new Set<string>();
   for (const file of files) {

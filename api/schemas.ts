@@ -85,7 +85,7 @@ export const runRequest = z.strictObject({
     "The root file system: an OCI image as docker users write it, or more; the language's own when absent",
   ),
   cold: optional(z.boolean())
-    .describe("Start a new interpreter in place of the one that waits in the snapshot"),
+    .describe("Start a new interpreter in place of the idle one of the snapshot"),
   output: optional(z.enum(["text", "base64"]))
     .describe("Whether events carry output as text, or as bytes in base64"),
 }).refine(

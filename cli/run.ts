@@ -37,7 +37,7 @@ export interface RunFlags {
   readonly verbose: boolean;
   /** False boots a microVM instead of restoring one. */
   readonly snapshot: boolean;
-  /** True starts a new interpreter in place of one that waits. */
+  /** True starts a new interpreter in place of an idle one. */
   readonly cold: boolean;
   /** An OCI image, as docker users write it. */
   readonly image?: string;
@@ -280,7 +280,7 @@ export const runCommand = buildCommand({
         kind: "boolean",
         default: false,
         withNegated: false,
-        brief: "start a new interpreter, not the one that waits in the snapshot",
+        brief: "start a new interpreter, not the idle one of the snapshot",
       },
       image: {
         kind: "parsed",

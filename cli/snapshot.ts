@@ -21,7 +21,7 @@ const SHORT = 12; // hex digits of a key that are shown
 interface Row {
   readonly key: string;
   readonly language: string;
-  /** Main file of the program that its interpreter waits for, when that is not the usual one. */
+  /** Main file that its idle interpreter is for, when that is not the usual one. */
   readonly main?: string;
   /** Key of the workload that is prepared in it. */
   readonly workload?: string;

@@ -177,7 +177,7 @@ const fileName: Deno.lint.Rule = {
   create: (context) => ({
     Program(node) {
       const name = context.filename.slice(context.filename.lastIndexOf("/") + 1);
-      if (/^[a-z0-9]+(_[a-z0-9]+)*(\.d)?\.[jt]s$/.test(name)) return;
+      if (/^[a-z0-9]+(_[a-z0-9]+)*(\.d)?\.(cjs|[jt]s)$/.test(name)) return;
       context.report({ node, message: `The name ${name} is not in snake_case` });
     },
   }),

@@ -88,10 +88,10 @@ Deno.test("an error says first what could not be done", () => {
 });
 
 Deno.test("files have names in snake_case", () => {
-  for (const good of ["a.ts", "a_b2_test.ts", "x.d.ts", "main.js"]) {
+  for (const good of ["a.ts", "a_b2_test.ts", "x.d.ts", "main.js", "node.cjs"]) {
     assert.deepEqual(findings(`base/${good}`, "\n"), [], good);
   }
-  for (const bad of ["aB.ts", "A.ts", "a-b.ts", "a__b.ts", "_a.ts", "a.test.ts"]) {
+  for (const bad of ["aB.ts", "A.ts", "a-b.ts", "a__b.ts", "_a.ts", "a.test.ts", "aB.cjs"]) {
     assert.deepEqual(findings(`base/${bad}`, "\n"), ["file-name 1"], bad);
   }
 });

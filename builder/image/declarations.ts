@@ -5,7 +5,7 @@
  */
 import { CloudletError } from "../../base/errors.ts";
 import { nearest } from "../../base/nearest.ts";
-import { languages } from "../../agent/languages.ts";
+import { type LanguageName, languages } from "../../agent/languages.ts";
 import { BUSYBOX, DENO_NEEDS } from "./payload.ts";
 
 /** What an image is made of. */
@@ -21,6 +21,15 @@ export interface ImageDeclaration {
   /** Whether busybox is found under the names of all its commands. */
   readonly busybox: boolean;
 }
+
+/** Debian packages of each language's image, besides the base system. */
+const LANGUAGE_PACKAGES: Readonly<Record<LanguageName, readonly string[]>> = {
+  python: ["python3"],
+  node: ["nodejs"],
+  rust: ["rustc", "cargo", "gcc", "libc6-dev"],
+  deno: [], // every image has Deno: the agent runs under it
+  bash: ["bash", "coreutils", "sed", "grep", "gawk", "findutils"],
+};
 
 // Every image: process 1 is a script of this shell, and it mounts and switches off.
 const ALWAYS = [BUSYBOX];
@@ -57,10 +66,10 @@ export function imageDeclaration(
         : `did you mean "${guess}"? There are ${imageNames().join(", ")}`,
     });
   }
-  const language = languages[name as keyof typeof languages];
+  const own = LANGUAGE_PACKAGES[name as LanguageName];
   return {
     name,
-    packages: [...new Set([...ALWAYS, ...DENO_NEEDS, ...language.packages, ...extra])],
+    packages: [...new Set([...ALWAYS, ...DENO_NEEDS, ...own, ...extra])],
     agent: true,
     deno: name === "deno",
     busybox: false,

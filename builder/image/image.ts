@@ -24,10 +24,11 @@ import { writeErofs } from "../erofs/mod.ts";
 import { ImageBudget, type ImageLimits } from "../limits.ts";
 import { readRef, writeRef } from "../refs.ts";
 import { symlinkNode, type Tree } from "../tree.ts";
+import { AgentCache } from "./agent_cache.ts";
 import { type Additions, additionsKey, applyAdditions, NO_ADDITIONS } from "./additions.ts";
 import type { ImageDeclaration } from "./declarations.ts";
 import { initScript } from "./init.ts";
-import { agentState, denoState } from "./inputs.ts";
+import { denoState } from "./inputs.ts";
 import { damagedImage, type ImageManifest, readManifest } from "./manifest.ts";
 import { addPayload, loadPayload, type Payload } from "./payload.ts";
 
@@ -182,7 +183,7 @@ async function inputs(declaration: ImageDeclaration, additions: Additions): Prom
     format: FORMAT,
     declaration: { ...declaration },
     ...(declaration.agent &&
-      { agent: await agentState(), deno: await denoState(), init: initScript() }),
+      { agent: await new AgentCache().digest(), deno: await denoState(), init: initScript() }),
     ...additionsKey(additions),
   };
 }

@@ -17,10 +17,11 @@ import { formatReference, type Reference } from "../oci/reference.ts";
 import { RegistryCache } from "../oci/cache.ts";
 import { ImageBudget, type ImageLimits } from "../limits.ts";
 import { readRef, writeRef } from "../refs.ts";
+import { AgentCache } from "./agent_cache.ts";
 import { type Additions, additionsKey, applyAdditions } from "./additions.ts";
 import { findByKey, type Image, imageStore, openImage, storeImage } from "./image.ts";
 import { HOME } from "./init.ts";
-import { agentState, denoState } from "./inputs.ts";
+import { denoState } from "./inputs.ts";
 import {
   addOwnRuntime,
   addPayload,
@@ -56,7 +57,7 @@ async function inputs(request: OciImageRequest, digest: string): Promise<KeyPart
     format: FORMAT,
     digest,
     packages: request.packages,
-    agent: await agentState(),
+    agent: await new AgentCache().digest(),
     deno: await denoState(),
     init: initScript(),
     ...additionsKey(request.additions),

@@ -1,7 +1,7 @@
-/** What commands changed, packed in the guest by agent/layer.ts, against what overlayfs shows. */
+/** What commands changed, packed in the guest by agent/overlay_diff.ts, against what overlayfs shows. */
 import assert from "node:assert/strict";
 import { join } from "node:path";
-import { packLayer } from "../../agent/layer.ts";
+import { packOverlayDiff } from "../../agent/overlay_diff.ts";
 import { assertSameTree } from "../../test/trees.ts";
 import { run } from "../../test/oracle.ts";
 import { openSource } from "../archive/source.ts";
@@ -62,7 +62,7 @@ Deno.test({
       await run("mount", ["-t", "overlay", "-o", options, "overlay", at("root")]);
       try {
         await run("sh", ["-c", CHANGES], { cwd: at("root") });
-        const pieces = [...packLayer(at("disk/upper"))];
+        const pieces = [...packOverlayDiff(at("disk/upper"))];
         assert.ok(pieces.every(({ length }) => length <= 256 * 1024));
         const layer = new Uint8Array(await new Blob(pieces).arrayBuffer());
         const tree = lower();

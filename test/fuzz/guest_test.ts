@@ -3,7 +3,7 @@ import assert from "node:assert/strict";
 import { create, fromBinary, toBinary } from "@bufbuild/protobuf";
 import { httpClient } from "../../agent/http_client.ts";
 import { checkRequest, LIMITS } from "../../agent/request.ts";
-import { encodeWarmJob } from "../../agent/warm_start.ts";
+import { encodeProgramStart } from "../../agent/hook_protocol.ts";
 import { toEvent } from "../../api/wire.ts";
 import {
   ExecuteRequest_Action as Action,
@@ -290,7 +290,7 @@ fuzz("agent-requests", () => {
   };
 });
 
-fuzz("warm-job", () => (random) => {
+fuzz("program-start", () => (random) => {
   const text = () => random.text(10).replaceAll("\0", "").toWellFormed();
   const job = {
     directory: `/${text()}`,
@@ -300,8 +300,8 @@ fuzz("warm-job", () => (random) => {
       Array.from({ length: random.below(5) }, () => [`N${text().replaceAll("=", "")}`, text()]),
     ),
   };
-  const bytes = encodeWarmJob(job);
-  // as the hooks of warm_start.ts read it
+  const bytes = encodeProgramStart(job);
+  // as the hooks read it
   const length = Number.parseInt(new TextDecoder().decode(bytes.subarray(0, 8)), 16);
   assert.equal(length, bytes.length - 8);
   const fields = new TextDecoder("utf-8", { ignoreBOM: true }).decode(bytes.subarray(8)).split(

@@ -4,7 +4,7 @@
  * @module
  */
 import type { Client } from "@connectrpc/connect";
-import type { WarmNeeds } from "../../agent/warm_needs.ts";
+import type { InterpreterNeeds } from "../../agent/interpreter_needs.ts";
 import type { Progress } from "../../base/progress.ts";
 import type { ProgramConfig } from "../../builder/oci/manifest.ts";
 import type { RootRequest } from "../../builder/artifacts.ts";
@@ -33,7 +33,7 @@ export interface MachineRequest {
    * What an interpreter that waits in the machine must know of the program, when that is more than
    * its language.
    */
-  readonly needs?: WarmNeeds | undefined;
+  readonly needs?: InterpreterNeeds | undefined;
   /** Prepare the layer anew, although there is one. */
   readonly rebuild?: boolean;
   /** Gives up: the factory then rejects, and leaves nothing behind. */

@@ -18,7 +18,7 @@ import {
   listenForReady,
 } from "../../agent/client.ts";
 import { languageOrCommand } from "../../agent/languages.ts";
-import type { WarmNeeds } from "../../agent/warm_needs.ts";
+import type { InterpreterNeeds } from "../../agent/interpreter_needs.ts";
 import { CloudletError, messageOf } from "../../base/errors.ts";
 import { temporaryIn } from "../../base/files.ts";
 import { silentProgress } from "../../base/progress.ts";
@@ -198,7 +198,7 @@ async function readySnapshot(
 async function waitingSnapshot(
   parts: Parts,
   request: MachineRequest,
-  needs: WarmNeeds,
+  needs: InterpreterNeeds,
   options: MicroVmOptions,
 ): Promise<Found> {
   const { progress, signal, language } = request;

@@ -6,7 +6,7 @@
 import { create, type MessageInitShape } from "@bufbuild/protobuf";
 import { Code, ConnectError } from "@connectrpc/connect";
 import { checkRequest } from "../../agent/request.ts";
-import { unusualNeeds } from "../../agent/warm_needs.ts";
+import { unusualNeeds } from "../../agent/interpreter_needs.ts";
 import { CloudletError, messageOf } from "../../base/errors.ts";
 import type { Progress } from "../../base/progress.ts";
 import {

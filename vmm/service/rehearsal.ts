@@ -5,9 +5,18 @@
  */
 import { setTimeout as delay } from "node:timers/promises";
 import type { AgentClient } from "../../agent/client.ts";
-import { languageOrCommand } from "../../agent/languages.ts";
+import { COMMAND, type LanguageName, languageOrCommand } from "../../agent/languages.ts";
 import { ExecuteRequest_Action as Action } from "../../proto/gen/cloudlet/agent/agent_pb.ts";
 import type { Vm } from "../vm.ts";
+
+/** A program that writes a line; undefined where no interpreter can be idle. */
+const PROGRAMS: Readonly<Record<LanguageName, string | undefined>> = {
+  python: "print()",
+  node: "console.log()",
+  deno: "console.log()",
+  bash: "echo",
+  rust: undefined,
+};
 
 /** After the second time the agent has its code compiled and its memory at hand. */
 const TIMES = 2;
@@ -44,9 +53,10 @@ export async function rehearse(
   language: string,
   signal: AbortSignal,
 ): Promise<void> {
-  const { warm, sourceFile } = languageOrCommand(language);
-  if (warm === undefined) return;
-  const content = new TextEncoder().encode(warm.rehearsal);
+  const { name, sourceFile } = languageOrCommand(language);
+  const program = name === COMMAND ? undefined : PROGRAMS[name];
+  if (program === undefined) return;
+  const content = new TextEncoder().encode(program);
   for (let i = 0; i < TIMES; i++) {
     await agent.warm({ language }, { signal });
     const run = agent.execute({

@@ -183,7 +183,7 @@ export type Options = Message<"cloudlet.agent.Options"> & {
   buildEnv: { [key: string]: string };
 
   /**
-   * Start a new process, although an interpreter waits for a program.
+   * Start a new process, although there is an idle interpreter.
    *
    * @generated from field: bool cold = 18;
    */
@@ -692,7 +692,7 @@ export const InfoRequestSchema: GenMessage<InfoRequest> = /*@__PURE__*/
  */
 export type InfoResponse = Message<"cloudlet.agent.InfoResponse"> & {
   /**
-   * Of cloudlet.
+   * Of the agent: the first digits of a SHA-256 of its bundle.
    *
    * @generated from field: string version = 1;
    */
@@ -735,8 +735,7 @@ export const InfoResponseSchema: GenMessage<InfoResponse> = /*@__PURE__*/
   messageDesc(file_cloudlet_agent_agent, 10);
 
 /**
- * Which interpreter to start. It takes the place of one of the same language that waits for another
- * program.
+ * Which interpreter to start. It replaces one of the same language that is idle for another program.
  *
  * @generated from message cloudlet.agent.WarmRequest
  */
@@ -1006,7 +1005,7 @@ export const WorkloadRunner: GenService<{
     output: typeof InfoResponseSchema;
   },
   /**
-   * Starts an interpreter that waits for work, so that a snapshot taken afterwards holds it.
+   * Starts an interpreter and leaves it idle, so that a snapshot saved afterwards holds it.
    *
    * @generated from rpc cloudlet.agent.WorkloadRunner.Warm
    */

@@ -32,7 +32,7 @@ export interface NewIdentity {
 }
 
 /** Who this microVM is. */
-export class Identity {
+export class GuestIdentity {
   #vmId = "";
 
   /** As the host said last; "" before it did. */
@@ -41,7 +41,7 @@ export class Identity {
   }
 
   /**
-   * Becomes somebody else: random numbers, clock and names.
+   * Takes another identity: random numbers, clock and names.
    *
    * @throws {CloudletError} `invalid-input` for what is out of bounds, `guest` when the kernel refuses
    */

@@ -7,15 +7,11 @@
  * @module
  */
 import { CloudletError } from "../base/errors.ts";
-import { checked, libc } from "./libc.ts";
+import type { Credentials } from "./credentials.ts";
 
-/** An account of the image. */
-export interface Account {
-  readonly uid: number;
-  readonly gid: number;
-  /** Supplementary groups. */
-  readonly groups: readonly number[];
-  /** Home directory; undefined when /etc/passwd does not know the account. */
+/** A user of the image. */
+export interface ExecUser extends Credentials {
+  /** Home directory; undefined when /etc/passwd does not know the user. */
   readonly home: string | undefined;
 }
 
@@ -40,18 +36,18 @@ function idOf(text: string | undefined): number | undefined {
 function unknown(spec: string, what: string): CloudletError {
   return new CloudletError(`Cannot run the program as ${JSON.stringify(spec)}: ${what}`, {
     code: "invalid-input",
-    remedy: "use an image that has the account, or a number",
+    remedy: "use an image that has the user, or a number",
   });
 }
 
 /**
- * The account that `spec` names.
+ * The user that `spec` names.
  *
  * @param spec as in an image's configuration; not empty
  * @param read reads a file of the image
  * @throws {CloudletError} `invalid-input` for a name that the image does not have
  */
-export function findAccount(spec: string, read: ReadText = readText): Account {
+export function findExecUser(spec: string, read: ReadText = readText): ExecUser {
   const colon = spec.indexOf(":");
   const user = colon < 0 ? spec : spec.slice(0, colon);
   const group = colon < 0 ? undefined : spec.slice(colon + 1);
@@ -80,33 +76,5 @@ function readText(path: string): string {
     return Deno.readTextFileSync(path);
   } catch {
     return ""; // a name is unknown then, a number is taken as it is
-  }
-}
-
-// arch/x86/entry/syscalls/syscall_64.tbl; include/uapi/asm-generic/unistd.h
-const [SYS_SETGROUPS, SYS_SETRESUID, SYS_SETRESGID] = Deno.build.arch === "x86_64"
-  ? [116n, 117n, 119n]
-  : [159n, 147n, 149n];
-
-/**
- * Does `work` with this thread in the account, and becomes root again. A child that `work` makes
- * stays in the account: what it executes has no way back, since execve(2) saves the effective ids.
- *
- * The system calls are made directly: glibc's functions would change all threads (nptl(7)).
- */
-export function inAccount<T>({ uid, gid, groups }: Account, work: () => T): T {
-  const c = libc();
-  const call = (result: bigint, what: string) => checked(Number(result), what);
-  const list = new Uint8Array(new Uint32Array(groups).buffer);
-  call(c.syscall_buffer(SYS_SETGROUPS, BigInt(groups.length), list), "set the groups");
-  try {
-    // The saved id stays 0, by which the way back is open.
-    call(c.syscall3(SYS_SETRESGID, BigInt(gid), BigInt(gid), 0n), "set the group");
-    call(c.syscall3(SYS_SETRESUID, BigInt(uid), BigInt(uid), 0n), "set the user");
-    return work();
-  } finally {
-    call(c.syscall3(SYS_SETRESUID, 0n, 0n, 0n), "become root again");
-    call(c.syscall3(SYS_SETRESGID, 0n, 0n, 0n), "become root again");
-    call(c.syscall_buffer(SYS_SETGROUPS, 0n, new Uint8Array(4)), "leave the groups");
   }
 }

@@ -7,7 +7,7 @@ import {
   ExecuteResponse_Stage as Stage,
 } from "../proto/gen/cloudlet/agent/agent_pb.ts";
 import { checkRequest } from "./request.ts";
-import { warmNeeds } from "./warm_needs.ts";
+import { interpreterNeeds } from "./interpreter_needs.ts";
 
 /** One program for each language: it tells all that it can see of how it was started. */
 const PROGRAMS: Record<string, { program: string; code: string }> = {
@@ -72,16 +72,16 @@ async function runBoth(
     options,
     action: Action.PREPARE_AND_RUN,
   });
-  const { entryPoint, files } = warmNeeds(checkRequest(request))!;
+  const { entryPoint, files } = interpreterNeeds(checkRequest(request))!;
   assert((await agent.client.warm({ language, entryPoint, files: [...files] })).warm);
-  assert.equal(agent.children().length, 1, "the interpreter waits");
+  assert.equal(agent.children().length, 1, "the interpreter is idle");
   const warm = await run(agent, language, code, options);
   assert.deepEqual(agent.children(), [], "it is the one that ran");
   return { cold, warm };
 }
 
 for (const [language, { program, code }] of Object.entries(PROGRAMS)) {
-  Deno.test(`a ${language} program cannot tell that its interpreter had been waiting`, async () => {
+  Deno.test(`a ${language} program cannot tell that its interpreter was idle before`, async () => {
     if (!await isHere(program)) return;
     await using agent = await startAgent();
     const { cold, warm } = await runBoth(agent, language, code, {
@@ -192,7 +192,7 @@ for (
     ["bash", "bash", "sub/any.sh", 'echo "$0 $PWD $LINENO"; caller; nothing here'],
   ] as const
 ) {
-  Deno.test(`a ${language} interpreter that waits runs ${path} as if it had started with it`, async () => {
+  Deno.test(`an idle ${language} interpreter runs ${path} as if it had started with it`, async () => {
     if (!await isHere(program)) return;
     await using agent = await startAgent();
     const { cold, warm } = await runBoth(agent, language, "", {
@@ -217,10 +217,12 @@ for (
   });
 }
 
-Deno.test("what an interpreter must know beforehand is the main file and its configuration", () => {
+Deno.test("what an idle interpreter must know is the main file and its configuration", () => {
   const needs = (language: string, files: string[], entryPoint = "") => {
     const options = { files: files.map((path) => ({ path })), entryPoint };
-    const found = warmNeeds(checkRequest(create(ExecuteRequestSchema, { language, options })));
+    const found = interpreterNeeds(
+      checkRequest(create(ExecuteRequestSchema, { language, options })),
+    );
     return found && [found.entryPoint, ...found.files.map(({ path }) => path)];
   };
   assert.deepEqual(needs("deno", ["main.ts", "a.ts"]), ["main.ts"]);
@@ -238,11 +240,11 @@ Deno.test("what an interpreter must know beforehand is the main file and its con
     const content = new TextEncoder().encode(text);
     const options = { files: [{ path: "main.ts" }, { path: "deno.json", content }] };
     const job = checkRequest(create(ExecuteRequestSchema, { language: "deno", options }));
-    assert.equal(warmNeeds(job), undefined, "it reads more than its configuration");
+    assert.equal(interpreterNeeds(job), undefined, "it reads more than its configuration");
   }
 });
 
-Deno.test("an interpreter that waits for another program is ended", async () => {
+Deno.test("an interpreter that is idle for another program is ended", async () => {
   await using agent = await startAgent();
   const names = ["one.sh", "two.sh", "two.sh"];
   const answers = await Promise.all(
@@ -257,7 +259,7 @@ Deno.test("an interpreter that waits for another program is ended", async () => 
   await assert.rejects(agent.client.warm({ language: "bash", entryPoint: "../two.sh" }), /\.\./);
 });
 
-Deno.test("a waiting interpreter is left alone by programs that it does not fit", async () => {
+Deno.test("an idle interpreter is left alone by programs that it cannot run", async () => {
   await using agent = await startAgent();
   assert(!(await agent.client.warm({ language: "rust" })).warm);
   for (let i = 0; i < 2; i++) assert((await agent.client.warm({ language: "bash" })).warm);

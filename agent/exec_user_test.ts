@@ -1,5 +1,5 @@
 import assert from "node:assert/strict";
-import { findAccount } from "./account.ts";
+import { findExecUser } from "./exec_user.ts";
 import { Child } from "./child.ts";
 
 const FILES: Readonly<Record<string, string>> = {
@@ -11,34 +11,39 @@ const read = (path: string) => FILES[path] ?? "";
 const refused = { code: "invalid-input" };
 
 Deno.test("a user's name brings its group, its supplementary groups and its home", () => {
-  assert.deepEqual(findAccount("web", read), {
+  assert.deepEqual(findExecUser("web", read), {
     uid: 33,
     gid: 34,
     groups: [4, 8],
     home: "/srv/web",
   });
-  assert.deepEqual(findAccount("33", read), findAccount("web", read));
+  assert.deepEqual(findExecUser("33", read), findExecUser("web", read));
 });
 
 Deno.test("a group that is given takes the place of all others", () => {
-  assert.deepEqual(findAccount("web:log", read), { uid: 33, gid: 4, groups: [], home: "/srv/web" });
-  assert.deepEqual(findAccount("33:99", read), { uid: 33, gid: 99, groups: [], home: "/srv/web" });
+  assert.deepEqual(findExecUser("web:log", read), {
+    uid: 33,
+    gid: 4,
+    groups: [],
+    home: "/srv/web",
+  });
+  assert.deepEqual(findExecUser("33:99", read), { uid: 33, gid: 99, groups: [], home: "/srv/web" });
 });
 
-Deno.test("a number needs no entry, and a name that is a number goes before the number", () => {
-  assert.deepEqual(findAccount("1234", read), { uid: 1234, gid: 0, groups: [], home: undefined });
-  assert.equal(findAccount("7", read).uid, 70);
-  assert.equal(findAccount("1234", () => "").uid, 1234);
+Deno.test("a number needs no entry, and a name that is a number overrides the number", () => {
+  assert.deepEqual(findExecUser("1234", read), { uid: 1234, gid: 0, groups: [], home: undefined });
+  assert.equal(findExecUser("7", read).uid, 70);
+  assert.equal(findExecUser("1234", () => "").uid, 1234);
 });
 
 Deno.test("what the image does not have is refused", () => {
   for (const spec of ["nobody", "web:staff", "4294967295", "-1", ":", "web:"]) {
-    assert.throws(() => findAccount(spec, read), refused, spec);
+    assert.throws(() => findExecUser(spec, read), refused, spec);
   }
 });
 
 Deno.test({
-  name: "a program in an account has nothing of root's, and its parent has all of it",
+  name: "a program of another user has nothing of root's, and its parent has all of it",
   ignore: Deno.uid() !== 0,
   async fn() {
     const before = await Deno.readTextFile("/proc/thread-self/status");
@@ -47,7 +52,7 @@ Deno.test({
       environment: { PATH: "/usr/bin:/bin" },
       directory: "/",
       stdin: false,
-      account: { uid: 1234, gid: 5678, groups: [4, 8], home: undefined },
+      user: { uid: 1234, gid: 5678, groups: [4, 8] },
     });
     let stdout = "";
     let stderr = "";

@@ -49,7 +49,7 @@ interface Header {
  * @param upper absolute path
  * @throws {CloudletError} `guest` when the directory cannot be read
  */
-export function* packLayer(upper: string): Generator<Uint8Array<ArrayBuffer>> {
+export function* packOverlayDiff(upper: string): Generator<Uint8Array<ArrayBuffer>> {
   const out = new Buffer();
   for (const piece of members(upper)) {
     if ("header" in piece) yield* out.add(encode(piece.header));

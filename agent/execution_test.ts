@@ -1,0 +1,89 @@
+/** Several executions, and such as survive their client. */
+import assert from "node:assert/strict";
+import { Code } from "@connectrpc/connect";
+import { collect, rejectsWith, run, type TestAgent, withAgent } from "./harness_test.ts";
+import {
+  ExecuteRequest_Action as Action,
+  ExecuteResponse_Stage as Stage,
+} from "../proto/gen/cloudlet/agent/agent_pb.ts";
+
+withAgent("executions side by side do not meet", async (agent) => {
+  const results = await Promise.all(
+    Array.from(
+      { length: 12 },
+      (_, i) => run(agent, "bash", `echo ${i} > f; sleep 0.0$((RANDOM % 10)); cat f; exit ${i}`),
+    ),
+  );
+  for (const [i, { out, last }] of results.entries()) {
+    assert.equal(out, `${i}\n`);
+    assert.equal(last.exitCode, i);
+  }
+  const twice = { language: "bash", action: Action.PREPARE_AND_RUN, options: { executionId: "a" } };
+  const first = collect(agent.client.execute({ ...twice, code: "sleep 0.3; echo first" }));
+  while ((await agent.client.info({})).running === 0) { /* until it is there */ }
+  await rejectsWith(
+    Code.FailedPrecondition,
+    /under way/,
+    collect(agent.client.execute({ ...twice, code: "echo second" })),
+  );
+  assert.equal((await first).out, "first\n");
+});
+
+const SLOW = "i=0; while [ $i -lt 20 ]; do echo $i; i=$((i + 1)); sleep 0.05; done";
+
+/** Starts SLOW and leaves it after its first output. @returns what was read */
+async function leaveEarly(agent: TestAgent, id: string): Promise<string> {
+  const client = new AbortController();
+  let out = "";
+  try {
+    const options = { executionId: id };
+    const request = { language: "bash", code: SLOW, action: Action.PREPARE_AND_RUN, options };
+    for await (const event of agent.client.execute(request, { signal: client.signal })) {
+      out += event.stdout ?? "";
+      if (out === "") continue;
+      await agent.client.hold({ executionId: id, seconds: 20 });
+      client.abort();
+    }
+  } catch (error) {
+    assert(client.signal.aborted, String(error));
+  }
+  return out;
+}
+
+withAgent(
+  "a held execution waits for the next client, who gets all that follows",
+  async (agent) => {
+    const before = await leaveEarly(agent, "held");
+    let after = "";
+    let first: string | undefined;
+    let last: Stage | undefined;
+    for await (const event of agent.client.attach({ executionId: "held" })) {
+      first ??= event.executionId;
+      after += event.stdout ?? "";
+      last = event.stage;
+    }
+    assert.equal(last, Stage.DONE);
+    assert.equal(first, "held");
+    const lines = Array.from({ length: 20 }, (_, i) => `${i}\n`).join("");
+    // What was sent to a client that did not read it any more is the only thing that may be missing.
+    assert(lines.startsWith(before) && lines.endsWith(after), `${before}|${after}`);
+    assert(before.length + after.length >= lines.length - 4, `${before}|${after}`);
+    await rejectsWith(
+      Code.NotFound,
+      /there is none/,
+      collect(agent.client.attach({ executionId: "held" })),
+    );
+  },
+);
+
+withAgent("a held execution ends when it is let go, or when nobody comes", async (agent) => {
+  for (const end of ["let-go", "time"]) {
+    await leaveEarly(agent, end);
+    const seconds = end === "time" ? 1 : 0;
+    await agent.client.hold({ executionId: end, seconds });
+    for (let tries = 0; (await agent.client.info({})).running > 0; tries++) {
+      assert(tries < 500, end);
+      await new Promise((resolve) => setTimeout(resolve, 10));
+    }
+  }
+});

@@ -1,0 +1,136 @@
+/**
+ * Starts a program in a session of its own, by posix_spawn(3): without a fork of Deno.
+ *
+ * @module
+ */
+import { CloudletError } from "../base/errors.ts";
+import { type Credentials, withCredentials } from "./credentials.ts";
+import { checked, cString, cStringArray, errorText, libc, memory, O_CLOEXEC } from "./libc.ts";
+import { exposeChild } from "./memory_watch.ts";
+
+/** What to start. */
+export interface SpawnOptions {
+  /** Program, looked up in the agent's PATH, and its arguments. */
+  readonly command: readonly string[];
+  /** The whole environment. */
+  readonly environment: Readonly<Record<string, string>>;
+  /** Absolute working directory. */
+  readonly directory: string;
+  /** Whether standard input comes through a pipe; otherwise it is empty. */
+  readonly stdin: boolean;
+  /** As whom it runs; as root when absent. */
+  readonly user?: Credentials | undefined;
+}
+
+/** A process that started. The caller owns it and the agent's ends of its pipes. */
+export interface Spawned {
+  /** Process id, and id of its session and process group. */
+  readonly pid: number;
+  /** The pipe to write to; -1 for none. */
+  readonly stdin: number;
+  /** The pipe to read from. */
+  readonly stdout: number;
+  /** The pipe to read from. */
+  readonly stderr: number;
+}
+
+// <spawn.h> of glibc
+const POSIX_SPAWN_SETSIGDEF = 0x04;
+const POSIX_SPAWN_SETSIGMASK = 0x08;
+const POSIX_SPAWN_SETSID = 0x80;
+const SIZEOF_FILE_ACTIONS = 80;
+const SIZEOF_ATTRIBUTES = 336;
+const SIZEOF_SIGSET = 128;
+
+const SIGPIPE = 13;
+
+let attributes: Uint8Array<ArrayBuffer> | undefined;
+
+/** Own session; the default action for SIGPIPE, which Deno ignores; no signal blocked. */
+function spawnAttributes(): Uint8Array<ArrayBuffer> {
+  if (attributes === undefined) {
+    const c = libc();
+    attributes = memory(SIZEOF_ATTRIBUTES);
+    const pipe = memory(SIZEOF_SIGSET);
+    pipe[(SIGPIPE - 1) >> 3] = 1 << ((SIGPIPE - 1) & 7);
+    c.posix_spawnattr_init(attributes);
+    c.posix_spawnattr_setsigdefault(attributes, pipe);
+    c.posix_spawnattr_setsigmask(attributes, memory(SIZEOF_SIGSET));
+    c.posix_spawnattr_setflags(
+      attributes,
+      POSIX_SPAWN_SETSIGDEF | POSIX_SPAWN_SETSIGMASK | POSIX_SPAWN_SETSID,
+    );
+  }
+  return attributes;
+}
+
+const ends = new Int32Array(new ArrayBuffer(8));
+const endsBytes = new Uint8Array(ends.buffer);
+
+/** The reading and the writing end of a new pipe. */
+function pipe(): [number, number] {
+  checked(libc().pipe2(endsBytes, O_CLOEXEC), "make a pipe");
+  return [ends[0]!, ends[1]!];
+}
+
+/**
+ * Starts a program.
+ *
+ * @throws {CloudletError} `invalid-input` when it cannot be executed
+ */
+export function spawn(options: SpawnOptions): Spawned {
+  const { command, environment, directory, user } = options;
+  const program = command[0];
+  if (program === undefined) {
+    throw new CloudletError("Cannot start a program: the command is empty", { code: "internal" });
+  }
+  const c = libc();
+  const open: number[] = [];
+  const openPipe = (): [number, number] => {
+    const both = pipe();
+    open.push(...both);
+    return both;
+  };
+  const actions = memory(SIZEOF_FILE_ACTIONS);
+  c.posix_spawn_file_actions_init(actions);
+  try {
+    const stdin = options.stdin ? openPipe() : undefined;
+    const stdout = openPipe();
+    const stderr = openPipe();
+    if (stdin === undefined) {
+      c.posix_spawn_file_actions_addopen(actions, 0, cString("/dev/null"), 0, 0);
+    } else {
+      c.posix_spawn_file_actions_adddup2(actions, stdin[0], 0);
+    }
+    c.posix_spawn_file_actions_adddup2(actions, stdout[1], 1);
+    c.posix_spawn_file_actions_adddup2(actions, stderr[1], 2);
+    c.posix_spawn_file_actions_addchdir_np(actions, cString(directory));
+    const pid = new Int32Array(new ArrayBuffer(4));
+    const start = () =>
+      c.posix_spawnp(
+        new Uint8Array(pid.buffer),
+        cString(program),
+        actions,
+        spawnAttributes(),
+        cStringArray(command),
+        cStringArray(Object.entries(environment).map(([name, value]) => `${name}=${value}`)),
+      );
+    if (user !== undefined) { // or it could not open /dev/stdout, which leads to the pipe
+      for (const fd of open) c.fchown(fd, user.uid, user.gid);
+    }
+    const failure = user === undefined ? start() : withCredentials(user, start);
+    if (failure !== 0) {
+      throw new CloudletError(`Cannot start ${program}: ${errorText(failure)}`, {
+        code: "invalid-input",
+      });
+    }
+    const theirs = [stdin?.[0], stdout[1], stderr[1]];
+    for (const fd of theirs) if (fd !== undefined) c.close(fd);
+    open.length = 0;
+    exposeChild(pid[0]!);
+    return { pid: pid[0]!, stdin: stdin?.[1] ?? -1, stdout: stdout[0], stderr: stderr[0] };
+  } finally {
+    for (const fd of open) c.close(fd);
+    c.posix_spawn_file_actions_destroy(actions);
+  }
+}
