@@ -7,10 +7,8 @@ import { Code, ConnectError, type Interceptor } from "@connectrpc/connect";
 import { join } from "node:path";
 import { CloudletError, messageOf } from "../base/errors.ts";
 import type { Progress } from "../base/progress.ts";
-import type { AdmissionLimits } from "../vmm/service/admission.ts";
 import { toConnectError } from "../vmm/service/errors.ts";
-import type { MachineFactory } from "../vmm/service/machine.ts";
-import { Orchestrator } from "../vmm/service/orchestrator.ts";
+import { Orchestrator, type OrchestratorOptions } from "../vmm/service/orchestrator.ts";
 import type { PreparedWorkloads } from "../vmm/service/prepared.ts";
 import { vmmRoutes } from "../vmm/service/routes.ts";
 import { serveVmm, type VmmServer } from "../vmm/service/server.ts";
@@ -31,7 +29,7 @@ export interface Address {
 /** How the service is offered. */
 export interface ServeOptions {
   /** Makes the machines. */
-  readonly machines: MachineFactory;
+  readonly machines: OrchestratorOptions["machines"];
   /** Where the HTTP API listens. */
   readonly api: Address;
   /** Where VmmService listens. */
@@ -43,7 +41,7 @@ export interface ServeOptions {
   /** Keys that requests must carry. */
   readonly keys?: Keys;
   /** How much may run at a time. */
-  readonly admission: AdmissionLimits;
+  readonly admission: OrchestratorOptions["admission"];
   /** Bounds of one run. */
   readonly limits: RunLimits;
   /** Largest request body or message in bytes. */

@@ -6,8 +6,8 @@
 import { join } from "node:path";
 import { agentBehind, connectAgent, KEEP_ALIVE } from "../agent/client.ts";
 import { Workshop } from "../builder/workshop.ts";
-import { AHEAD, newIdentity } from "../vmm/service/identity.ts";
-import { listSnapshots, snapshotStore } from "../vmm/snapshot/cache.ts";
+import { AHEAD, newIdentity } from "../node/clone_identity.ts";
+import { listSnapshots, snapshotStore } from "../node/snapshots.ts";
 import { Snapshot } from "../vmm/snapshot/snapshot.ts";
 import { hostMillis } from "../vmm/vcpu_control.ts";
 import { Vm } from "../vmm/vm.ts";

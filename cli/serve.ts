@@ -13,7 +13,7 @@ import { sweepTemporaryBelow } from "../base/files.ts";
 import { takeSignals } from "../base/signals.ts";
 import deno from "../deno.json" with { type: "json" };
 import { hostLimits } from "../vmm/service/host_limits.ts";
-import { sweepScratch } from "../vmm/service/scratch.ts";
+import { sweepScratch } from "../node/scratch.ts";
 import { LineProgress } from "./progress.ts";
 import { parseDuration, parseMemory } from "./units.ts";
 
@@ -79,9 +79,9 @@ function parseCount(text: string): number {
 async function serve(flags: ServeFlags): Promise<void> {
   // Not loaded before they are needed: every other command starts without them.
   const { startService } = await import("../api/serve.ts");
-  const { microVms } = await import("../vmm/service/microvm.ts");
-  const { Shells } = await import("../vmm/service/shells.ts");
-  const { MachinePool } = await import("../vmm/service/pool.ts");
+  const { microVms } = await import("../node/microvm.ts");
+  const { Shells } = await import("../node/shells.ts");
+  const { MachinePool } = await import("../node/pool.ts");
   const { PreparedWorkloads } = await import("../vmm/service/prepared.ts");
   using end = new End();
   sweepTemporaryBelow(cacheDir(), 2); // <cache>/<kind>/.tmp-… and <cache>/debian/<kind>/.tmp-…

@@ -7,7 +7,7 @@ import { buildCommand, buildRouteMap, type CommandContext } from "@stricli/core"
 import { join } from "node:path";
 import { CloudletError, messageOf } from "../base/errors.ts";
 import { MIB } from "../vmm/layout.ts";
-import { collect, DEFAULT_LIMITS, listSnapshots, snapshotStore } from "../vmm/snapshot/cache.ts";
+import { collect, DEFAULT_LIMITS, listSnapshots, snapshotStore } from "../node/snapshots.ts";
 import { Snapshot } from "../vmm/snapshot/snapshot.ts";
 import { EXIT, exitWith } from "./context.ts";
 import { formatBytes } from "./progress.ts";

@@ -10,7 +10,7 @@ import { basename } from "node:path";
 import { startService } from "../../api/serve.ts";
 import { runtimeDir } from "../../base/dirs.ts";
 import { hostLimits } from "../../vmm/service/host_limits.ts";
-import { microVms } from "../../vmm/service/microvm.ts";
+import { microVms } from "../../node/microvm.ts";
 import { PreparedWorkloads } from "../../vmm/service/prepared.ts";
 import { manyRuns, settle } from "../many_runs.ts";
 import { hasKvm } from "./fixtures.ts";

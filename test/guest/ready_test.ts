@@ -3,10 +3,10 @@ import assert from "node:assert/strict";
 import { collect } from "../../agent/harness_test.ts";
 import { silentProgress } from "../../base/progress.ts";
 import { ExecuteRequest_Action as Action } from "../../proto/gen/cloudlet/agent/agent_pb.ts";
-import type { Machine, MachineFactory } from "../../vmm/service/machine.ts";
-import { microVms } from "../../vmm/service/microvm.ts";
-import { MachinePool } from "../../vmm/service/pool.ts";
-import { Shells } from "../../vmm/service/shells.ts";
+import type { Machine, MachineFactory } from "../../node/machine_factory.ts";
+import { microVms } from "../../node/microvm.ts";
+import { MachinePool } from "../../node/pool.ts";
+import { Shells } from "../../node/shells.ts";
 import { hasKvm, testKernel } from "./fixtures.ts";
 
 const MEMORY = 1024; // as the other guest tests: they share the snapshot

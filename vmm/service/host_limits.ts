@@ -3,7 +3,7 @@
  *
  * @module
  */
-import type { AdmissionLimits } from "./admission.ts";
+import type { AdmissionLimits } from "../../node/admission.ts";
 import type { RunLimits } from "./workload.ts";
 
 /** Memory of a microVM that asks for none, in MiB. */

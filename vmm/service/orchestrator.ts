@@ -24,9 +24,9 @@ import {
 } from "../../proto/gen/cloudlet/agent/agent_pb.ts";
 import type { ForkRequest, RunVmmRequest } from "../../proto/gen/vmmorchestrator/vmm_pb.ts";
 import { ActiveRun } from "./active_run.ts";
-import { Admission, type AdmissionLimits } from "./admission.ts";
-import type { Machine, MachineFactory } from "./machine.ts";
-import { asImageWants } from "./image_program.ts";
+import { Admission, type AdmissionLimits } from "../../node/admission.ts";
+import type { Machine, MachineFactory } from "../../node/machine_factory.ts";
+import { asImageWants } from "../../node/image_program.ts";
 import { type NoteLevel, Notes } from "./notes.ts";
 import { changeOf } from "./outcome.ts";
 import { BuiltFiles, isBuilt, type PreparedWorkloads, workloadKey } from "./prepared.ts";

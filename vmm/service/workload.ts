@@ -15,7 +15,7 @@ import {
 } from "../../proto/gen/cloudlet/agent/agent_pb.ts";
 import { Language, LogLevel, type RunVmmRequest } from "../../proto/gen/vmmorchestrator/vmm_pb.ts";
 import { formatReference, parseReference } from "../../builder/oci/reference.ts";
-import type { MachineImage } from "./machine.ts";
+import type { MachineImage } from "../../node/machine_factory.ts";
 import type { NoteLevel } from "./notes.ts";
 
 /** Bounds of one run, set by whoever offers the service. */

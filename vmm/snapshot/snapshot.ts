@@ -23,7 +23,7 @@ import { clockPair } from "./state.ts";
 
 /** What a snapshot says of itself: the piece `facts`. */
 export interface SnapshotFacts {
-  /** Everything that has to be the same for it to be used: see key.ts. */
+  /** Everything that has to be the same for it to be used: see host_requirements.ts. */
   readonly requires: KeyPart;
   /** The memory file as it was left. */
   readonly memory: FileIdentity;

@@ -3,9 +3,9 @@
  *
  * @module
  */
-import { CloudletError } from "../../base/errors.ts";
-import type { Vm } from "../vm.ts";
-import type { VmOutcome } from "../vm_outcome.ts";
+import { CloudletError } from "../base/errors.ts";
+import type { Vm } from "../vmm/vm.ts";
+import type { VmOutcome } from "../vmm/vm_outcome.ts";
 
 const TAIL = 20; // lines of the console that explain a failure
 

@@ -4,9 +4,9 @@
  * @module
  */
 import { setTimeout as delay } from "node:timers/promises";
-import { CloudletError, messageOf } from "../../base/errors.ts";
-import type { Progress } from "../../base/progress.ts";
-import type { Machine, MachineFactory, MachineRequest } from "./machine.ts";
+import { CloudletError, messageOf } from "../base/errors.ts";
+import type { Progress } from "../base/progress.ts";
+import type { Machine, MachineFactory, MachineRequest } from "./machine_factory.ts";
 
 /** Machines of one kind that shall wait. */
 export interface PoolKind {

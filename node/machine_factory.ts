@@ -4,11 +4,11 @@
  * @module
  */
 import type { Client } from "@connectrpc/connect";
-import type { WarmNeeds } from "../../agent/warm_needs.ts";
-import type { Progress } from "../../base/progress.ts";
-import type { ProgramConfig } from "../../builder/oci/manifest.ts";
-import type { RootRequest } from "../../builder/workshop.ts";
-import type { WorkloadRunner } from "../../proto/gen/cloudlet/agent/agent_pb.ts";
+import type { WarmNeeds } from "../agent/warm_needs.ts";
+import type { Progress } from "../base/progress.ts";
+import type { ProgramConfig } from "../builder/oci/manifest.ts";
+import type { RootRequest } from "../builder/workshop.ts";
+import type { WorkloadRunner } from "../proto/gen/cloudlet/agent/agent_pb.ts";
 
 /** The microVM that a run asks for. */
 export interface MachineRequest {

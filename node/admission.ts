@@ -5,7 +5,7 @@
  *
  * @module
  */
-import { CloudletError } from "../../base/errors.ts";
+import { CloudletError } from "../base/errors.ts";
 
 /** What is shared out. */
 export interface AdmissionLimits {

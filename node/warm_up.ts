@@ -4,10 +4,10 @@
  * @module
  */
 import { setTimeout as delay } from "node:timers/promises";
-import type { AgentClient } from "../../agent/client.ts";
-import { languageOrCommand } from "../../agent/languages.ts";
-import { ExecuteRequest_Action as Action } from "../../proto/gen/cloudlet/agent/agent_pb.ts";
-import type { Vm } from "../vm.ts";
+import type { AgentClient } from "../agent/client.ts";
+import { languageOrCommand } from "../agent/languages.ts";
+import { ExecuteRequest_Action as Action } from "../proto/gen/cloudlet/agent/agent_pb.ts";
+import type { Vm } from "../vmm/vm.ts";
 
 /** After the second time the agent has its code compiled and its memory at hand. */
 const TIMES = 2;

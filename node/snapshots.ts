@@ -6,11 +6,11 @@
  * @module
  */
 import { join } from "node:path";
-import { cacheDir } from "../../base/dirs.ts";
-import { CloudletError, messageOf } from "../../base/errors.ts";
-import { cacheKey, type KeyPart, Store } from "../../base/store.ts";
-import type { GuestParts } from "./key.ts";
-import { readFacts, Snapshot } from "./snapshot.ts";
+import { cacheDir } from "../base/dirs.ts";
+import { CloudletError, messageOf } from "../base/errors.ts";
+import { cacheKey, type KeyPart, Store } from "../base/store.ts";
+import type { GuestParts } from "./snapshot_key.ts";
+import { readFacts, Snapshot } from "../vmm/snapshot/snapshot.ts";
 
 /** One snapshot in the cache. */
 export interface CachedSnapshot {

@@ -6,14 +6,14 @@
  * @module
  */
 import { create } from "@bufbuild/protobuf";
-import { COMMAND } from "../../agent/languages.ts";
-import { CloudletError } from "../../base/errors.ts";
-import type { ProgramConfig } from "../../builder/oci/manifest.ts";
+import { COMMAND } from "../agent/languages.ts";
+import { CloudletError } from "../base/errors.ts";
+import type { ProgramConfig } from "../builder/oci/manifest.ts";
 import {
   type ExecuteRequest,
   ExecuteRequestSchema,
   OptionsSchema,
-} from "../../proto/gen/cloudlet/agent/agent_pb.ts";
+} from "../proto/gen/cloudlet/agent/agent_pb.ts";
 
 /** Variables by name; the last of a name counts. */
 function environment(variables: readonly string[]): Record<string, string> {

@@ -8,8 +8,8 @@
  * @module
  */
 import { join } from "node:path";
-import { runtimeDir } from "../../base/dirs.ts";
-import { makePrivateDirectory, processLives, removeAtEnd } from "../../base/files.ts";
+import { runtimeDir } from "../base/dirs.ts";
+import { makePrivateDirectory, processLives, removeAtEnd } from "../base/files.ts";
 
 const NAME = /^vm-(\d+)-/;
 

@@ -1,7 +1,7 @@
 import assert from "node:assert/strict";
 import { join } from "node:path";
-import { collect, listSnapshots, snapshotStore } from "./cache.ts";
-import { encodeState } from "./format.ts";
+import { collect, listSnapshots, snapshotStore } from "./snapshots.ts";
+import { encodeState } from "../vmm/snapshot/format.ts";
 
 const BYTES = 1 << 20;
 const DAY = 24 * 60 * 60 * 1000;

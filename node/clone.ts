@@ -4,12 +4,12 @@
  * @module
  */
 import { join } from "node:path";
-import type { Progress } from "../../base/progress.ts";
-import type { DevicesConfig } from "../devices/devices.ts";
-import { MIB } from "../layout.ts";
-import type { Snapshot } from "../snapshot/snapshot.ts";
-import { Vm } from "../vm.ts";
-import type { ShellConfig } from "../vm_config.ts";
+import type { Progress } from "../base/progress.ts";
+import type { DevicesConfig } from "../vmm/devices/devices.ts";
+import { MIB } from "../vmm/layout.ts";
+import type { Snapshot } from "../vmm/snapshot/snapshot.ts";
+import { Vm } from "../vmm/vm.ts";
+import type { ShellConfig } from "../vmm/vm_config.ts";
 import { makeScratch } from "./scratch.ts";
 
 /** The hardware of a machine. */

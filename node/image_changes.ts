@@ -5,15 +5,15 @@
  * @module
  */
 import { create } from "@bufbuild/protobuf";
-import { COMMAND } from "../../agent/languages.ts";
-import { CloudletError } from "../../base/errors.ts";
+import { COMMAND } from "../agent/languages.ts";
+import { CloudletError } from "../base/errors.ts";
 import {
   ExecuteRequest_Action as Action,
   ExecuteRequestSchema,
   ExecuteResponse_Stage as Stage,
-} from "../../proto/gen/cloudlet/agent/agent_pb.ts";
+} from "../proto/gen/cloudlet/agent/agent_pb.ts";
 import { asImageWants } from "./image_program.ts";
-import type { Machine, MachineRequest } from "./machine.ts";
+import type { Machine, MachineRequest } from "./machine_factory.ts";
 
 /** In the guest; of the microVM's own overlay, so it is gone with it. */
 const DIRECTORY = "/run/cloudlet-changes";

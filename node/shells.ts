@@ -6,8 +6,8 @@
  *
  * @module
  */
-import { messageOf } from "../../base/errors.ts";
-import type { Progress } from "../../base/progress.ts";
+import { messageOf } from "../base/errors.ts";
+import type { Progress } from "../base/progress.ts";
 import type { Clone } from "./clone.ts";
 
 /** How many may wait. */

@@ -1,7 +1,7 @@
 import assert from "node:assert/strict";
-import { silentProgress } from "../../base/progress.ts";
-import { HostProcessMachines } from "../../test/host_process_machine.ts";
-import type { Machine, MachineRequest } from "./machine.ts";
+import { silentProgress } from "../base/progress.ts";
+import { HostProcessMachines } from "../test/host_process_machine.ts";
+import type { Machine, MachineRequest } from "./machine_factory.ts";
 import { MachinePool } from "./pool.ts";
 
 const request: MachineRequest = {

@@ -1,9 +1,6 @@
 import assert from "node:assert/strict";
 import { create, type MessageInitShape } from "@bufbuild/protobuf";
-import {
-  ExecuteRequestSchema,
-  type OptionsSchema,
-} from "../../proto/gen/cloudlet/agent/agent_pb.ts";
+import { ExecuteRequestSchema, type OptionsSchema } from "../proto/gen/cloudlet/agent/agent_pb.ts";
 import { asImageWants } from "./image_program.ts";
 
 const IMAGE = {

@@ -16,24 +16,24 @@ import {
   connectAgent,
   KEEP_ALIVE,
   listenForReady,
-} from "../../agent/client.ts";
-import { languageOrCommand } from "../../agent/languages.ts";
-import type { WarmNeeds } from "../../agent/warm_needs.ts";
-import { CloudletError, messageOf } from "../../base/errors.ts";
-import { temporaryIn } from "../../base/files.ts";
-import { silentProgress } from "../../base/progress.ts";
-import { cacheKey, filesKey, type KeyPart } from "../../base/store.ts";
-import type { ProgramConfig } from "../../builder/oci/manifest.ts";
-import { type BootFiles, Workshop } from "../../builder/workshop.ts";
-import { defaultKernel } from "../host_traits.ts";
-import { MIB } from "../layout.ts";
-import { keepSnapshot, openCached, openOrMake, snapshotStore } from "../snapshot/cache.ts";
-import { type GuestParts, requirements } from "../snapshot/key.ts";
-import { saveSnapshot, Snapshot } from "../snapshot/snapshot.ts";
-import { Vm } from "../vm.ts";
+} from "../agent/client.ts";
+import { languageOrCommand } from "../agent/languages.ts";
+import type { WarmNeeds } from "../agent/warm_needs.ts";
+import { CloudletError, messageOf } from "../base/errors.ts";
+import { temporaryIn } from "../base/files.ts";
+import { silentProgress } from "../base/progress.ts";
+import { cacheKey, filesKey, type KeyPart } from "../base/store.ts";
+import type { ProgramConfig } from "../builder/oci/manifest.ts";
+import { type BootFiles, Workshop } from "../builder/workshop.ts";
+import { defaultKernel } from "../vmm/host_traits.ts";
+import { MIB } from "../vmm/layout.ts";
+import { keepSnapshot, openCached, openOrMake, snapshotStore } from "./snapshots.ts";
+import { type GuestParts, snapshotRequirements } from "./snapshot_key.ts";
+import { saveSnapshot, Snapshot } from "../vmm/snapshot/snapshot.ts";
+import { Vm } from "../vmm/vm.ts";
 import { Clone, type Hardware, machineOf } from "./clone.ts";
-import { compact } from "./compact.ts";
-import { AHEAD, clockError, newIdentity } from "./identity.ts";
+import { compact } from "./reclaim.ts";
+import { AHEAD, clockError, newIdentity } from "./clone_identity.ts";
 import { saveChanges } from "./image_changes.ts";
 import type {
   ForkRequest,
@@ -41,9 +41,9 @@ import type {
   MachineFactory,
   MachineImage,
   MachineRequest,
-} from "./machine.ts";
-import { describe, untilReady } from "./ready.ts";
-import { rehearse, settle } from "./rehearsal.ts";
+} from "./machine_factory.ts";
+import { describe, untilReady } from "./readiness.ts";
+import { rehearse, settle } from "./warm_up.ts";
 import { makeScratch, sweepScratch } from "./scratch.ts";
 import type { Shells } from "./shells.ts";
 
@@ -138,7 +138,7 @@ function requirementsOf(
   request: MachineRequest,
   more: Pick<GuestParts, "main" | "files" | "workload"> = {},
 ): KeyPart {
-  return requirements({
+  return snapshotRequirements({
     kernel: fileOf(parts.kernel),
     initramfs: parts.initramfs.map(fileOf).join(" "),
     image: fileOf(parts.image),

@@ -4,7 +4,7 @@
  * @module
  */
 import { setTimeout as delay } from "node:timers/promises";
-import type { Vm } from "../vm.ts";
+import type { Vm } from "../vmm/vm.ts";
 
 /** Linux reports free memory every two seconds (mm/page_reporting.c, PAGE_REPORTING_DELAY). */
 const LOOK = 1000;

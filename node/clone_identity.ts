@@ -4,8 +4,8 @@
  * @module
  */
 import type { MessageInitShape } from "@bufbuild/protobuf";
-import type { AgentClient } from "../../agent/client.ts";
-import type { ResumeRequestSchema } from "../../proto/gen/cloudlet/agent/agent_pb.ts";
+import type { AgentClient } from "../agent/client.ts";
+import type { ResumeRequestSchema } from "../proto/gen/cloudlet/agent/agent_pb.ts";
 
 /**
  * How far the clock of a guest to be saved is ahead, in nanoseconds: five years. Processes that start
