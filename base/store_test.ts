@@ -42,6 +42,22 @@ Deno.test("a key depends on what it is made of, not on the order of members", ()
   assert.equal(new Set(parts.map(cacheKey)).size, parts.length);
 });
 
+Deno.test("an entry that cannot be replaced stays, and one that can is replaced", async () => {
+  await withStore(async (store) => {
+    const write = (text: string) => (directory: string) =>
+      Deno.writeTextFile(join(directory, "content"), text);
+    const read = async () => await Deno.readTextFile(join((await store.get("k"))!, "content"));
+    await store.replace("k", write("1"));
+    assert.equal(await read(), "1");
+    const full = new Error("the disk is full");
+    await assert.rejects(store.replace("k", () => Promise.reject(full)), full);
+    assert.equal(await read(), "1");
+    await store.replace("k", write("2"));
+    assert.equal(await read(), "2");
+    assert.deepEqual(names(store), ["k"]);
+  });
+});
+
 Deno.test("an entry is made once, then found", async () => {
   await withStore(async (store) => {
     const key = cacheKey("x");

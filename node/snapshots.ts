@@ -71,7 +71,7 @@ export async function openOrMake(requires: KeyPart, options: OpenOptions): Promi
 }
 
 /**
- * Makes a snapshot, in place of what there is of the same requirements.
+ * Makes a snapshot in place of the one with the same requirements, which stays when this fails.
  *
  * @param requires what it is of
  * @param make saves it into the empty directory that it is given
@@ -81,13 +81,15 @@ export async function keepSnapshot(
   make: (directory: string) => Promise<void>,
 ): Promise<void> {
   const key = cacheKey(requires);
-  const store = snapshotStore();
-  await store.remove(key);
-  await store.getOrMake(key, make);
+  await snapshotStore().replace(key, make);
   await collect(DEFAULT_LIMITS, key);
 }
 
-/** The snapshot that meets the requirements, if there is a good one. */
+/**
+ * The snapshot that meets the requirements, if there is a good one. One that is unusable is removed.
+ *
+ * @throws {CloudletError} `host` when it cannot be read now; it stays
+ */
 export async function openCached(
   requires: KeyPart,
   note: (message: string) => void,
@@ -102,11 +104,19 @@ export async function openCached(
     await Deno.utime(path, now, now).catch(() => {}); // removed meanwhile: what is open stays
     return snapshot;
   } catch (error) {
-    if (!(error instanceof CloudletError)) throw error;
+    if (!isUnusable(error)) throw error;
     note(`${messageOf(error)}; it is made anew`);
     await store.remove(key);
     return undefined;
   }
+}
+
+/**
+ * Whether a snapshot will never be of use again: its digest, its format or what it requires is wrong.
+ * Any other error is the host's, such as a lack of descriptors, and says nothing of the snapshot.
+ */
+export function isUnusable(error: unknown): boolean {
+  return error instanceof CloudletError && error.code === "untrusted";
 }
 
 /** All snapshots, the one used last first. */
@@ -128,14 +138,14 @@ export async function listSnapshots(): Promise<CachedSnapshot[]> {
   return list.sort((a, b) => b.used.getTime() - a.used.getTime());
 }
 
-/** Whether a snapshot serves one program only, or none. */
+/** Whether a snapshot serves one program only, or none; false when that cannot be read now. */
 function isOfProgram(key: string): boolean {
   try {
     const { requires } = readFacts(join(snapshotStore().root, key));
     const { main, workload } = requires as Partial<GuestParts>;
     return main !== undefined || workload !== undefined;
-  } catch {
-    return true; // removed meanwhile, or broken
+  } catch (error) {
+    return isUnusable(error); // removed meanwhile, or damaged
   }
 }
 

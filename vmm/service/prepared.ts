@@ -112,6 +112,18 @@ function refuse(why: string): CloudletError {
   });
 }
 
+/** A file's content; undefined when there is none. */
+async function readFileIfAny(path: string): Promise<Uint8Array | undefined> {
+  try {
+    return await Deno.readFile(path);
+  } catch (error) {
+    if (error instanceof Deno.errors.NotFound || error instanceof Deno.errors.IsADirectory) {
+      return undefined;
+    }
+    throw error;
+  }
+}
+
 /** Keeps prepared workloads. */
 export class PreparedWorkloads {
   readonly #store: Store;
@@ -136,8 +148,7 @@ export class PreparedWorkloads {
         built: [...built],
       }),
     });
-    await this.#store.remove(key);
-    await this.#store.getOrMake(key, async (directory) => {
+    await this.#store.replace(key, async (directory) => {
       await Deno.writeFile(join(directory, "workload"), toBinary(ExecuteRequestSchema, entry));
     });
     await writePointer(this.#store, workload.language, { name: workload.name }, key);
@@ -174,15 +185,19 @@ export class PreparedWorkloads {
   async #read(key: string): Promise<ExecuteRequest | undefined> {
     const directory = await this.#store.get(key);
     if (directory === undefined) return undefined;
+    const bytes = await readFileIfAny(join(directory, "workload")); // the host's errors remove nothing
     try {
-      const bytes = await Deno.readFile(join(directory, "workload"));
-      const now = new Date();
-      await Deno.utime(directory, now, now);
-      return fromBinary(ExecuteRequestSchema, bytes);
+      if (bytes !== undefined) {
+        const workload = fromBinary(ExecuteRequestSchema, bytes);
+        const now = new Date();
+        await Deno.utime(directory, now, now).catch(() => {}); // removed meanwhile
+        return workload;
+      }
     } catch {
-      await this.#store.remove(key); // damaged, or removed meanwhile: it was not prepared
-      return undefined;
+      // it is damaged
     }
+    await this.#store.remove(key);
+    return undefined;
   }
 
   async #prune(): Promise<void> {

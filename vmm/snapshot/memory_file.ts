@@ -22,7 +22,7 @@ import { MAP_SHARED, O_CLOEXEC, O_RDONLY, PROT_READ } from "../../ffi/uapi/mman.
 import { ENXIO, SyscallError } from "../../ffi/errno.ts";
 import { PAGE_SIZE } from "../layout.ts";
 import type { FileRange, GuestMemory } from "../memory.ts";
-import { refuse } from "./format.ts";
+import { refuse, unreadable } from "./format.ts";
 
 const CHUNK = 2 * 1024 * 1024;
 const DIGEST = 32;
@@ -277,7 +277,7 @@ export function openMemory(
   try {
     fd = stack.use(OwnedFd.open(path, O_RDONLY | O_CLOEXEC));
   } catch (cause) {
-    throw refuse("its memory file cannot be opened", cause);
+    throw unreadable("its memory file", cause);
   }
   const identity = identityOf(fd.fd);
   if (identity.size !== expected.size) throw refuse("its memory file is truncated");
