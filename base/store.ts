@@ -3,7 +3,7 @@
  *
  * ```text
  * <root>/<key>/            a finished entry; never changed
- * <root>/.tmp-<pid>-<id>/  an entry being made
+ * <root>/.tmp-of-<id>/     an entry being made
  * <root>/.<key>.lock       held by whoever makes the entry
  * ```
  *

@@ -2,37 +2,30 @@
  * Directories for what a running microVM needs in the file system: its sockets.
  *
  * ```text
- * <runtime>/vm-<pid>-<id>/   removed with the VM or its process; what a killed one left, by the next
+ * <runtime>/vm-<id>/   removed with the VM; what a killed process left, by the next process
  * ```
  *
  * @module
  */
-import { join } from "node:path";
 import { runtimeDir } from "../base/dirs.ts";
-import { makePrivateDirectory, processLives, removeAtEnd } from "../base/files.ts";
+import {
+  makeOwnedDirectory,
+  makePrivateDirectory,
+  type OwnedDirectory,
+  sweepOwned,
+} from "../base/files.ts";
 
-const NAME = /^vm-(\d+)-/;
-
-/** A directory that is removed when disposed. */
-export interface Scratch extends Disposable {
-  /** Absolute path. */
-  readonly path: string;
-}
+const PREFIX = "vm-";
 
 /**
- * Makes a directory that only this user can enter.
+ * Makes a directory that only this user can enter, and that is removed when disposed.
  *
  * @throws {CloudletError} `host` when the directory for it is not this user's alone
  */
-export function makeScratch(): Scratch {
+export function makeScratch(): OwnedDirectory {
   const root = runtimeDir();
   makePrivateDirectory(root);
-  // The id is short: a Unix socket's path has at most 107 bytes (unix(7)).
-  const id = crypto.getRandomValues(new Uint8Array(6)).toHex();
-  const path = join(root, `vm-${Deno.pid}-${id}`);
-  const removal = removeAtEnd(path);
-  Deno.mkdirSync(path, { mode: 0o700 });
-  return { path, ...removal };
+  return makeOwnedDirectory(root, PREFIX);
 }
 
 let swept = false;
@@ -43,13 +36,5 @@ export function sweepScratch(): void {
   swept = true;
   const root = runtimeDir();
   makePrivateDirectory(root); // nothing is removed below what is not ours
-  for (const name of Array.from(Deno.readDirSync(root), ({ name }) => name)) {
-    const pid = NAME.exec(name)?.[1];
-    if (pid === undefined || processLives(Number(pid))) continue;
-    try {
-      Deno.removeSync(join(root, name), { recursive: true });
-    } catch {
-      // somebody else removes it at the same time
-    }
-  }
+  sweepOwned(root, PREFIX);
 }
