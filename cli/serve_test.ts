@@ -83,7 +83,7 @@ Deno.test("a server that is asked to end while it builds ends in order", () =>
       return answer.promise;
     });
     const directory = args.at(-1)!;
-    const left = join(directory, "cache", "cloudlet", "kernels", ".tmp-999999999-x");
+    const left = join(directory, "cache", "cloudlet", "kernels", ".tmp-of-0123456789ab");
     await Deno.mkdir(left, { recursive: true });
     const server = cloudlet(args, {
       XDG_CACHE_HOME: join(directory, "cache"),
