@@ -10,7 +10,7 @@ import {
   type ExecuteResponse,
 } from "../proto/gen/cloudlet/agent/agent_pb.ts";
 import type { Machine } from "../node/machine_factory.ts";
-import { microVms } from "../node/microvm.ts";
+import { microVms } from "../node/microvms.ts";
 
 /** Its memory in MiB. */
 export const MEMORY = 512;

@@ -37,7 +37,7 @@ interface ServeFlags {
   readonly warm?: readonly Warm[];
 }
 
-/** Machines of a language that wait for runs. */
+/** Prewarmed VMs of a language. */
 interface Warm {
   readonly language: string;
   readonly count: number;
@@ -47,7 +47,7 @@ interface Warm {
 export function parseWarm(text: string): Warm {
   const match = /^([a-z]+)=(\d{1,3})$/.exec(text);
   if (match === null) {
-    throw new CloudletError(`Cannot read ${JSON.stringify(text)} as microVMs that wait`, {
+    throw new CloudletError(`Cannot read ${JSON.stringify(text)} as prewarmed VMs`, {
       code: "invalid-input",
       remedy: "write LANGUAGE=COUNT, such as python=2",
     });
@@ -79,9 +79,9 @@ function parseCount(text: string): number {
 async function serve(flags: ServeFlags): Promise<void> {
   // Not loaded before they are needed: every other command starts without them.
   const { startService } = await import("../api/serve.ts");
-  const { microVms } = await import("../node/microvm.ts");
-  const { Shells } = await import("../node/shells.ts");
-  const { MachinePool } = await import("../node/pool.ts");
+  const { microVms } = await import("../node/microvms.ts");
+  const { LocalNode } = await import("../node/local_node.ts");
+  const { machineFactory } = await import("../node/node_factory.ts");
   const { PreparedWorkloads } = await import("../vmm/service/prepared.ts");
   using end = new End();
   sweepTemporaryBelow(cacheDir(), 2); // <cache>/<kind>/.tmp-… and <cache>/debian/<kind>/.tmp-…
@@ -89,22 +89,27 @@ async function serve(flags: ServeFlags): Promise<void> {
   const host = hostLimits();
   const defaultMemory = flags.memory ?? host.limits.defaultMemory;
   const progress = new LineProgress();
-  const kinds = (flags.warm ?? []).map((warm) => ({ ...warm, memory: defaultMemory }));
-  await using shells = new Shells({ each: flags.ready, total: 2 * flags.ready }, progress);
-  await using pool = new MachinePool(microVms({ shells }), kinds, progress);
+  const admission = {
+    machines: flags.maxVms ?? host.admission.machines,
+    memory: flags.maxMemory ?? host.admission.memory,
+    queue: flags.maxQueue ?? host.admission.queue,
+    wait: flags.maxWait ?? host.admission.wait,
+  };
+  await using node = new LocalNode({
+    machines: (pool) => microVms({ pool }),
+    admission,
+    prewarmed: (flags.warm ?? []).map((warm) => ({ ...warm, memory: defaultMemory })),
+    paused: { each: flags.ready, total: 2 * flags.ready },
+    progress,
+  });
   const service = await startService({
-    machines: pool.factory,
+    machines: machineFactory(node),
     api: flags.api,
     vmm: flags.vmm,
     stateDirectory: flags.state ?? stateDir(),
     prepared: new PreparedWorkloads(),
     ...(flags.keys !== undefined && { keys: await Keys.read(flags.keys) }),
-    admission: {
-      machines: flags.maxVms ?? host.admission.machines,
-      memory: flags.maxMemory ?? host.admission.memory,
-      queue: flags.maxQueue ?? host.admission.queue,
-      wait: flags.maxWait ?? host.admission.wait,
-    },
+    admission,
     limits: {
       ...host.limits,
       maxTime: flags.maxTime ?? host.limits.maxTime,
@@ -178,12 +183,17 @@ export const serveCommand = buildCommand({
       },
       state: { kind: "parsed", parse: String, optional: true, brief: "directory of the store" },
       keys: { kind: "parsed", parse: String, optional: true, brief: "file of API keys" },
-      maxVms: { kind: "parsed", parse: parseCount, optional: true, brief: "most microVMs" },
+      maxVms: {
+        kind: "parsed",
+        parse: parseCount,
+        optional: true,
+        brief: "most microVMs, prewarmed ones included",
+      },
       maxMemory: {
         kind: "parsed",
         parse: parseMemory,
         optional: true,
-        brief: "memory of all microVMs together: 16G",
+        brief: "memory of all microVMs together, of those that wait as well: 16G",
       },
       maxQueue: { kind: "parsed", parse: parseCount, optional: true, brief: "most waiting runs" },
       maxWait: { kind: "parsed", parse: parseDuration, optional: true, brief: "longest wait: 1m" },
@@ -210,14 +220,14 @@ export const serveCommand = buildCommand({
         kind: "parsed",
         parse: parseCount,
         default: "2",
-        brief: "paused microVMs kept ready for each kind of run that was asked for lately",
+        brief: "paused clones kept ready for each kind of run that was asked for lately",
       },
       warm: {
         kind: "parsed",
         parse: parseWarm,
         optional: true,
         variadic: true,
-        brief: "microVMs that wait for runs: python=2",
+        brief: "prewarmed VMs that wait for runs: python=2",
       },
     },
   },

@@ -53,7 +53,7 @@ $busybox umount $at/root
  * @throws {CloudletError} `invalid-input` when a command fails, with what it said
  */
 export async function saveChanges(
-  machine: Machine,
+  machine: Pick<Machine, "agent" | "program">,
   run: readonly string[],
   path: string,
   { progress, signal }: MachineRequest,

@@ -1,49 +1,21 @@
 /**
- * What the service needs of a microVM: an agent to talk to, and an end.
+ * What a node needs of a machine of this host: an agent to talk to, and an end.
  *
  * @module
  */
 import type { Client } from "@connectrpc/connect";
-import type { WarmNeeds } from "../agent/warm_needs.ts";
 import type { Progress } from "../base/progress.ts";
 import type { ProgramConfig } from "../builder/oci/manifest.ts";
-import type { RootRequest } from "../builder/workshop.ts";
+import type { MachineRequest as NodeMachineRequest } from "./node.ts";
 import type { WorkloadRunner } from "../proto/gen/cloudlet/agent/agent_pb.ts";
 
-/** The microVM that a run asks for. */
-export interface MachineRequest {
-  /** Id of the run; unique among the machines of this host. */
-  readonly id: string;
-  /** Name of the language whose image is needed, such as "python". */
-  readonly language: string;
-  /** Memory in MiB. */
-  readonly memory: number;
-  /** Number of virtual CPUs. */
-  readonly vcpus: number;
-  /** Debian packages added to those of the language. */
-  readonly packages: readonly string[];
-  /** The root file system, when it is not the language's own as it is. */
-  readonly image?: MachineImage | undefined;
-  /**
-   * Names a prepared workload. The machine has it, when one was kept with it; otherwise it can be
-   * kept when it has it.
-   */
-  readonly layer?: string | undefined;
-  /**
-   * What an interpreter that waits in the machine must know of the program, when that is more than
-   * its language.
-   */
-  readonly needs?: WarmNeeds | undefined;
-  /** Prepare the layer anew, although there is one. */
-  readonly rebuild?: boolean;
+/** The machine that is asked for, and who asks. */
+export interface MachineRequest extends NodeMachineRequest {
   /** Gives up: the factory then rejects, and leaves nothing behind. */
   readonly signal: AbortSignal;
   /** Where fetching, building and booting are reported. */
   readonly progress: Progress;
 }
-
-/** A root file system: an OCI image or the language's own, with what is added to it. */
-export type MachineImage = Omit<RootRequest, "language" | "packages">;
 
 /** The copy of a machine that is asked for. */
 export interface ForkRequest extends Pick<MachineRequest, "id" | "signal" | "progress"> {
@@ -59,8 +31,15 @@ export interface Machine extends AsyncDisposable {
   readonly program?: ProgramConfig | undefined;
   /** Whether the workload that {@linkcode MachineRequest.layer} names is prepared in it. */
   readonly prepared?: boolean;
-  /** Keeps the machine as it is for later requests of the same layer; absent where it cannot be. */
-  readonly keep?: (() => Promise<void>) | undefined;
+  /**
+   * Keeps the machine as it is for later requests of the same layer; absent where it cannot be.
+   *
+   * @param call cancels and hears of it; those of the request when absent
+   * @returns false when its snapshot could not be saved
+   */
+  readonly keep?:
+    | ((call?: Pick<MachineRequest, "signal" | "progress">) => Promise<boolean>)
+    | undefined;
   /**
    * Makes a machine that goes on from where this one is now, which goes on as well.
    *
@@ -76,3 +55,5 @@ export interface Machine extends AsyncDisposable {
 
 /** Makes machines. */
 export type MachineFactory = (request: MachineRequest) => Promise<Machine>;
+
+export type { MachineImage } from "./node.ts";

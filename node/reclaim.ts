@@ -17,7 +17,7 @@ const MOST_LOOKS = 20;
  *
  * @returns bytes that came back meanwhile
  */
-export async function compact(vm: Vm, signal: AbortSignal): Promise<number> {
+export async function reclaimFreeMemory(vm: Vm, signal: AbortSignal): Promise<number> {
   const first = await discarded(vm);
   let last = first;
   for (let looks = 0, quiet = 0; looks < MOST_LOOKS && quiet < QUIET_LOOKS; looks++) {

@@ -1,5 +1,5 @@
 /**
- * What a guest does before it is saved: once or twice what each clone of it will do first.
+ * What a guest does before it is saved: it warms up, and then comes to rest.
  *
  * @module
  */
@@ -12,7 +12,7 @@ import type { Vm } from "../vmm/vm.ts";
 /** After the second time the agent has its code compiled and its memory at hand. */
 const TIMES = 2;
 
-const LOOK = 50; // ms
+const PAUSE = 50; // ms between two looks
 const IDLE_LOOKS = 4;
 const MOST_LOOKS = 200;
 
@@ -21,11 +21,11 @@ const MOST_LOOKS = 200;
  * memory of a program, but for no longer than ten seconds: what is not done when it is saved, each
  * clone has to do first.
  */
-export async function settle(vm: Vm, signal: AbortSignal): Promise<void> {
+export async function untilIdle(vm: Vm, signal: AbortSignal): Promise<void> {
   for (let looks = 0, idle = 0; looks < MOST_LOOKS && idle < IDLE_LOOKS; looks++) {
-    await delay(LOOK, undefined, { signal });
+    await delay(PAUSE, undefined, { signal });
     const now = await vm.idle();
-    if (now === undefined) return; // who saves it learns why
+    if (now === undefined) return; // saving it will say why
     idle = now ? idle + 1 : 0;
   }
 }
@@ -39,7 +39,7 @@ export async function settle(vm: Vm, signal: AbortSignal): Promise<void> {
  * @param agent of the guest to be saved
  * @param language whose interpreter shall wait; nothing is done for one that has none
  */
-export async function rehearse(
+export async function warmUp(
   agent: AgentClient,
   language: string,
   signal: AbortSignal,

@@ -9,7 +9,7 @@ import {
   SignalRequest_Signal as Signal,
 } from "../../proto/gen/cloudlet/agent/agent_pb.ts";
 import type { Machine } from "../../node/machine_factory.ts";
-import { microVms } from "../../node/microvm.ts";
+import { microVms } from "../../node/microvms.ts";
 import { hasKvm, testKernel } from "./fixtures.ts";
 
 type Options = NonNullable<Parameters<Machine["agent"]["execute"]>[0]["options"]>;

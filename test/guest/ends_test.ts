@@ -16,7 +16,7 @@ import {
   SignalRequest_Signal as Signal,
 } from "../../proto/gen/cloudlet/agent/agent_pb.ts";
 import type { Machine } from "../../node/machine_factory.ts";
-import { microVms } from "../../node/microvm.ts";
+import { microVms } from "../../node/microvms.ts";
 import { hasKvm } from "./fixtures.ts";
 
 type Agent = Machine["agent"];

@@ -1,7 +1,7 @@
 /** A run that is copied while its program runs, and workloads that are prepared in a snapshot. */
 import assert from "node:assert/strict";
 import { inMemoryTransport } from "../../vmm/service/routes.ts";
-import { microVms } from "../../node/microvm.ts";
+import { microVms } from "../../node/microvms.ts";
 import { Orchestrator } from "../../vmm/service/orchestrator.ts";
 import { PreparedWorkloads } from "../../vmm/service/prepared.ts";
 import { RunStore } from "../../vmm/service/store.ts";

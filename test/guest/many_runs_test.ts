@@ -11,7 +11,7 @@ import { startService } from "../../api/serve.ts";
 import { runtimeDir } from "../../base/dirs.ts";
 import { removeAtEnd } from "../../base/files.ts";
 import { hostLimits } from "../../vmm/service/host_limits.ts";
-import { microVms } from "../../node/microvm.ts";
+import { microVms } from "../../node/microvms.ts";
 import { PreparedWorkloads } from "../../vmm/service/prepared.ts";
 import { manyRuns, settle } from "../many_runs.ts";
 import { hasKvm } from "./fixtures.ts";

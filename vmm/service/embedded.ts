@@ -4,7 +4,7 @@
  * @module
  */
 import type { Progress } from "../../base/progress.ts";
-import { microVms } from "../../node/microvm.ts";
+import { microVms } from "../../node/microvms.ts";
 import { hostLimits } from "./host_limits.ts";
 import { Orchestrator } from "./orchestrator.ts";
 import { PreparedWorkloads } from "./prepared.ts";
