@@ -10,7 +10,7 @@ import { microVms } from "../vmm/service/microvm.ts";
 import { Orchestrator } from "../vmm/service/orchestrator.ts";
 import { PreparedWorkloads } from "../vmm/service/prepared.ts";
 import { inMemoryTransport } from "../vmm/service/routes.ts";
-import { RunStore } from "../vmm/service/store.ts";
+import { RunStore } from "../vmm/service/run_store.ts";
 
 /** What a run in this process may say besides what a server is told. */
 export interface EmbeddedOptions {

@@ -9,7 +9,7 @@ import {
   ExecuteResponse_Stage as Stage,
 } from "../../proto/gen/cloudlet/agent/agent_pb.ts";
 import type { Machine } from "./machine.ts";
-import type { LogStream, RunChange, RunOutcome, RunState, RunStore } from "./store.ts";
+import type { LogStream, RunChange, RunOutcome, RunState, RunStore } from "./run_store.ts";
 
 /** How a run ended. */
 export type Verdict = RunChange & { readonly outcome: RunOutcome };
