@@ -2,202 +2,117 @@
  * The runs of a service, their state and the beginning of their output, in SQLite.
  *
  * A store on disk survives a restart; a run that a crash cut off is found by the next start, which
- * marks it `interrupted`. Only one process at a time has a store open.
+ * marks it `interrupted`. Only one process at a time has a store open. Its size is bounded: by the
+ * number of runs, by the bytes of one log, and by those of all logs together, of which the oldest
+ * are removed.
  *
  * @module
  */
 import { dirname } from "node:path";
 import { DatabaseSync, type SQLOutputValue, type StatementSync } from "node:sqlite";
-import { CloudletError } from "../../base/errors.ts";
-
-/** How far a run is. */
-export type RunState = "pending" | "building" | "running" | "done" | "failed";
-
-/** How a run ended: as the agent says (proto Outcome.Kind), or what the service knows better. */
-export type RunOutcome =
-  | "exited"
-  | "signaled"
-  | "timed-out"
-  | "out-of-memory"
-  | "killed"
-  | "build-failed"
-  | "not-started"
-  | "prepared"
-  | "stopped" // by Shutdown, or because the service ended
-  | "disconnected" // the client left
-  | "refused" // there was no place for it
-  | "error" // the microVM failed
-  | "interrupted"; // the service died
-
-/** What is known of a run. Times are milliseconds since 1970, memory is in MiB. */
-export interface RunRecord {
-  readonly id: string;
-  readonly workloadName: string;
-  readonly language: string;
-  readonly action: string;
-  readonly state: RunState;
-  readonly outcome: RunOutcome | null;
-  readonly exitCode: number | null;
-  /** Why it ended, in words. */
-  readonly message: string | null;
-  readonly memory: number;
-  readonly vcpus: number;
-  readonly createdAt: number;
-  /** When the agent took the workload. */
-  readonly startedAt: number | null;
-  readonly endedAt: number | null;
-  readonly stdoutBytes: number;
-  readonly stderrBytes: number;
-  /** Bytes of output that are kept. */
-  readonly loggedBytes: number;
-  /** Milliseconds that the program ran, and that it used the processor. */
-  readonly wallTime: number | null;
-  readonly userTime: number | null;
-  readonly systemTime: number | null;
-  /** Largest resident set of one process, in bytes. */
-  readonly peakMemory: number | null;
-}
-
-/** What is known of a run when it begins. */
-export type NewRun = Pick<
+import { CloudletError, messageOf } from "../../base/errors.ts";
+import type {
+  LogEntry,
+  LogStream,
+  NewRun,
+  RunChange,
+  RunOutcome,
   RunRecord,
-  "id" | "workloadName" | "language" | "action" | "memory" | "vcpus"
->;
+  RunState,
+} from "./run_record.ts";
+import { type LogLimits, RunLogs } from "./run_logs.ts";
+import { COLUMNS, ENTRY_COST, migrate } from "./run_schema.ts";
 
-/** What can change of a run. */
-export type RunChange = Partial<Omit<RunRecord, keyof NewRun | "createdAt">>;
-
-/** A stream of a run's log: the program's two, and what the service says about it. */
-export type LogStream = "stdout" | "stderr" | "service";
-
-/** A piece of output. */
-export interface LogEntry {
-  /** Milliseconds since 1970. */
-  readonly time: number;
-  readonly stream: LogStream;
-  readonly data: Uint8Array;
-}
+export type {
+  LogEntry,
+  LogStream,
+  NewRun,
+  RunChange,
+  RunOutcome,
+  RunRecord,
+  RunState,
+} from "./run_record.ts";
 
 /** How much a store keeps. */
-export interface StoreLimits {
-  /** Bytes of output of one run; each piece counts 64 bytes more. */
-  readonly log: number;
-  /** Ended runs. */
+export interface StoreLimits extends LogLimits {
+  /** Runs; those under way count, but are never removed. */
   readonly runs: number;
 }
 
-const COLUMNS: Record<keyof RunRecord, string> = {
-  id: "id",
-  workloadName: "workload_name",
-  language: "language",
-  action: "action",
-  state: "state",
-  outcome: "outcome",
-  exitCode: "exit_code",
-  message: "message",
-  memory: "memory",
-  vcpus: "vcpus",
-  createdAt: "created_at",
-  startedAt: "started_at",
-  endedAt: "ended_at",
-  stdoutBytes: "stdout_bytes",
-  stderrBytes: "stderr_bytes",
-  loggedBytes: "logged_bytes",
-  wallTime: "wall_time",
-  userTime: "user_time",
-  systemTime: "system_time",
-  peakMemory: "peak_memory",
-};
-
-const VERSION = 1; // of the schema, in PRAGMA user_version
-const SCHEMA = `
-  CREATE TABLE runs (
-    id TEXT PRIMARY KEY,
-    workload_name TEXT NOT NULL,
-    language TEXT NOT NULL,
-    action TEXT NOT NULL,
-    state TEXT NOT NULL,
-    outcome TEXT,
-    exit_code INTEGER,
-    message TEXT,
-    memory INTEGER NOT NULL,
-    vcpus INTEGER NOT NULL,
-    created_at INTEGER NOT NULL,
-    started_at INTEGER,
-    ended_at INTEGER,
-    stdout_bytes INTEGER NOT NULL DEFAULT 0,
-    stderr_bytes INTEGER NOT NULL DEFAULT 0,
-    logged_bytes INTEGER NOT NULL DEFAULT 0,
-    wall_time REAL,
-    user_time REAL,
-    system_time REAL,
-    peak_memory INTEGER
-  ) STRICT;
-  CREATE INDEX runs_by_time ON runs (created_at);
-  CREATE TABLE logs (
-    run TEXT NOT NULL REFERENCES runs (id) ON DELETE CASCADE,
-    number INTEGER NOT NULL,
-    time INTEGER NOT NULL,
-    stream TEXT NOT NULL,
-    data BLOB NOT NULL,
-    PRIMARY KEY (run, number)
-  ) STRICT, WITHOUT ROWID;
-`;
-const SELECT = `SELECT ${Object.entries(COLUMNS).map(([k, c]) => `${c} AS ${k}`).join(", ")}`;
-const ENTRY_COST = 64; // what a row costs besides its data, about
-
-interface Live {
-  entries: number;
-  cost: number;
-  stdoutBytes: number;
-  stderrBytes: number;
-  loggedBytes: number;
+/** Which runs {@linkcode RunStore.page} lists. */
+export interface ListOptions {
+  /** Only those in this state. */
+  readonly state?: RunState | undefined;
+  /** Most runs of the page; 100 when absent. */
+  readonly limit?: number;
+  /** Only those older than this time, in milliseconds since 1970, in the order of their age. */
+  readonly before?: number | undefined;
+  /** Goes on after the page that had this as its `next`. */
+  readonly after?: string | undefined;
 }
+
+/** Some of the runs. */
+export interface RunPage {
+  readonly runs: RunRecord[];
+  /** For {@linkcode ListOptions.after}; undefined when no more runs follow. */
+  readonly next: string | undefined;
+}
+
+const DEFAULT_LIMITS: StoreLimits = { log: 4 << 20, logs: 1 << 30, runs: 10_000 };
+const MEMORY_LIMITS: StoreLimits = { log: 1 << 16, logs: 1 << 22, runs: 100 };
+/** Characters of a message that are kept: a hostile guest may have written it. */
+const MAX_MESSAGE = 4096;
+const SELECT = `SELECT ${Object.entries(COLUMNS).map(([k, c]) => `${c} AS ${k}`).join(", ")}`;
 
 /** Runs and their logs. */
 export class RunStore implements Disposable {
   readonly #database: DatabaseSync;
   readonly #lock: Deno.FsFile | undefined;
   readonly #limits: StoreLimits;
-  readonly #live = new Map<string, Live>();
+  readonly #logs: RunLogs;
+  /** Last changes of runs for which there was no room, written down when there is some. */
+  readonly #owed = new Map<string, RunChange>();
   readonly #statements = new Map<string, StatementSync>();
-  /** Wakes those who follow a run. */
-  readonly #followers = new Map<string, Set<() => void>>();
 
-  private constructor(path: string, lock: Deno.FsFile | undefined, limits: StoreLimits) {
+  private constructor(
+    database: DatabaseSync,
+    path: string,
+    lock: Deno.FsFile | undefined,
+    limits: StoreLimits,
+  ) {
     this.#lock = lock;
     this.#limits = limits;
-    this.#database = new DatabaseSync(path);
-    this.#database.exec("PRAGMA foreign_keys = ON; PRAGMA busy_timeout = 5000");
-    if (lock !== undefined) {
-      // A crash of the process loses nothing; one of the host may lose the last moments.
-      this.#database.exec("PRAGMA journal_mode = WAL; PRAGMA synchronous = NORMAL");
+    this.#database = database;
+    try {
+      database.exec("PRAGMA foreign_keys = ON; PRAGMA busy_timeout = 5000");
+      if (lock !== undefined) {
+        // A crash of the process loses nothing; one of the host may lose the last moments.
+        database.exec("PRAGMA journal_mode = WAL; PRAGMA synchronous = NORMAL");
+      }
+      migrate(database, path);
+      this.#prepare(
+        `UPDATE runs SET state = 'failed', outcome = 'interrupted', ended_at = ?,
+           message = 'the service ended before the run did',
+           log_cost = (SELECT coalesce(sum(length(data) + ${ENTRY_COST}), 0)
+             FROM logs WHERE run = runs.id) WHERE ended_at IS NULL`,
+      ).run(Date.now());
+      this.#logs = new RunLogs(database, (sql) => this.#prepare(sql), limits);
+      this.#prune();
+    } catch (error) {
+      database.close();
+      throw error;
     }
-    const version = this.#database.prepare("PRAGMA user_version").get()?.user_version;
-    if (version === 0) {
-      this.#database.exec(`BEGIN; ${SCHEMA} PRAGMA user_version = ${VERSION}; COMMIT`);
-    } else if (version !== VERSION) {
-      this.#database.close();
-      throw new CloudletError(
-        `Cannot open the store of runs ${path}: it has version ${version}, not ${VERSION}`,
-        { code: "conflict", remedy: "move the file away, or use the cloudlet that wrote it" },
-      );
-    }
-    this.#prepare(
-      `UPDATE runs SET state = 'failed', outcome = 'interrupted', ended_at = ?,
-         message = 'the service ended before the run did' WHERE ended_at IS NULL`,
-    ).run(Date.now());
-    this.#prune();
   }
 
   /**
    * Opens the store in the file `path`, which is made when missing.
    *
-   * @throws {CloudletError} `conflict` when another process has it open
+   * @throws {CloudletError} `conflict` when another process has it open, or when a newer cloudlet wrote
+   *   it
    */
   static async open(
     path: string,
-    limits: StoreLimits = { log: 4 << 20, runs: 10_000 },
+    limits: Partial<StoreLimits> = {},
   ): Promise<RunStore> {
     await Deno.mkdir(dirname(path), { recursive: true, mode: 0o700 });
     // A file of its own: closing any descriptor of the database would drop SQLite's POSIX locks.
@@ -209,22 +124,29 @@ export class RunStore implements Disposable {
           { code: "conflict", remedy: "stop the other server, or give --state another directory" },
         );
       }
-      return new RunStore(path, lock, limits);
+      return new RunStore(new DatabaseSync(path), path, lock, { ...DEFAULT_LIMITS, ...limits });
     } catch (error) {
       lock.close();
       throw error;
     }
   }
 
-  /** A store that ends with the process. */
-  static inMemory(limits: StoreLimits = { log: 1 << 16, runs: 100 }): RunStore {
-    return new RunStore(":memory:", undefined, limits);
+  /**
+   * A store that ends with the process.
+   *
+   * @param database in memory; a new one when absent
+   */
+  static inMemory(
+    limits: Partial<StoreLimits> = {},
+    database: DatabaseSync = new DatabaseSync(":memory:"),
+  ): RunStore {
+    return new RunStore(database, ":memory:", undefined, { ...MEMORY_LIMITS, ...limits });
   }
 
   /**
-   * Notes a new run.
+   * Records a new run.
    *
-   * @throws {CloudletError} `conflict` when there was one with this id
+   * @throws {CloudletError} `conflict` when there was one with this id, `host` when the disk is full
    */
   add(run: NewRun): void {
     if (this.get(run.id) !== undefined) {
@@ -233,58 +155,74 @@ export class RunStore implements Disposable {
         remedy: "choose another id, or none",
       });
     }
-    this.#prepare(
-      `INSERT INTO runs (id, workload_name, language, action, state, memory, vcpus, created_at)
-       VALUES (?, ?, ?, ?, 'pending', ?, ?, ?)`,
-    ).run(
-      run.id,
-      run.workloadName,
-      run.language,
-      run.action,
-      run.memory,
-      run.vcpus,
-      Date.now(),
-    );
-    this.#live.set(run.id, {
-      entries: 0,
-      cost: 0,
-      stdoutBytes: 0,
-      stderrBytes: 0,
-      loggedBytes: 0,
-    });
-  }
-
-  /** Notes what changed; a change with `endedAt` is the last one. */
-  update(id: string, change: RunChange): void {
-    const { stdoutBytes, stderrBytes, loggedBytes } = this.#live.get(id) ??
-      { stdoutBytes: undefined, stderrBytes: undefined, loggedBytes: undefined };
-    const all = Object.entries({ ...change, stdoutBytes, stderrBytes, loggedBytes })
-      .filter(([, value]) => value !== undefined);
-    if (all.length === 0) return;
-    const set = all.map(([key]) => `${COLUMNS[key as keyof RunRecord]} = ?`).join(", ");
-    this.#prepare(`UPDATE runs SET ${set} WHERE id = ?`)
-      .run(...all.map(([, value]) => value as string | number | null), id);
-    if (change.endedAt !== undefined) {
-      this.#live.delete(id);
-      this.#prune();
-      this.#wake(id);
+    this.#payOwed();
+    try {
+      this.#prepare(
+        `INSERT INTO runs (id, workload_name, language, action, state, memory, vcpus, created_at)
+         VALUES (?, ?, ?, ?, 'pending', ?, ?, ?)`,
+      ).run(
+        run.id,
+        run.workloadName,
+        run.language,
+        run.action,
+        run.memory,
+        run.vcpus,
+        Date.now(),
+      );
+    } catch (cause) {
+      throw new CloudletError(
+        `Cannot start the run ${run.id}: it cannot be written down: ${messageOf(cause)}`,
+        { code: "host", remedy: "free some disk space where the server keeps its state", cause },
+      );
     }
+    this.#logs.begin(run.id);
   }
 
-  /** Keeps a piece of output, as long as the run's share is not used up. */
-  log(id: string, stream: LogStream, data: Uint8Array): void {
-    const live = this.#live.get(id);
-    if (live === undefined || data.length === 0) return;
-    if (stream === "stdout") live.stdoutBytes += data.length;
-    if (stream === "stderr") live.stderrBytes += data.length;
-    const room = this.#limits.log - live.cost - ENTRY_COST;
-    if (room <= 0) return;
-    const kept = data.subarray(0, room);
-    live.cost += kept.length + ENTRY_COST;
-    if (stream !== "service") live.loggedBytes += kept.length;
-    this.#prepare("INSERT INTO logs (run, number, time, stream, data) VALUES (?, ?, ?, ?, ?)")
-      .run(id, live.entries++, Date.now(), stream, kept);
-    this.#wake(id);
+  /**
+   * Records what changed; a change with `endedAt` is the last one, and is not lost when it cannot be
+   * written now.
+   *
+   * @throws {CloudletError} `host` when the disk is full
+   */
+  update(id: string, change: RunChange): void {
+    const last = change.endedAt !== undefined;
+    const message = change.message?.slice(0, MAX_MESSAGE);
+    const all = { ...change, ...(message && { message }), ...this.#logs.counts(id) };
+    try {
+      this.#write(id, all);
+    } catch (cause) {
+      if (last) this.#owed.set(id, all);
+      throw new CloudletError(`Cannot write down the run ${id}: ${messageOf(cause)}`, {
+        code: "host",
+        remedy: "free some disk space where the server keeps its state",
+        cause,
+      });
+    } finally {
+      if (last) this.#logs.end(id);
+    }
+    if (!last) return;
+    this.#payOwed();
+    this.#prune();
+  }
+
+  #write(id: string, change: RunChange): void {
+    const values = Object.entries(change).filter(([, value]) => value !== undefined);
+    if (values.length === 0) return;
+    const set = values.map(([key]) => `${COLUMNS[key as keyof RunRecord]} = ?`).join(", ");
+    this.#prepare(`UPDATE runs SET ${set}, log_cost = ? WHERE id = ?`)
+      .run(...values.map(([, value]) => value as string | number | null), this.#logs.cost(id), id);
+  }
+
+  /** Writes down the ends for which there was no room. */
+  #payOwed(): void {
+    for (const [id, change] of this.#owed) {
+      try {
+        this.#write(id, change);
+      } catch {
+        return; // there still is none
+      }
+      this.#owed.delete(id);
+    }
   }
 
   /** What is known of a run, or undefined. */
@@ -294,18 +232,32 @@ export class RunStore implements Disposable {
   }
 
   /**
-   * Runs, the newest first.
+   * Some of the runs: those under way first, then the others, the newest first. A run that ends
+   * between two pages may be on both, and none is on neither.
    *
-   * @param options only those in a state, how many, and of those older than a time
+   * @throws {CloudletError} `invalid-input` when `after` is not the `next` of a page
    */
-  list(
-    options: { state?: RunState | undefined; limit?: number; before?: number | undefined } = {},
-  ): RunRecord[] {
-    const { state, limit = 100, before } = options;
-    return this.#prepare(
-      `${SELECT} FROM runs WHERE (?1 IS NULL OR state = ?1) AND (?2 IS NULL OR created_at < ?2)
-       ORDER BY created_at DESC, rowid DESC LIMIT ?3`,
-    ).all(state ?? null, before ?? null, limit).map((row) => this.#record(row));
+  page(options: ListOptions = {}): RunPage {
+    const { state, limit = 100, before, after } = options;
+    const from = after === undefined ? [null, null, null] : readCursor(after);
+    // A page by time is as it always was: those under way are not put first.
+    const underWay = before === undefined ? "ended_at IS NULL" : "created_at IS NULL";
+    const rows = this.#prepare(
+      `${SELECT}, ${underWay} AS underWay, rowid AS number FROM runs
+       WHERE (?1 IS NULL OR state = ?1) AND (?2 IS NULL OR created_at < ?2)
+         AND (?3 IS NULL OR (${underWay}, created_at, rowid) < (?3, ?4, ?5))
+       ORDER BY ${underWay} DESC, created_at DESC, rowid DESC LIMIT ?6`,
+    ).all(state ?? null, before ?? null, ...from as [number, number, number], limit + 1);
+    const last = rows.length > limit ? rows[limit - 1] : undefined;
+    return {
+      runs: rows.slice(0, limit).map(({ underWay: _, number: __, ...row }) => this.#record(row)),
+      next: last && `${last.underWay}.${last.createdAt}.${last.number}`,
+    };
+  }
+
+  /** The runs of a page; see {@linkcode page}. */
+  list(options: ListOptions = {}): RunRecord[] {
+    return this.page(options).runs;
   }
 
   /** How many runs are in each state and ended in each way. */
@@ -315,55 +267,19 @@ export class RunStore implements Disposable {
     ).all() as { state: RunState; outcome: RunOutcome | null; count: number }[];
   }
 
-  /** The pieces of a run's output from the number `from` on, in their order. */
-  *logs(id: string, from = 0): Generator<LogEntry> {
-    // In portions, so that a reader may stop in the middle and writers go on meanwhile.
-    for (let next = from;;) {
-      const rows = this.#prepare(
-        `SELECT time, stream, data FROM logs WHERE run = ? AND number >= ?
-         ORDER BY number LIMIT 64`,
-      ).all(id, next);
-      for (const row of rows) yield row as unknown as LogEntry;
-      if (rows.length < 64) return;
-      next += rows.length;
-    }
+  /** Keeps a piece of output; see {@linkcode RunLogs.write}. */
+  log(id: string, stream: LogStream, data: Uint8Array): void {
+    this.#logs.write(id, stream, data);
   }
 
-  /**
-   * The same, and then those that come, until the run ends or is forgotten. A slow reader costs no
-   * memory: what it has not read is in the store.
-   *
-   * @param signal ends it early
-   */
-  async *follow(id: string, signal: AbortSignal): AsyncGenerator<LogEntry> {
-    for (let next = 0; !signal.aborted;) {
-      const live = this.#live.has(id); // asked first: nothing is written after the end
-      for (const entry of this.logs(id, next)) {
-        next++;
-        yield entry;
-        if (signal.aborted) return;
-      }
-      if (!live) return;
-      await this.#written(id, next, signal);
-    }
+  /** The pieces of a run's output, in their order. */
+  logs(id: string): Generator<LogEntry> {
+    return this.#logs.entries(id);
   }
 
-  /** Waits until the run has more than `count` entries, or has ended. */
-  async #written(id: string, count: number, signal: AbortSignal): Promise<void> {
-    const live = this.#live.get(id);
-    if (live === undefined || live.entries > count || signal.aborted) return;
-    const { promise, resolve } = Promise.withResolvers<void>();
-    const followers = this.#followers.get(id) ?? new Set();
-    this.#followers.set(id, followers.add(resolve));
-    signal.addEventListener("abort", resolve as () => void);
-    await promise;
-    signal.removeEventListener("abort", resolve as () => void);
-    followers.delete(resolve);
-    if (followers.size === 0) this.#followers.delete(id);
-  }
-
-  #wake(id: string): void {
-    for (const wake of this.#followers.get(id) ?? []) wake();
+  /** The same, and then those that come; see {@linkcode RunLogs.follow}. */
+  follow(id: string, signal: AbortSignal): AsyncGenerator<LogEntry> {
+    return this.#logs.follow(id, signal);
   }
 
   /** Closes the store. */
@@ -374,18 +290,22 @@ export class RunStore implements Disposable {
   }
 
   #record(row: Record<string, SQLOutputValue>): RunRecord {
-    const record = { ...row } as unknown as RunRecord;
-    const live = this.#live.get(record.id);
-    if (live === undefined) return record;
-    const { stdoutBytes, stderrBytes, loggedBytes } = live;
-    return { ...record, stdoutBytes, stderrBytes, loggedBytes };
+    const id = String(row.id);
+    return { ...row, ...this.#owed.get(id), ...this.#logs.counts(id) } as unknown as RunRecord;
   }
 
+  /** Removes the oldest runs; on a full disk that has to wait. */
   #prune(): void {
-    this.#prepare(
-      `DELETE FROM runs WHERE ended_at IS NOT NULL AND created_at < (
-         SELECT created_at FROM runs ORDER BY created_at DESC LIMIT 1 OFFSET ?)`,
-    ).run(this.#limits.runs);
+    try {
+      const removed = this.#prepare(
+        `DELETE FROM runs WHERE ended_at IS NOT NULL AND (created_at, rowid) <= (
+           SELECT created_at, rowid FROM runs ORDER BY created_at DESC, rowid DESC
+           LIMIT 1 OFFSET ?) RETURNING log_cost AS cost`,
+      ).all(this.#limits.runs);
+      for (const { cost } of removed) this.#logs.removed(Number(cost));
+    } catch {
+      // the next run that ends tries again
+    }
   }
 
   #prepare(sql: string): StatementSync {
@@ -396,4 +316,12 @@ export class RunStore implements Disposable {
     }
     return statement;
   }
+}
+
+function readCursor(text: string): number[] {
+  if (/^[01]\.\d{1,15}\.\d{1,15}$/.test(text)) return text.split(".").map(Number);
+  throw new CloudletError(`Cannot list runs after ${JSON.stringify(text)}: no page ended there`, {
+    code: "invalid-input",
+    remedy: "use what the page before gave",
+  });
 }
