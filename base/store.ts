@@ -75,27 +75,34 @@ export class Store {
    * @param key from {@linkcode cacheKey}
    * @param make fills the empty directory that it is given
    * @param onWait called once when somebody else is making the entry
+   * @param signal ends the wait for somebody else; its reason is thrown
    */
   async getOrMake(
     key: string,
     make: (directory: string) => Promise<void>,
     onWait?: () => void,
+    signal?: AbortSignal,
   ): Promise<string> {
     const existing = await this.get(key);
     if (existing !== undefined) return existing;
     const goal = this.#path(key);
-    await withLock(join(this.root, `.${key}.lock`), async () => {
-      if (await this.get(key) !== undefined) return;
-      sweepTemporary(this.root);
-      using temporary = temporaryIn(this.root);
-      try {
-        await Deno.mkdir(temporary.path);
-        await make(temporary.path);
-        await Deno.rename(temporary.path, goal);
-      } catch (cause) {
-        throw diskError(`Cannot make the cache entry ${goal}`, cause);
-      }
-    }, onWait);
+    await withLock(
+      join(this.root, `.${key}.lock`),
+      async () => {
+        if (await this.get(key) !== undefined) return;
+        sweepTemporary(this.root);
+        using temporary = temporaryIn(this.root);
+        try {
+          await Deno.mkdir(temporary.path);
+          await make(temporary.path);
+          await Deno.rename(temporary.path, goal);
+        } catch (cause) {
+          throw diskError(`Cannot make the cache entry ${goal}`, cause);
+        }
+      },
+      onWait,
+      signal,
+    );
     return goal;
   }
 
