@@ -68,6 +68,9 @@ export function parseAddress(text: string): Address {
   return { hostname: (match[1] || "localhost").replace(/^\[|\]$/g, ""), port };
 }
 
+/** Builds and snapshots that go on though nobody waits for them any more. */
+const ABANDONED_BUILDS = 2;
+
 function parseCount(text: string): number {
   if (/^\d{1,9}$/.test(text)) return Number(text);
   throw new CloudletError(`Cannot read ${JSON.stringify(text)} as a number`, {
@@ -83,6 +86,7 @@ async function serve(flags: ServeFlags): Promise<void> {
   const { Shells } = await import("../vmm/service/shells.ts");
   const { MachinePool } = await import("../vmm/service/pool.ts");
   const { PreparedWorkloads } = await import("../vmm/service/prepared.ts");
+  const { SharedWork } = await import("../base/shared_work.ts");
   using end = new End();
   sweepTemporaryBelow(cacheDir(), 2); // <cache>/<kind>/.tmp-… and <cache>/debian/<kind>/.tmp-…
   sweepScratch();
@@ -91,7 +95,9 @@ async function serve(flags: ServeFlags): Promise<void> {
   const progress = new LineProgress();
   const kinds = (flags.warm ?? []).map((warm) => ({ ...warm, memory: defaultMemory }));
   await using shells = new Shells({ each: flags.ready, total: 2 * flags.ready }, progress);
-  await using pool = new MachinePool(microVms({ shells }), kinds, progress);
+  // A client that gives up does not end the build that the next one needs.
+  await using shared = new SharedWork({ abandoned: ABANDONED_BUILDS });
+  await using pool = new MachinePool(microVms({ shells, shared }), kinds, progress);
   const service = await startService({
     machines: pool.factory,
     api: flags.api,

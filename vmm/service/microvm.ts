@@ -22,26 +22,22 @@ import type { WarmNeeds } from "../../agent/warm_needs.ts";
 import { CloudletError, messageOf } from "../../base/errors.ts";
 import { temporaryIn } from "../../base/files.ts";
 import { silentProgress } from "../../base/progress.ts";
+import { type Caller, SharedWork } from "../../base/shared_work.ts";
 import { cacheKey, filesKey, type KeyPart } from "../../base/store.ts";
 import type { ProgramConfig } from "../../builder/oci/manifest.ts";
-import { type BootFiles, Workshop } from "../../builder/workshop.ts";
+import { Workshop } from "../../builder/workshop.ts";
 import { defaultKernel } from "../host_traits.ts";
 import { MIB } from "../layout.ts";
 import { keepSnapshot, openCached, openOrMake, snapshotStore } from "../snapshot/cache.ts";
 import { type GuestParts, requirements } from "../snapshot/key.ts";
 import { saveSnapshot, Snapshot } from "../snapshot/snapshot.ts";
 import { Vm } from "../vm.ts";
+import { fileOf, type Parts, partsKey, PLAIN_IMAGE } from "./boot_parts.ts";
 import { Clone, type Hardware, machineOf } from "./clone.ts";
 import { compact } from "./compact.ts";
 import { AHEAD, clockError, newIdentity } from "./identity.ts";
 import { saveChanges } from "./image_changes.ts";
-import type {
-  ForkRequest,
-  Machine,
-  MachineFactory,
-  MachineImage,
-  MachineRequest,
-} from "./machine.ts";
+import type { ForkRequest, Machine, MachineFactory, MachineRequest } from "./machine.ts";
 import { describe, untilReady } from "./ready.ts";
 import { rehearse, settle } from "./rehearsal.ts";
 import { makeScratch, sweepScratch } from "./scratch.ts";
@@ -55,6 +51,8 @@ export interface MicroVmOptions {
   readonly snapshots?: boolean;
   /** Keeps clones ready; none is when absent. */
   readonly shells?: Shells;
+  /** What builds and snapshots belong to. When absent, one that nobody waits for any more is ended. */
+  readonly shared?: SharedWork;
   /** Milliseconds that a machine may take from its first instruction to its agent. */
   readonly bootTimeout?: number;
 }
@@ -67,19 +65,23 @@ const RESTORE_TIMEOUT = 60_000;
 const HOLD = 60;
 /** The root device is named so that /init waits until it is there. */
 const KERNEL_ARGUMENTS = "cloudlet.root=/dev/pmem0";
-/** The language's own image as it is. */
-const PLAIN_IMAGE: MachineImage = { pull: false, insecure: false, files: [], run: [] };
 
 /**
  * Makes microVMs.
  *
- * @param options how they are made
+ * @param given how they are made
  */
-export function microVms(options: MicroVmOptions = {}): MachineFactory {
+export function microVms(given: MicroVmOptions = {}): MachineFactory {
+  const shared = given.shared ?? new SharedWork({ abandoned: 0 });
+  const options = { ...given, shared };
   return async (request) => {
     const { signal, layer, rebuild = false } = request;
     sweepScratch();
-    const parts = await findParts(request, options.kernel);
+    const parts = await shared.share(
+      partsKey(request, options.kernel),
+      request,
+      (caller) => findParts({ ...request, ...caller }, options.kernel),
+    );
     signal.throwIfAborted();
     if (options.snapshots === false) return await boot(parts, request, options);
 
@@ -158,14 +160,26 @@ interface Found {
   readonly snapshot: Snapshot;
 }
 
-/** From the cache, or made now. */
+/** From the cache, or made now, for whoever wants it: `make` is not the request's own work. */
 async function findOrMake(
   requires: KeyPart,
-  { progress }: MachineRequest,
-  make: (directory: string) => Promise<void>,
+  request: MachineRequest,
+  { shared }: MicroVmOptions,
+  make: (directory: string, request: MachineRequest) => Promise<void>,
 ): Promise<Found> {
-  const snapshot = await openOrMake(requires, { make, note: (message) => progress.info(message) });
-  return { requires, snapshot };
+  const made = (caller: Caller) =>
+    openOrMake(requires, {
+      make: (directory) => make(directory, { ...request, ...caller }),
+      note: (message) => caller.progress.info(message),
+    });
+  const found = await openCached(requires, (message) => request.progress.info(message));
+  if (found !== undefined) return { requires, snapshot: found };
+  await shared?.share(
+    cacheKey(requires),
+    request,
+    (caller) => made(caller).then((snapshot) => snapshot[Symbol.dispose]()),
+  );
+  return { requires, snapshot: await made(request) }; // each opens it for itself
 }
 
 /** The snapshot of such a machine that has just become ready. */
@@ -174,9 +188,9 @@ async function readySnapshot(
   request: MachineRequest,
   options: MicroVmOptions,
 ): Promise<Found> {
-  const { progress, signal, language } = request;
   const requires = requirementsOf(parts, request);
-  return await findOrMake(requires, request, async (directory) => {
+  return await findOrMake(requires, request, options, async (directory, request) => {
+    const { progress, signal, language } = request;
     await using machine = await boot(parts, request, options);
     const { vm, agent } = machine;
     using task = progress.task("Save the microVM for the next runs");
@@ -198,10 +212,10 @@ async function waitingSnapshot(
   needs: WarmNeeds,
   options: MicroVmOptions,
 ): Promise<Found> {
-  const { progress, signal, language } = request;
   const { entryPoint: main, files } = needs;
   const requires = requirementsOf(parts, request, { main, files: filesKey(files) });
-  return await findOrMake(requires, request, async (directory) => {
+  return await findOrMake(requires, request, options, async (directory, request) => {
+    const { progress, signal, language } = request;
     const { snapshot } = await readySnapshot(parts, request, options);
     await using clone = await Clone.make(snapshot, hardwareOf(parts, request), progress);
     using task = progress.task(`Start ${language} for ${main}, for the next runs as well`);
@@ -294,17 +308,6 @@ async function wake(
   const resumed = agent.resume({ ...newIdentity(id), clockStepNs }, { ...KEEP_ALIVE, signal });
   await untilReady(vm, resumed.then(() => {}), signal, RESTORE_TIMEOUT);
   return agent;
-}
-
-/** What tells a file of the cache from others: entries are named by their content. */
-function fileOf(path: string): string {
-  const { size, mtime } = Deno.statSync(path);
-  return `${path} ${size} ${mtime?.getTime()}`;
-}
-
-interface Parts extends BootFiles {
-  readonly image: string;
-  readonly program: ProgramConfig | undefined;
 }
 
 /** Finds what a machine boots from; builds what is missing. */
