@@ -24,12 +24,13 @@ import {
 } from "../../proto/gen/cloudlet/agent/agent_pb.ts";
 import type { ForkRequest, RunVmmRequest } from "../../proto/gen/vmmorchestrator/vmm_pb.ts";
 import { ActiveRun } from "./active_run.ts";
+import { BuiltFiles } from "./built_files.ts";
 import { Admission, type AdmissionLimits } from "./admission.ts";
 import type { Machine, MachineFactory } from "./machine.ts";
 import { asImageWants } from "./image_program.ts";
 import { type RemarkLevel, RunProgress } from "./run_progress.ts";
 import { changeOf } from "./outcome.ts";
-import { BuiltFiles, isBuilt, type PreparedWorkloads, workloadKey } from "./prepared.ts";
+import { isBuilt, type PreparedWorkloads, workloadKey } from "./prepared.ts";
 import type { NewRun, RunRecord, RunStore } from "./run_store.ts";
 import { newRunId, remarkLevelOf, type RunLimits, type Workload, workloadOf } from "./workload.ts";
 
