@@ -15,7 +15,7 @@ import {
   SignalRequest_Signal as SignalNumber,
 } from "../proto/gen/cloudlet/agent/agent_pb.ts";
 import { LogLevel, VmmService } from "../proto/gen/vmmorchestrator/vmm_pb.ts";
-import { fromConnectError } from "../vmm/service/errors.ts";
+import { fromConnectError } from "../vmm/service/connect_errors.ts";
 import { outcomeName } from "../vmm/service/outcome.ts";
 
 /** One thing that happened. */

@@ -10,6 +10,7 @@
  * @module
  */
 import { dirname, join, resolve } from "node:path";
+import { setTimeout as delay } from "node:timers/promises";
 import { CloudletError, messageOf } from "./errors.ts";
 
 // Not a digit after the dash: earlier versions take that for a process id, and sweep what it left.
@@ -285,21 +286,41 @@ export function sweepTemporaryBelow(directory: string, depth: number): void {
  * @param path lock file, created when missing and left in place
  * @param work what to do
  * @param onWait called once when somebody else holds the lock
+ * @param signal ends the wait, not the work; its reason is thrown
  */
 export async function withLock<T>(
   path: string,
   work: () => Promise<T>,
   onWait?: () => void,
+  signal?: AbortSignal,
 ): Promise<T> {
+  signal?.throwIfAborted();
   await Deno.mkdir(dirname(path), { recursive: true });
   using file = await Deno.open(path, { create: true, write: true, read: true });
   if (!(await file.tryLock(true))) {
     onWait?.();
-    await file.lock(true);
+    await waitForLock(file, signal);
   }
   try {
     return await work();
   } finally {
     await file.unlock();
+  }
+}
+
+/** Between two looks whether a lock is free, in milliseconds; the first is the shortest. */
+const LOCK_LOOKS = { first: 5, last: 200 };
+
+/**
+ * Waits for an exclusive lock on an open file, looking again and again: a thread that sleeps in
+ * flock(2) could not be woken when nobody wants the lock any more, and would get it.
+ *
+ * @throws the signal's reason
+ */
+export async function waitForLock(file: Deno.FsFile, signal?: AbortSignal): Promise<void> {
+  signal?.throwIfAborted();
+  for (let pause = LOCK_LOOKS.first; !(await file.tryLock(true)); pause *= 2) {
+    await delay(Math.min(pause, LOCK_LOOKS.last), undefined, { signal }).catch(() => {});
+    signal?.throwIfAborted();
   }
 }

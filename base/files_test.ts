@@ -272,3 +272,28 @@ Deno.test("a lock ends with the work's error, and with its process", async () =>
     assert.equal(await next, "mine");
   });
 });
+
+Deno.test("a wait for a lock ends when it is given up, and leaves the lock to others", async () => {
+  await withDirectory(async (directory) => {
+    const path = join(directory, "lock");
+    const holder = await started(`import { withLock } from ${JSON.stringify(MODULE)};
+      await withLock(${JSON.stringify(path)}, () => {
+        console.log("held");
+        return new Promise((resolve) => setTimeout(resolve, 1e6));
+      });`);
+    const give = new AbortController();
+    let worked = false;
+    const waits = Promise.withResolvers<void>();
+    const work = () => Promise.resolve(worked = true);
+    const waiting = withLock(path, work, waits.resolve, give.signal);
+    await waits.promise;
+    const refused = assert.rejects(waiting, /^Error: not wanted any more$/);
+    give.abort(new Error("not wanted any more"));
+    await refused;
+    await assert.rejects(withLock(path, work, undefined, give.signal), /not wanted/);
+    assert.equal(worked, false);
+    const next = withLock(path, () => Promise.resolve("mine"));
+    await ended(holder, "SIGKILL");
+    assert.equal(await next, "mine");
+  });
+});

@@ -75,17 +75,24 @@ export class Store {
    * @param key from {@linkcode cacheKey}
    * @param make fills the empty directory that it is given
    * @param onWait called once when somebody else is making the entry
+   * @param signal ends the wait for somebody else; its reason is thrown
    */
   async getOrMake(
     key: string,
     make: (directory: string) => Promise<void>,
     onWait?: () => void,
+    signal?: AbortSignal,
   ): Promise<string> {
     const existing = await this.get(key);
     if (existing !== undefined) return existing;
-    await withLock(join(this.root, `.${key}.lock`), async () => {
-      if (await this.get(key) === undefined) await this.#make(key, make);
-    }, onWait);
+    await withLock(
+      join(this.root, `.${key}.lock`),
+      async () => {
+        if (await this.get(key) === undefined) await this.#make(key, make);
+      },
+      onWait,
+      signal,
+    );
     return this.#path(key);
   }
 

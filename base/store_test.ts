@@ -206,3 +206,27 @@ Deno.test("what is no key never reaches the file system", async () => {
     assert.ok((await Deno.stat(join(store.root, "..", "victim"))).isDirectory);
   });
 });
+
+Deno.test("who gives up does not wait until somebody else has made the entry", async () => {
+  await withStore(async (store) => {
+    const key = cacheKey("x");
+    const made = Promise.withResolvers<void>();
+    const begun = Promise.withResolvers<void>();
+    const making = store.getOrMake(key, () => {
+      begun.resolve();
+      return made.promise;
+    });
+    await begun.promise;
+    const waits = Promise.withResolvers<void>();
+    const give = new AbortController();
+    const make = () => Promise.reject(new Error("made twice"));
+    const waiting = store.getOrMake(key, make, waits.resolve, give.signal);
+    await waits.promise;
+    const refused = assert.rejects(waiting, /^Error: given up$/);
+    give.abort(new Error("given up"));
+    await refused;
+    made.resolve();
+    assert.equal(await store.get(key), undefined);
+    assert.equal(await making, await store.getOrMake(key, make));
+  });
+});

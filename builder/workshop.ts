@@ -138,6 +138,7 @@ export class Workshop {
     return existing ?? await buildImage(declaration, {
       debian: await this.#archive(),
       progress: this.#progress,
+      signal: this.#signal,
     });
   }
 
@@ -166,6 +167,7 @@ export class Workshop {
       key,
       (directory) => changes(base, run, join(directory, "layer.tar")),
       () => this.#progress.info("Another process runs the image's commands; waiting for it"),
+      this.#signal,
     );
     return await this.#withFiles(
       { ...request, pull: false }, // asked for a moment ago
@@ -182,6 +184,7 @@ export class Workshop {
         debian: await this.#archive(),
         progress: this.#progress,
         additions,
+        signal: this.#signal,
       });
     }
     const reference = parseReference(from);

@@ -68,6 +68,9 @@ export function parseAddress(text: string): Address {
   return { hostname: (match[1] || "localhost").replace(/^\[|\]$/g, ""), port };
 }
 
+/** Builds and snapshots that go on though nobody waits for them any more. */
+const ABANDONED_BUILDS = 2;
+
 function parseCount(text: string): number {
   if (/^\d{1,9}$/.test(text)) return Number(text);
   throw new CloudletError(`Cannot read ${JSON.stringify(text)} as a number`, {
@@ -83,6 +86,7 @@ async function serve(flags: ServeFlags): Promise<void> {
   const { LocalNode } = await import("../node/local_node.ts");
   const { machineFactory } = await import("../node/node_factory.ts");
   const { PreparedWorkloads } = await import("../vmm/service/prepared.ts");
+  const { SharedWork } = await import("../base/shared_work.ts");
   using end = new End();
   sweepTemporaryBelow(cacheDir(), 2); // <cache>/<kind>/.tmp-… and <cache>/debian/<kind>/.tmp-…
   sweepScratch();
@@ -95,8 +99,10 @@ async function serve(flags: ServeFlags): Promise<void> {
     queue: flags.maxQueue ?? host.admission.queue,
     wait: flags.maxWait ?? host.admission.wait,
   };
+  // A client that gives up does not end the build that the next one needs.
+  await using shared = new SharedWork({ abandoned: ABANDONED_BUILDS });
   await using node = new LocalNode({
-    machines: (pool) => microVms({ pool }),
+    machines: (pool) => microVms({ pool, shared }),
     admission,
     prewarmed: (flags.warm ?? []).map((warm) => ({ ...warm, memory: defaultMemory })),
     paused: { each: flags.ready, total: 2 * flags.ready },

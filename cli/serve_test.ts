@@ -4,7 +4,7 @@ import { join } from "node:path";
 import { fileURLToPath } from "node:url";
 import { Keys } from "../api/keys.ts";
 import { denoDir } from "../test/paths.ts";
-import { RunStore } from "../vmm/service/store.ts";
+import { RunStore } from "../vmm/service/run_store.ts";
 import { parseAddress } from "./serve.ts";
 
 const MOD = fileURLToPath(new URL("../mod.ts", import.meta.url));

@@ -5,14 +5,13 @@
  */
 import { join } from "node:path";
 import { agentBehind, type AgentClient, connectAgent, listenForReady } from "../agent/client.ts";
-import type { ProgramConfig } from "../builder/oci/manifest.ts";
-import { type BootFiles, Workshop } from "../builder/workshop.ts";
+import { Workshop } from "../builder/workshop.ts";
 import { defaultKernel } from "../vmm/host_traits.ts";
 import { Vm } from "../vmm/vm.ts";
+import { type Parts, PLAIN_IMAGE } from "./boot_parts.ts";
 import { saveChanges } from "./image_changes.ts";
 import { hardwareOf, vmConfig } from "./hardware.ts";
 import type { MachineRequest } from "./machine_factory.ts";
-import type { MachineImage } from "./node.ts";
 import { untilReady } from "./readiness.ts";
 import { makeScratch } from "./scratch.ts";
 
@@ -20,21 +19,11 @@ import { makeScratch } from "./scratch.ts";
 const BOOT_TIMEOUT = 300_000;
 /** The root device is named so that /init waits until it is there. */
 export const KERNEL_ARGUMENTS = "cloudlet.root=/dev/pmem0";
-/** The language's own image as it is. */
-const PLAIN_IMAGE: MachineImage = { pull: false, insecure: false, files: [], run: [] };
 
 /** How machines are booted. */
 export interface BootOptions {
   /** Milliseconds that a machine may take from its first instruction to its agent. */
   readonly bootTimeout?: number;
-}
-
-/** What a machine boots from. */
-export interface Parts extends BootFiles {
-  /** Path of the root image. */
-  readonly image: string;
-  /** How the image wants its program started; undefined when it is the language's own. */
-  readonly program: ProgramConfig | undefined;
 }
 
 /**

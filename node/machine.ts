@@ -8,7 +8,7 @@ import { temporaryIn } from "../base/files.ts";
 import type { ProgramConfig } from "../builder/oci/manifest.ts";
 import { saveSnapshot, Snapshot } from "../vmm/snapshot/snapshot.ts";
 import type { Vm } from "../vmm/vm.ts";
-import type { Parts } from "./boot.ts";
+import type { Parts } from "./boot_parts.ts";
 import { Clone } from "./clone.ts";
 import { hardwareOf } from "./hardware.ts";
 import type { ForkRequest, Machine, MachineRequest } from "./machine_factory.ts";

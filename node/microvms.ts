@@ -5,8 +5,10 @@
  */
 import { CloudletError } from "../base/errors.ts";
 import { silentProgress } from "../base/progress.ts";
+import { SharedWork } from "../base/shared_work.ts";
 import { cacheKey } from "../base/store.ts";
-import { boot, type BootOptions, findParts, type Parts } from "./boot.ts";
+import { boot, type BootOptions, findParts } from "./boot.ts";
+import { type Parts, partsKey } from "./boot_parts.ts";
 import { Clone } from "./clone.ts";
 import { AHEAD } from "./clone_identity.ts";
 import { hardwareOf } from "./hardware.ts";
@@ -23,16 +25,24 @@ export interface MicroVmOptions extends BootOptions {
   readonly kernel?: string;
   /** Whether to restore machines from snapshots, and to make those that are missing; true when absent. */
   readonly snapshots?: boolean;
+  /** What builds and snapshots belong to. When absent, one that no request waits for is ended. */
+  readonly shared?: SharedWork;
   /** Keeps paused clones ready; none is when absent. */
   readonly pool?: () => Pick<NodePool<Clone>, "takePaused">;
 }
 
-/** @param options how they are made */
-export function microVms(options: MicroVmOptions = {}): MachineFactory {
+/** @param given how they are made */
+export function microVms(given: MicroVmOptions = {}): MachineFactory {
+  const shared = given.shared ?? new SharedWork({ abandoned: 0 });
+  const options = { ...given, shared };
   return async (request) => {
     const { signal } = request;
     sweepScratch();
-    const parts = await findParts(request, options.kernel);
+    const parts = await shared.share(
+      partsKey(request, options.kernel),
+      request,
+      (caller) => findParts({ ...request, ...caller }, options.kernel),
+    );
     signal.throwIfAborted();
     if (options.snapshots === false) {
       const booted = await boot(parts, request, options);

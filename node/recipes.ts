@@ -13,11 +13,13 @@
 import { languageOrCommand } from "../agent/languages.ts";
 import type { WarmNeeds } from "../agent/warm_needs.ts";
 import { CloudletError, messageOf } from "../base/errors.ts";
-import { filesKey, type KeyPart } from "../base/store.ts";
+import type { Caller, SharedWork } from "../base/shared_work.ts";
+import { cacheKey, filesKey, type KeyPart } from "../base/store.ts";
 import { MIB } from "../vmm/layout.ts";
 import type { MemoryFile } from "../vmm/snapshot/memory_file.ts";
 import { saveSnapshot, type Snapshot } from "../vmm/snapshot/snapshot.ts";
-import { boot, type BootOptions, KERNEL_ARGUMENTS, type Parts, type RunningVm } from "./boot.ts";
+import { boot, type BootOptions, KERNEL_ARGUMENTS, type RunningVm } from "./boot.ts";
+import { fileOf, type Parts } from "./boot_parts.ts";
 import { Clone } from "./clone.ts";
 import { AHEAD, clockError, newIdentity } from "./clone_identity.ts";
 import { hardwareOf, vmConfig } from "./hardware.ts";
@@ -27,6 +29,12 @@ import { type GuestParts, snapshotRequirements } from "./snapshot_key.ts";
 import { keepSnapshot, openCached, openOrMake } from "./snapshots.ts";
 import { untilIdle, warmUp } from "./warm_up.ts";
 
+/** How snapshots are made. */
+export interface RecipeOptions extends BootOptions {
+  /** What builds and snapshots belong to, since several requests may want the same one. */
+  readonly shared: SharedWork;
+}
+
 /** A snapshot, with what it is of. */
 export interface Found {
   /** What it is of; its key in the cache. */
@@ -35,12 +43,6 @@ export interface Found {
   readonly snapshot: Snapshot;
   /** Whether the workload of {@linkcode MachineRequest.layer} is prepared in it. */
   readonly prepared: boolean;
-}
-
-/** What tells a file of the cache from others: entries are named by their content. */
-function fileOf(path: string): string {
-  const { size, mtime } = Deno.statSync(path);
-  return `${path} ${size} ${mtime?.getTime()}`;
 }
 
 /**
@@ -71,7 +73,7 @@ function requirementsOf(
 export async function findSnapshot(
   parts: Parts,
   request: MachineRequest,
-  options: BootOptions,
+  options: RecipeOptions,
 ): Promise<Found> {
   const { layer, rebuild = false } = request;
   if (layer !== undefined && !rebuild) {
@@ -86,7 +88,7 @@ export async function findSnapshot(
 async function unpreparedSnapshot(
   parts: Parts,
   request: MachineRequest,
-  options: BootOptions,
+  options: RecipeOptions,
 ): Promise<Found> {
   const { needs, signal, progress, language } = request;
   if (needs === undefined) return await readySnapshot(parts, request, options);
@@ -102,25 +104,37 @@ async function unpreparedSnapshot(
   }
 }
 
-/** From the cache, or made now. */
+/** From the cache, or made now, for all who want it: `make` is not the request's own work. */
 async function findOrMake(
   requires: KeyPart,
-  { progress }: MachineRequest,
-  make: (directory: string) => Promise<void>,
+  request: MachineRequest,
+  { shared }: RecipeOptions,
+  make: (directory: string, request: MachineRequest) => Promise<void>,
 ): Promise<Found> {
-  const snapshot = await openOrMake(requires, { make, note: (message) => progress.info(message) });
-  return { requires, snapshot, prepared: false };
+  const made = (caller: Caller) =>
+    openOrMake(requires, {
+      make: (directory) => make(directory, { ...request, ...caller }),
+      note: (message) => caller.progress.info(message),
+    });
+  const found = await openCached(requires, (message) => request.progress.info(message));
+  if (found !== undefined) return { requires, snapshot: found, prepared: false };
+  await shared.share(
+    cacheKey(requires),
+    request,
+    (caller) => made(caller).then((snapshot) => snapshot[Symbol.dispose]()),
+  );
+  return { requires, snapshot: await made(request), prepared: false }; // each opens it for itself
 }
 
 /** Of a machine that was booted and has just become ready. */
 async function readySnapshot(
   parts: Parts,
   request: MachineRequest,
-  options: BootOptions,
+  options: RecipeOptions,
 ): Promise<Found> {
-  const { progress, signal, language } = request;
   const requires = requirementsOf(parts, request);
-  return await findOrMake(requires, request, async (directory) => {
+  return await findOrMake(requires, request, options, async (directory, request) => {
+    const { progress, signal, language } = request;
     await using machine = await boot(parts, request, options);
     const { vm, agent } = machine;
     using task = progress.task("Save the microVM for the next runs");
@@ -140,12 +154,12 @@ async function programSnapshot(
   parts: Parts,
   request: MachineRequest,
   needs: WarmNeeds,
-  options: BootOptions,
+  options: RecipeOptions,
 ): Promise<Found> {
-  const { progress, signal, language } = request;
   const { entryPoint: main, files } = needs;
   const requires = requirementsOf(parts, request, { main, files: filesKey(files) });
-  return await findOrMake(requires, request, async (directory) => {
+  return await findOrMake(requires, request, options, async (directory, request) => {
+    const { progress, signal, language } = request;
     const { snapshot } = await readySnapshot(parts, request, options);
     await using clone = await Clone.make(snapshot, hardwareOf(parts, request), progress);
     using task = progress.task(`Start ${language} for ${main}, for the next runs as well`);

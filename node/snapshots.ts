@@ -57,16 +57,19 @@ export interface OpenOptions {
  * The snapshot that meets the requirements: from the cache, or made now. Of several processes that
  * want the same one, one makes it. One that cannot be used is removed and made anew.
  */
-export async function openOrMake(requires: KeyPart, options: OpenOptions): Promise<Snapshot> {
-  const found = await openCached(requires, options.note);
+export async function openOrMake(
+  requires: KeyPart,
+  options: OpenOptions,
+  store: Store = snapshotStore(),
+): Promise<Snapshot> {
+  const found = await openCached(requires, options.note, store);
   if (found !== undefined) return found;
-  const store = snapshotStore();
   const path = await store.getOrMake(
     cacheKey(requires),
     options.make,
     () => options.note("Another process makes this snapshot; waiting for it"),
   );
-  await collect(DEFAULT_LIMITS, cacheKey(requires));
+  await collect(DEFAULT_LIMITS, cacheKey(requires), store);
   return Snapshot.open(path, requires);
 }
 
@@ -79,10 +82,11 @@ export async function openOrMake(requires: KeyPart, options: OpenOptions): Promi
 export async function keepSnapshot(
   requires: KeyPart,
   make: (directory: string) => Promise<void>,
+  store: Store = snapshotStore(),
 ): Promise<void> {
   const key = cacheKey(requires);
-  await snapshotStore().replace(key, make);
-  await collect(DEFAULT_LIMITS, key);
+  await store.replace(key, make);
+  await collect(DEFAULT_LIMITS, key, store);
 }
 
 /**
@@ -93,8 +97,8 @@ export async function keepSnapshot(
 export async function openCached(
   requires: KeyPart,
   note: (message: string) => void,
+  store: Store = snapshotStore(),
 ): Promise<Snapshot | undefined> {
-  const store = snapshotStore();
   const key = cacheKey(requires);
   const path = await store.get(key);
   if (path === undefined) return undefined;
@@ -120,8 +124,7 @@ export function isUnusable(error: unknown): boolean {
 }
 
 /** All snapshots, the one used last first. */
-export async function listSnapshots(): Promise<CachedSnapshot[]> {
-  const store = snapshotStore();
+export async function listSnapshots(store: Store = snapshotStore()): Promise<CachedSnapshot[]> {
   const list: CachedSnapshot[] = [];
   for (const key of await store.keys()) {
     const path = join(store.root, key);
@@ -139,9 +142,9 @@ export async function listSnapshots(): Promise<CachedSnapshot[]> {
 }
 
 /** Whether a snapshot serves one program only, or none; false when that cannot be read now. */
-function isOfProgram(key: string): boolean {
+function isOfProgram(key: string, store: Store): boolean {
   try {
-    const { requires } = readFacts(join(snapshotStore().root, key));
+    const { requires } = readFacts(join(store.root, key));
     const { main, workload } = requires as Partial<GuestParts>;
     return main !== undefined || workload !== undefined;
   } catch (error) {
@@ -161,13 +164,14 @@ function isOfProgram(key: string): boolean {
 export async function collect(
   limits: CacheLimits,
   keep?: string,
+  store: Store = snapshotStore(),
 ): Promise<CachedSnapshot[]> {
   const removed: CachedSnapshot[] = [];
   let total = 0;
   let ofPrograms = 0;
-  for (const entry of await listSnapshots()) {
+  for (const entry of await listSnapshots(store)) {
     const { key, bytes, used } = entry;
-    const ofProgram = isOfProgram(key) ? bytes : 0;
+    const ofProgram = isOfProgram(key, store) ? bytes : 0;
     const fits = total + bytes <= limits.bytes &&
       (ofProgram === 0 || ofPrograms + ofProgram <= limits.bytes * ROOM_OF_PROGRAMS);
     const old = Date.now() - used.getTime() > limits.age;
@@ -176,7 +180,7 @@ export async function collect(
       ofPrograms += ofProgram;
       continue;
     }
-    await snapshotStore().remove(entry.key);
+    await store.remove(entry.key);
     removed.push(entry);
   }
   return removed;

@@ -1,12 +1,12 @@
 /** What removes a snapshot, and what does not. */
 import assert from "node:assert/strict";
 import { join } from "node:path";
-import { cacheKey, type KeyPart } from "../base/store.ts";
+import { cacheKey, type KeyPart, Store } from "../base/store.ts";
 import { withoutDescriptors } from "../test/descriptors.ts";
 import { encodeState } from "../vmm/snapshot/format.ts";
 import { identityOf } from "../vmm/snapshot/memory_file.ts";
 import { OwnedFd } from "../ffi/fd.ts";
-import { openCached, snapshotStore } from "./snapshots.ts";
+import { openCached } from "./snapshots.ts";
 
 const REQUIRES = { warm: "deno" };
 const MEMORY = 4 << 20;
@@ -14,13 +14,12 @@ const MEMORY = 4 << 20;
 /** A good snapshot in a cache of its own. */
 async function withSnapshot(
   requires: KeyPart,
-  test: (entry: string, cache: string) => Promise<void>,
+  test: (entry: string, store: Store) => Promise<void>,
 ): Promise<void> {
-  const before = Deno.env.get("XDG_CACHE_HOME");
-  const cache = await Deno.makeTempDir();
-  Deno.env.set("XDG_CACHE_HOME", cache);
+  const directory = await Deno.makeTempDir();
+  const store = new Store(directory);
   try {
-    const entry = join(snapshotStore().root, cacheKey(requires));
+    const entry = join(store.root, cacheKey(requires));
     await Deno.mkdir(entry, { recursive: true });
     const memory = join(entry, "memory");
     await Deno.writeFile(memory, new Uint8Array());
@@ -32,33 +31,33 @@ async function withSnapshot(
       ["memory.digests", new Uint8Array(MEMORY / (2 << 20) * 32)],
     ]);
     await Deno.writeFile(join(entry, "state"), encodeState(pieces));
-    await test(entry, cache);
+    await test(entry, store);
   } finally {
-    if (before === undefined) Deno.env.delete("XDG_CACHE_HOME");
-    else Deno.env.set("XDG_CACHE_HOME", before);
-    await Deno.remove(cache, { recursive: true });
+    await Deno.remove(directory, { recursive: true });
   }
 }
 
-async function opens(requires: KeyPart = REQUIRES): Promise<boolean> {
-  using snapshot = await openCached(requires, () => {});
+async function opens(store: Store, requires: KeyPart = REQUIRES): Promise<boolean> {
+  using snapshot = await openCached(requires, () => {}, store);
   return snapshot !== undefined;
 }
 
 Deno.test("a snapshot survives a process that has no descriptors left", () =>
-  withSnapshot(REQUIRES, async (_entry, cache) => {
-    assert.equal(await opens(), true);
+  withSnapshot(REQUIRES, async (_entry, store) => {
+    assert.equal(await opens(store), true);
     const { error, keys } = await withoutDescriptors({
-      imports: `import { openCached, snapshotStore } from "@/node/snapshots.ts";`,
+      imports: `import { Store } from "@/base/store.ts";
+        import { openCached } from "@/node/snapshots.ts";`,
       prepare: `
-        const open = () => openCached(${JSON.stringify(REQUIRES)}, () => {});
+        const store = new Store(${JSON.stringify(store.root)});
+        const open = () => openCached(${JSON.stringify(REQUIRES)}, () => {}, store);
         (await open())![Symbol.dispose]();`,
       attempt: "open()",
-      report: "{ error: result?.message, keys: await snapshotStore().keys() }",
-    }, { XDG_CACHE_HOME: cache }) as { error?: string; keys: string[] };
+      report: "{ error: result?.message, keys: await store.keys() }",
+    }) as { error?: string; keys: string[] };
     assert.deepEqual(keys, [cacheKey(REQUIRES)], "it is still there");
     assert.match(error ?? "", /^Cannot .*(too many|EMFILE)/i);
-    assert.equal(await opens(), true);
+    assert.equal(await opens(store), true);
   }));
 
 Deno.test("its memory file survives as well, when the last descriptor went to the state file", () =>
@@ -91,17 +90,17 @@ for (
   ] as [string, (entry: string) => Promise<void>][]
 ) {
   Deno.test(`a snapshot with ${what} is removed`, () =>
-    withSnapshot(REQUIRES, async (entry) => {
+    withSnapshot(REQUIRES, async (entry, store) => {
       await damage(entry);
-      assert.equal(await opens(), false);
-      assert.deepEqual(await snapshotStore().keys(), []);
+      assert.equal(await opens(store), false);
+      assert.deepEqual(await store.keys(), []);
     }));
 }
 
 Deno.test("a snapshot of something else under the same key is removed", () =>
-  withSnapshot(REQUIRES, async (entry) => {
+  withSnapshot(REQUIRES, async (entry, store) => {
     const other = { warm: "node" };
-    await Deno.rename(entry, join(snapshotStore().root, cacheKey(other)));
-    assert.equal(await opens(other), false);
-    assert.deepEqual(await snapshotStore().keys(), []);
+    await Deno.rename(entry, join(store.root, cacheKey(other)));
+    assert.equal(await opens(store, other), false);
+    assert.deepEqual(await store.keys(), []);
   }));

@@ -16,15 +16,12 @@ const LIMIT = 128; // Deno itself needs some sixty
  * @param code.attempt an expression; what it throws becomes its value
  * @param code.report an expression over `result`, in JSON, with descriptors again
  */
-export async function withoutDescriptors(
-  code: {
-    readonly imports: string;
-    readonly prepare: string;
-    readonly attempt: string;
-    readonly report: string;
-  },
-  env: Record<string, string> = {},
-): Promise<unknown> {
+export async function withoutDescriptors(code: {
+  readonly imports: string;
+  readonly prepare: string;
+  readonly attempt: string;
+  readonly report: string;
+}): Promise<unknown> {
   const script = await Deno.makeTempFile({ suffix: ".ts", dir: checkoutPath(".") });
   try {
     await Deno.writeTextFile(
@@ -50,7 +47,7 @@ export async function withoutDescriptors(
     const args = ["run", "-A", "--quiet", "--no-check", "--cached-only", script];
     const { stdout, stderr, code: status } = await new Deno.Command("sh", {
       args: ["-c", `ulimit -n ${LIMIT} && exec "$@"`, "sh", Deno.execPath(), ...args],
-      env: { DENO_DIR: denoDir(), ...env },
+      env: { DENO_DIR: denoDir() },
     }).output();
     const decoder = new TextDecoder();
     assert.equal(status, 0, decoder.decode(stderr));

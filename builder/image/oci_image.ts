@@ -138,7 +138,7 @@ export async function buildOciImage(
     agent: payload.agent.sha256,
     from: { digest: image.digest, program: image.config.program },
   };
-  await storeImage(key, { manifest, label: NAME, progress }, async (write) => {
+  await storeImage(key, { manifest, label: NAME, progress, signal }, async (write) => {
     // The layers are needed no longer than the tree is.
     using directory = temporaryIn(imageStore().root);
     await Deno.mkdir(directory.path);

@@ -4,7 +4,7 @@ import { inMemoryTransport } from "../../vmm/service/routes.ts";
 import { microVms } from "../../node/microvms.ts";
 import { Orchestrator } from "../../vmm/service/orchestrator.ts";
 import { PreparedWorkloads } from "../../vmm/service/prepared.ts";
-import { RunStore } from "../../vmm/service/store.ts";
+import { RunStore } from "../../vmm/service/run_store.ts";
 import { hostLimits } from "../../vmm/service/host_limits.ts";
 import { type Run, type RunOptions, runOver } from "../../api/run.ts";
 import { hasKvm } from "./fixtures.ts";

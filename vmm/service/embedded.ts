@@ -8,7 +8,7 @@ import { microVms } from "../../node/microvms.ts";
 import { hostLimits } from "./host_limits.ts";
 import { Orchestrator } from "./orchestrator.ts";
 import { PreparedWorkloads } from "./prepared.ts";
-import { RunStore } from "./store.ts";
+import { RunStore } from "./run_store.ts";
 
 /** What a run in this process may say besides what a server is told. */
 export interface EmbeddedOptions {

@@ -25,13 +25,14 @@ import {
 import type { ForkRequest, RunVmmRequest } from "../../proto/gen/vmmorchestrator/vmm_pb.ts";
 import { ActiveRun } from "./active_run.ts";
 import { Admission, type AdmissionLimits } from "../../node/admission.ts";
-import type { Machine, MachineFactory } from "../../node/machine_factory.ts";
 import { asImageWants } from "../../node/image_program.ts";
-import { type NoteLevel, Notes } from "./notes.ts";
+import type { Machine, MachineFactory } from "../../node/machine_factory.ts";
+import { BuiltFiles } from "./built_files.ts";
+import { type RemarkLevel, RunProgress } from "./run_progress.ts";
 import { changeOf } from "./outcome.ts";
-import { BuiltFiles, isBuilt, type PreparedWorkloads, workloadKey } from "./prepared.ts";
-import type { NewRun, RunRecord, RunStore } from "./store.ts";
-import { newRunId, noteLevelOf, type RunLimits, type Workload, workloadOf } from "./workload.ts";
+import { isBuilt, type PreparedWorkloads, workloadKey } from "./prepared.ts";
+import type { NewRun, RunRecord, RunStore } from "./run_store.ts";
+import { newRunId, remarkLevelOf, type RunLimits, type Workload, workloadOf } from "./workload.ts";
 
 /** What an {@linkcode Orchestrator} is made of. */
 export interface OrchestratorOptions {
@@ -149,7 +150,7 @@ export class Orchestrator implements AsyncDisposable {
       );
     }
     const id = newRunId(request.forkId);
-    const level = noteLevelOf(request.logLevel);
+    const level = remarkLevelOf(request.logLevel);
     this.#admission.check(record.memory);
     const fork = machine.fork.bind(machine);
     const { workloadName, language, memory, vcpus } = record;
@@ -208,7 +209,7 @@ export class Orchestrator implements AsyncDisposable {
   /** Waits for a place and for the machine, which ends with the run; yields remarks. */
   async *#machine(
     run: ActiveRun,
-    notes: Notes,
+    remarks: RunProgress,
     memory: number,
     make: () => Promise<Machine>,
   ): AsyncGenerator<ExecuteResponse, Machine> {
@@ -231,7 +232,7 @@ export class Orchestrator implements AsyncDisposable {
         await machine?.[Symbol.asyncDispose]();
       },
     });
-    const boot = notes.during(booting);
+    const boot = remarks.during(booting);
     let step = await boot.next();
     for (; !step.done; step = await boot.next()) yield debug(run, step.value);
     run.signal.throwIfAborted();
@@ -247,11 +248,11 @@ export class Orchestrator implements AsyncDisposable {
   ): AsyncGenerator<ExecuteResponse> {
     const { machines, progress, prepared } = this.#options;
     const { action, language, memory } = workload;
-    const notes = new Notes(workload.noteLevel, progress);
+    const remarks = new RunProgress(workload.remarkLevel, progress);
     const layer = found || action === "prepare" || isBuilt(language)
       ? workloadKey(workload)
       : undefined;
-    const machine = yield* this.#machine(run, notes, memory, () =>
+    const machine = yield* this.#machine(run, remarks, memory, () =>
       machines({
         ...workload,
         layer,
@@ -261,7 +262,7 @@ export class Orchestrator implements AsyncDisposable {
           : undefined,
         rebuild: action === "prepare",
         signal: run.signal,
-        progress: notes.progress,
+        progress: remarks.progress,
       }));
     const { agent } = machine;
     let execute = asImageWants(workload.execute, machine.program);
@@ -269,7 +270,7 @@ export class Orchestrator implements AsyncDisposable {
       const built = new BuiltFiles();
       const first = forAction(execute, Action.PREPARE, layer!, action !== "prepare");
       const responses = agent.execute(first, { signal: run.signal });
-      const last = yield* this.#follow(run, machine, notes, responses, built);
+      const last = yield* this.#follow(run, machine, remarks, responses, built);
       if (last.outcome?.kind === Kind.PREPARED) {
         if (action === "prepare") await prepared.save(workload, built.files);
         await machine.keep?.();
@@ -282,7 +283,7 @@ export class Orchestrator implements AsyncDisposable {
       execute = forAction(execute, Action.RUN, layer!);
     }
     const responses = agent.execute(execute, { signal: run.signal });
-    yield* endWith(run, yield* this.#follow(run, machine, notes, responses));
+    yield* endWith(run, yield* this.#follow(run, machine, remarks, responses));
   }
 
   async *#inFork(
@@ -290,19 +291,19 @@ export class Orchestrator implements AsyncDisposable {
     { fork, memory, level }: {
       readonly fork: NonNullable<Machine["fork"]>;
       readonly memory: number;
-      readonly level: NoteLevel;
+      readonly level: RemarkLevel;
     },
   ): AsyncGenerator<ExecuteResponse> {
-    const notes = new Notes(level, this.#options.progress);
+    const remarks = new RunProgress(level, this.#options.progress);
     const { id, agentId, signal } = run;
     const machine = yield* this.#machine(
       run,
-      notes,
+      remarks,
       memory,
-      () => fork({ id, execution: agentId, signal, progress: notes.progress }),
+      () => fork({ id, execution: agentId, signal, progress: remarks.progress }),
     );
     const responses = machine.agent.attach({ executionId: agentId }, { signal });
-    yield* endWith(run, yield* this.#follow(run, machine, notes, responses));
+    yield* endWith(run, yield* this.#follow(run, machine, remarks, responses));
   }
 
   /**
@@ -313,7 +314,7 @@ export class Orchestrator implements AsyncDisposable {
   async *#follow(
     run: ActiveRun,
     machine: Machine,
-    notes: Notes,
+    remarks: RunProgress,
     responses: AsyncIterable<ExecuteResponse>,
     built?: BuiltFiles,
   ): AsyncGenerator<ExecuteResponse, ExecuteResponse> {
@@ -322,7 +323,7 @@ export class Orchestrator implements AsyncDisposable {
         run.agentKnows(machine, built === undefined);
         event.executionId = ""; // told already, in the first response
         run.note(event);
-        for (const text of notes.take()) yield debug(run, text);
+        for (const text of remarks.take()) yield debug(run, text);
         if (event.built !== undefined) {
           built?.add(event.built);
           continue;

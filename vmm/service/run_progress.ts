@@ -1,19 +1,20 @@
 /**
- * Remarks that are made while work is under way, for somebody who reads them at his own pace.
+ * What the service says about a run while it works: a bounded queue of remarks that its client reads
+ * when it is ready to.
  *
  * @module
  */
 import type { Progress, ProgressTask } from "../../base/progress.ts";
 
 /** How much a remark matters; the numbers are those of vmmorchestrator.LogLevel. */
-export type NoteLevel = 0 | 1 | 2 | 3;
+export type RemarkLevel = 0 | 1 | 2 | 3;
 
 /** Remarks kept for a reader who is slow; beyond it the oldest are dropped. */
 const CAPACITY = 256;
 
 /** A bounded queue of remarks, and a {@linkcode Progress} that fills it. */
-export class Notes {
-  readonly #level: NoteLevel;
+export class RunProgress {
+  readonly #level: RemarkLevel;
   readonly #also: Progress | undefined;
   #queue: string[] = [];
   #wake: (() => void) | undefined;
@@ -22,13 +23,13 @@ export class Notes {
    * @param level remarks that matter less are left out
    * @param also hears the progress as well
    */
-  constructor(level: NoteLevel, also?: Progress) {
+  constructor(level: RemarkLevel, also?: Progress) {
     this.#level = level;
     this.#also = also;
   }
 
   /** Adds a remark. */
-  add(level: NoteLevel, text: string): void {
+  add(level: RemarkLevel, text: string): void {
     if (level < this.#level) return;
     if (this.#queue.length === CAPACITY) this.#queue.shift();
     this.#queue.push(text);
