@@ -5,11 +5,13 @@
  * @module
  */
 import { create } from "@bufbuild/protobuf";
+import { bounded, type StreamLimits, within } from "../agent/client_limits.ts";
 import { COMMAND } from "../agent/languages.ts";
 import { CloudletError } from "../base/errors.ts";
 import {
   ExecuteRequest_Action as Action,
   ExecuteRequestSchema,
+  type ExecuteResponse,
   ExecuteResponse_Stage as Stage,
 } from "../proto/gen/cloudlet/agent/agent_pb.ts";
 import { asImageWants } from "./image_program.ts";
@@ -18,6 +20,22 @@ import type { Machine, MachineRequest } from "./machine_factory.ts";
 /** In the guest; of the microVM's own overlay, so it is gone with it. */
 const DIRECTORY = "/run/cloudlet-changes";
 const TAIL = 2000; // characters of output that explain a failure
+const LINE = 200; // characters of a line that tells how far the commands are
+/** What the commands may say, and how long they may take. */
+const OUTPUT = { messages: 4_000_000, bytes: 1 << 26, time: 4 * 3_600_000 };
+/** How long sending a layer may take, in milliseconds. */
+const LAYER_TIME = 3_600_000;
+
+/**
+ * What a machine may send of a layer: its memory twice, since an archive has holes as zeros, and a
+ * header for each file. The agent's pieces have 256 KiB.
+ *
+ * @param memory MiB
+ */
+function layerLimits(memory: number): StreamLimits {
+  const bytes = (2 * memory + 64) * 2 ** 20;
+  return { bytes, messages: 1000 + bytes / 65536 };
+}
 
 // $0 is a static busybox, $1 the working directory, the rest are the commands. The root of the
 // image is mounted anew: the one that this script sees has the agent's files in it.
@@ -56,7 +74,7 @@ export async function saveChanges(
   machine: Pick<Machine, "agent" | "program">,
   run: readonly string[],
   path: string,
-  { progress, signal }: MachineRequest,
+  { memory, progress, signal }: MachineRequest,
 ): Promise<void> {
   using task = progress.task("Run the image's commands");
   const { program } = machine;
@@ -72,13 +90,16 @@ export async function saveChanges(
   const plain = program && { ...program, entrypoint: [], user: "", workingDir: "" };
   let said = "";
   let outcome: { code: number | undefined; message: string } | undefined;
-  for await (const event of machine.agent.execute(asImageWants(request, plain), { signal })) {
+  using deadline = within(signal, OUTPUT.time);
+  const events = machine.agent.execute(asImageWants(request, plain), { signal: deadline.signal });
+  const sizeOf = ({ stdout = "", stderr = "" }: ExecuteResponse) => stdout.length + stderr.length;
+  for await (const event of bounded(events, OUTPUT, sizeOf)) {
     const text = (event.stdout ?? "") + (event.stderr ?? "");
     said = (said + text).slice(-TAIL);
     const line = text.trimEnd().split("\n").at(-1);
-    if (line) task.note(line);
+    if (line) task.note(line.slice(0, LINE));
     if (event.stage === Stage.DONE || event.stage === Stage.FAILED) {
-      outcome = { code: event.exitCode, message: event.outcome?.message ?? "" };
+      outcome = { code: event.exitCode, message: event.outcome?.message.slice(0, TAIL) ?? "" };
     }
   }
   if (outcome?.code !== 0) {
@@ -89,8 +110,10 @@ export async function saveChanges(
     );
   }
   using file = await Deno.open(path, { createNew: true, write: true });
-  const layer = machine.agent.layer({ directory: `${DIRECTORY}/upper` }, { signal });
-  for await (const { data } of layer) {
+  using sending = within(signal, LAYER_TIME);
+  const asked = { directory: `${DIRECTORY}/upper` };
+  const layer = machine.agent.layer(asked, { signal: sending.signal });
+  for await (const { data } of bounded(layer, layerLimits(memory), ({ data }) => data.length)) {
     for (let rest = data; rest.length > 0;) rest = rest.subarray(await file.write(rest));
   }
   task.done();

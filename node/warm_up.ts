@@ -5,12 +5,19 @@
  */
 import { setTimeout as delay } from "node:timers/promises";
 import type { AgentClient } from "../agent/client.ts";
+import { bounded, within } from "../agent/client_limits.ts";
 import { languageOrCommand } from "../agent/languages.ts";
-import { ExecuteRequest_Action as Action } from "../proto/gen/cloudlet/agent/agent_pb.ts";
+import {
+  ExecuteRequest_Action as Action,
+  type ExecuteResponse,
+} from "../proto/gen/cloudlet/agent/agent_pb.ts";
 import type { Vm } from "../vmm/vm.ts";
 
 /** After the second time the agent has its code compiled and its memory at hand. */
 const TIMES = 2;
+
+/** What a program of a line may say, and how long it may take in milliseconds. */
+const OUTPUT = { messages: 1000, bytes: 1 << 20, time: 300_000 };
 
 const PAUSE = 50; // ms between two looks
 const IDLE_LOOKS = 4;
@@ -49,13 +56,16 @@ export async function warmUp(
   const content = new TextEncoder().encode(warm.rehearsal);
   for (let i = 0; i < TIMES; i++) {
     await agent.warm({ language }, { signal });
+    using deadline = within(signal, OUTPUT.time);
     const run = agent.execute({
       workloadName: "rehearsal",
       language,
       action: Action.PREPARE_AND_RUN,
       options: { rawOutput: true, files: [{ path: sourceFile, content }] },
-    }, { signal });
-    for await (const _ of run) { /* the output is of no interest */ }
+    }, { signal: deadline.signal });
+    const sizeOf = ({ stdoutBytes, stderrBytes }: ExecuteResponse) =>
+      (stdoutBytes?.length ?? 0) + (stderrBytes?.length ?? 0);
+    for await (const _ of bounded(run, OUTPUT, sizeOf)) { /* the output is of no interest */ }
   }
   await agent.warm({ language }, { signal });
 }

@@ -15,6 +15,8 @@ import type { LogStream, RunChange, RunOutcome, RunState, RunStore } from "./run
 export type Verdict = RunChange & { readonly outcome: RunOutcome };
 
 const utf8 = new TextEncoder();
+/** The states of a run under way, in the order in which it has them. */
+const ORDER: readonly RunState[] = ["pending", "building", "running"];
 
 /** A run under way. */
 export class ActiveRun {
@@ -102,7 +104,7 @@ export class ActiveRun {
       : event.stage === Stage.RUNNING
       ? "running"
       : this.#state;
-    if (state !== this.#state) {
+    if (ORDER.indexOf(state) > ORDER.indexOf(this.#state)) { // a guest may say anything, again and again
       this.#state = state;
       this.#writeDown((store) => store.update(this.id, { state }));
     }

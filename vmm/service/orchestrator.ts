@@ -4,21 +4,17 @@
  * @module
  */
 import { create, type MessageInitShape } from "@bufbuild/protobuf";
-import { Code, ConnectError } from "@connectrpc/connect";
 import { checkRequest } from "../../agent/request.ts";
 import { unusualNeeds } from "../../agent/warm_needs.ts";
 import { CloudletError, messageOf } from "../../base/errors.ts";
 import type { Progress } from "../../base/progress.ts";
 import {
-  type ExecuteRequest,
   ExecuteRequest_Action as Action,
-  ExecuteRequestSchema,
   type ExecuteResponse,
   ExecuteResponse_Stage as Stage,
   ExecuteResponseSchema,
   type InputRequest,
   type InputResponse,
-  OptionsSchema,
   Outcome_Kind as Kind,
   SignalRequest_Signal as Signal,
 } from "../../proto/gen/cloudlet/agent/agent_pb.ts";
@@ -28,9 +24,12 @@ import { Admission, type AdmissionLimits } from "../../node/admission.ts";
 import { asImageWants } from "../../node/image_program.ts";
 import type { Machine, MachineFactory } from "../../node/machine_factory.ts";
 import { BuiltFiles } from "./built_files.ts";
+import { checkedEvents, forAction, guestEnded, isRefusal, reasonOf } from "./agent_events.ts";
+import { endMachine, unlessAborted } from "./giving_up.ts";
 import { type RemarkLevel, RunProgress } from "./run_progress.ts";
 import { changeOf } from "./outcome.ts";
 import { isBuilt, type PreparedWorkloads, workloadKey } from "./prepared.ts";
+import { closing, KILLED, stoppedBy } from "./run_ends.ts";
 import type { NewRun, RunRecord, RunStore } from "./run_store.ts";
 import { newRunId, remarkLevelOf, type RunLimits, type Workload, workloadOf } from "./workload.ts";
 
@@ -52,16 +51,8 @@ export interface OrchestratorOptions {
   readonly onEnd?: (run: RunRecord) => void;
 }
 
-/** Codes with which the agent refuses a workload. */
-const REFUSALS: ReadonlySet<Code> = new Set([
-  Code.InvalidArgument,
-  Code.NotFound,
-  Code.AlreadyExists,
-  Code.FailedPrecondition,
-  Code.ResourceExhausted,
-]);
-/** Exit code of what SIGKILL ended: 128 + 9. */
-const KILLED = 137;
+/** How long an agent may take to say a first word about an execution, in milliseconds. */
+const FIRST_ANSWER = 600_000;
 
 function response(fields: MessageInitShape<typeof ExecuteResponseSchema>): ExecuteResponse {
   return create(ExecuteResponseSchema, fields);
@@ -169,6 +160,7 @@ export class Orchestrator implements AsyncDisposable {
     client: AbortSignal,
     work: (run: ActiveRun) => AsyncGenerator<ExecuteResponse>,
   ): AsyncGenerator<ExecuteResponse> {
+    client.throwIfAborted(); // it may have left before this is listened for
     const { id } = record;
     this.#options.store.add(record);
     const ended = () => {
@@ -226,13 +218,8 @@ export class Orchestrator implements AsyncDisposable {
     );
     run.own({ [Symbol.dispose]: () => clearTimeout(tooLong) });
     const booting = make();
-    run.own({
-      async [Symbol.asyncDispose]() {
-        const machine = await booting.catch(() => undefined);
-        await machine?.[Symbol.asyncDispose]();
-      },
-    });
-    const boot = remarks.during(booting);
+    run.own({ [Symbol.asyncDispose]: () => endMachine(booting) });
+    const boot = remarks.during(unlessAborted(booting, run.signal));
     let step = await boot.next();
     for (; !step.done; step = await boot.next()) yield debug(run, step.value);
     run.signal.throwIfAborted();
@@ -318,10 +305,13 @@ export class Orchestrator implements AsyncDisposable {
     responses: AsyncIterable<ExecuteResponse>,
     built?: BuiltFiles,
   ): AsyncGenerator<ExecuteResponse, ExecuteResponse> {
+    const { firstAnswer = FIRST_ANSWER } = this.#options.limits;
+    const why = `its agent has said nothing for ${firstAnswer / 1000} s`;
+    const silence = setTimeout(() => run.fail(guestEnded(why)), firstAnswer);
     try {
-      for await (const event of responses) {
+      for await (const event of checkedEvents(responses, built !== undefined)) {
+        clearTimeout(silence);
         run.agentKnows(machine, built === undefined);
-        event.executionId = ""; // told already, in the first response
         run.note(event);
         for (const text of remarks.take()) yield debug(run, text);
         if (event.built !== undefined) {
@@ -338,6 +328,8 @@ export class Orchestrator implements AsyncDisposable {
       }
       run.signal.throwIfAborted(); // throws its reason
       throw error;
+    } finally {
+      clearTimeout(silence);
     }
     throw guestEnded("the agent closed the stream before the workload ended");
   }
@@ -374,7 +366,7 @@ export class Orchestrator implements AsyncDisposable {
       });
     }
     const run = this.#find(first.value.executionId);
-    const machine = await run.whenAgentKnows;
+    const machine = await unlessAborted(run.whenAgentKnows, client);
     async function* all(): AsyncGenerator<InputRequest> {
       yield { ...first.value!, executionId: run.agentId };
       for (let next = await iterator.next(); !next.done; next = await iterator.next()) {
@@ -405,7 +397,7 @@ export class Orchestrator implements AsyncDisposable {
 
   /**
    * Takes no new run, asks the programs to end, and ends what still runs after `grace`
-   * milliseconds.
+   * milliseconds, whether or not their agents answer.
    */
   async close(grace: number): Promise<void> {
     this.#closing = true;
@@ -413,7 +405,7 @@ export class Orchestrator implements AsyncDisposable {
     if (runs.length === 0) return;
     const { promise: graceOver, resolve } = Promise.withResolvers<void>();
     const timer = setTimeout(resolve, grace);
-    await Promise.all(runs.map((run) => this.signal(run.id, Signal.TERM).catch(() => {})));
+    for (const run of runs) void this.signal(run.id, Signal.TERM).catch(() => {}); // it may be deaf
     await Promise.race([Promise.all(runs.map((run) => run.ended)), graceOver]);
     clearTimeout(timer);
     await this.stopAll("the service ends");
@@ -445,62 +437,4 @@ function* endWith(run: ActiveRun, last: ExecuteResponse): Generator<ExecuteRespo
   // The account is closed before the client hears of it, and however slowly it listens.
   void run.end(changeOf(last));
   yield last;
-}
-
-/**
- * The same workload with another action. To run what is prepared in the machine, no files are sent.
- *
- * @param layer names it: machines with the same files share a snapshot, whatever a client calls them
- * @param builtStays what is built need not be sent back
- */
-function forAction(
-  execute: ExecuteRequest,
-  action: Action,
-  layer: string,
-  builtStays = false,
-): ExecuteRequest {
-  const options = execute.options ?? create(OptionsSchema);
-  return create(ExecuteRequestSchema, {
-    ...execute,
-    workloadName: layer,
-    action,
-    ...(action === Action.RUN && { code: "" }),
-    options: { ...options, builtStays, ...(action === Action.RUN && { files: [], built: [] }) },
-  });
-}
-
-function closing(): CloudletError {
-  return new CloudletError("Cannot start the run: the service is about to end", {
-    code: "unavailable",
-    remedy: "try again when it is back",
-  });
-}
-
-function stoppedBy(why: string) {
-  return {
-    outcome: "stopped",
-    exitCode: KILLED,
-    message: `the microVM was stopped: ${why}`,
-  } as const;
-}
-
-function guestEnded(reason: string): CloudletError {
-  return new CloudletError(`Cannot finish the run: the microVM ended: ${reason}`, {
-    code: "guest",
-    remedy: "give it more memory, or report the message if it persists",
-  });
-}
-
-/** Why a machine ended, if it does within `patience` milliseconds. */
-async function reasonOf(machine: Machine, patience: number): Promise<CloudletError | undefined> {
-  const { promise: later, resolve } = Promise.withResolvers<undefined>();
-  const timer = setTimeout(() => resolve(undefined), patience);
-  const reason = await Promise.race([machine.ended, later]);
-  clearTimeout(timer);
-  return reason === undefined ? undefined : guestEnded(reason);
-}
-
-/** Whether the agent itself said no, so that its machine is alive. */
-function isRefusal(error: unknown): boolean {
-  return error instanceof ConnectError && REFUSALS.has(error.code);
 }

@@ -28,6 +28,8 @@ export interface RunLimits {
   readonly maxVcpus: number;
   /** Longest run in milliseconds, from the machine's start to the end. */
   readonly maxTime: number;
+  /** Longest wait in milliseconds for a first word of the agent; ten minutes when absent. */
+  readonly firstAnswer?: number;
   /** Whether images on this host's disk may be named; they may not when absent. */
   readonly localImages?: boolean;
 }
