@@ -68,8 +68,8 @@ export class LocalNode<C extends Waiting = never> implements Node {
   readonly #pool: NodePool<C>;
   readonly #make: MachineFactory;
   readonly #machines = new Set<LocalMachine>();
-  /** What was cancelled and is not gone yet. */
-  readonly #leaving = new Set<Promise<unknown>>();
+  /** What is being made, for a caller or for none any more. */
+  readonly #making = new Set<Promise<unknown>>();
   readonly #end = new AbortController();
   #prewarmed = 0;
 
@@ -132,10 +132,15 @@ export class LocalNode<C extends Waiting = never> implements Node {
     ends.throwIfAborted();
     const events = progressQueue<CreateEvent>();
     const making = this.#order(order, ends, (event) => events.push(event));
+    this.#track(making);
     let handed = false;
+    // A caller that gave up may never take the next event.
+    ends.addEventListener("abort", () => {
+      if (!handed) void making.then((machine) => machine.end(), () => {});
+    });
     try {
-      // Whatever is slow to end, such as a restore, does not hold up a caller that gave up.
-      const machine = yield* events.during(unlessAborted(making, ends));
+      const machine = yield* events.during(making);
+      ends.throwIfAborted();
       handed = true;
       yield { kind: "machine", machine };
     } finally {
@@ -145,7 +150,7 @@ export class LocalNode<C extends Waiting = never> implements Node {
             code: "cancelled",
           }),
         );
-        this.#track(making.then((machine) => machine.end(), () => {}));
+        await making.then((machine) => machine.end(), () => {});
       }
     }
   }
@@ -187,8 +192,8 @@ export class LocalNode<C extends Waiting = never> implements Node {
 
   #track(work: Promise<unknown>): void {
     const settled: Promise<unknown> = work.catch(() => {})
-      .then(() => this.#leaving.delete(settled));
-    this.#leaving.add(settled);
+      .then(() => this.#making.delete(settled));
+    this.#making.add(settled);
   }
 
   /** Ends all machines, what waits and what is being made. */
@@ -198,23 +203,9 @@ export class LocalNode<C extends Waiting = never> implements Node {
         code: "unavailable",
       }),
     );
-    await Promise.all([...this.#machines].map((machine) => machine.end()));
     await this.#pool[Symbol.asyncDispose]();
-    while (this.#leaving.size > 0) await Promise.all(this.#leaving);
-  }
-}
-
-/** What work gives, or the signal's reason as soon as it is aborted. */
-async function unlessAborted<T>(work: Promise<T>, signal: AbortSignal): Promise<T> {
-  const aborted = Promise.withResolvers<never>();
-  const abort = () => aborted.reject(signal.reason);
-  if (signal.aborted) abort();
-  signal.addEventListener("abort", abort);
-  try {
-    return await Promise.race([work, aborted.promise]);
-  } finally {
-    signal.removeEventListener("abort", abort);
-    aborted.promise.catch(() => {});
+    while (this.#making.size > 0) await Promise.all(this.#making);
+    await Promise.all([...this.#machines].map((machine) => machine.end()));
   }
 }
 

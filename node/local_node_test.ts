@@ -124,7 +124,7 @@ for (
   });
 }
 
-Deno.test("a caller that gives up is free at once; the place is when the machine is gone", async () => {
+Deno.test("a call that was cancelled ends when nothing is left of it, and then its place is free", async () => {
   await using machines = new HostProcessMachines();
   const begun = Promise.withResolvers<void>();
   const goOn = Promise.withResolvers<void>();
@@ -138,10 +138,10 @@ Deno.test("a caller that gives up is free at once; the place is when the machine
   const making = make(node.create(REQUEST, { signal: abort.signal }));
   await begun.promise;
   abort.abort(new Error("enough"));
-  await assert.rejects(making, /enough/);
   assert.equal(node.capacity.machines, 1, "it is still being made");
   const next = make(node.create({ ...REQUEST, id: "next" }));
   goOn.resolve();
+  await assert.rejects(making, /enough/);
   await using _next = await next;
   assert.equal(machines.running, 1, "the one that was given up was ended");
 });
@@ -166,6 +166,18 @@ Deno.test("a caller that leaves the loop, or the queue, leaves nothing behind", 
     make(node.create(REQUEST, { signal: AbortSignal.abort(new Error("no")) })),
     /no/,
   );
+});
+
+Deno.test("a machine whose caller gave up, and takes no more events, is ended", async () => {
+  await using machines = new HostProcessMachines();
+  await using node = nodeOf(machines.factory);
+  const abort = new AbortController();
+  const events = node.create(REQUEST, { signal: abort.signal })[Symbol.asyncIterator]();
+  await events.next(); // and then it stalls
+  while (machines.running === 0) await new Promise((resolve) => setTimeout(resolve, 10));
+  abort.abort(new Error("enough"));
+  while (node.capacity.machines > 0) await new Promise((resolve) => setTimeout(resolve, 10));
+  assert.equal(machines.running, 0);
 });
 
 Deno.test("a factory that fails gives the place back, and what never fits is refused", async () => {

@@ -30,7 +30,7 @@ import type { ProgressEvent } from "./progress_events.ts";
 
 /** How a call is made. */
 export interface CallOptions {
-  /** Cancels the call, which then throws the signal's reason and leaves nothing behind. */
+  /** Cancels the call. It throws the signal's reason, as soon as nothing is left of it. */
   readonly signal?: AbortSignal;
 }
 

@@ -254,6 +254,19 @@ Deno.test("all logs together are bounded: the oldest go, those of runs under way
   deepEqual(ids(store.list()).filter((id) => output(store, id) !== ""), ["c", "b", "a", "live"]);
 });
 
+Deno.test("the room of logs that went with their runs is free again", () => {
+  using store = RunStore.inMemory({ log: 10_000, logs: 30_000, runs: 2 });
+  for (let i = 0; i < 10; i++) {
+    add(store, `${i}`);
+    store.log(`${i}`, "stdout", new Uint8Array(9000));
+    end(store, `${i}`);
+    deepEqual(
+      ids(store.list()).map((id) => output(store, id).length),
+      i === 0 ? [9000] : [9000, 9000],
+    );
+  }
+});
+
 Deno.test("what logs take is known again when the store is opened, also after a crash", () =>
   inDirectory(async (path) => {
     const limits = { log: 10_000, logs: 25_000 };
