@@ -5,8 +5,8 @@ import { collect } from "../../agent/harness_test.ts";
 import { type Progress, silentProgress } from "../../base/progress.ts";
 import { SharedWork } from "../../base/shared_work.ts";
 import { ExecuteRequest_Action as Action } from "../../proto/gen/cloudlet/agent/agent_pb.ts";
-import { microVms } from "../../vmm/service/microvm.ts";
-import { snapshotStore } from "../../vmm/snapshot/cache.ts";
+import { microVms } from "../../node/microvms.ts";
+import { snapshotStore } from "../../node/snapshots.ts";
 import { readFacts } from "../../vmm/snapshot/snapshot.ts";
 import { hasKvm, testKernel } from "./fixtures.ts";
 
