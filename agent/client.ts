@@ -7,6 +7,7 @@ import { type Client, createClient } from "@connectrpc/connect";
 import { createTransport } from "@connectrpc/connect/protocol-connect";
 import { CloudletError, messageOf } from "../base/errors.ts";
 import { WorkloadRunner } from "../proto/gen/cloudlet/agent/agent_pb.ts";
+import { AGENT_LIMITS, type AgentLimits, wholeMessages, withDeadlines } from "./client_limits.ts";
 import { httpClient } from "./http_client.ts";
 import { AGENT_PORT, READY_PORT } from "./vsock_ports.ts";
 
@@ -26,18 +27,27 @@ export function agentBehind(unixPath: string): AgentAddress {
   return { unixPath, vsockPort: AGENT_PORT };
 }
 
-const MAX_MESSAGE = 256 * 1024 * 1024; // bytes
+const MAX_REQUEST = 256 * 1024 * 1024; // bytes; what the agent takes (LIMITS of request.ts)
 const MAX_HANDSHAKE = 32; // bytes: "OK 4294967295\n" and more
 
 /**
  * Opens a byte stream to a port in the guest through the Unix socket of the VM's vsock device:
  * `CONNECT <port>\n`, answered by `OK <port>\n`.
  *
+ * @param signal gives up: a guest may neither take the connection nor refuse it
  * @throws {CloudletError} `unavailable` when nobody listens there
  */
-export async function connectVsock(unixPath: string, port: number): Promise<Deno.Conn> {
+export async function connectVsock(
+  unixPath: string,
+  port: number,
+  signal?: AbortSignal,
+): Promise<Deno.Conn> {
+  signal?.throwIfAborted();
   const connection = await Deno.connect({ transport: "unix", path: unixPath });
+  const giveUp = () => connection.close();
+  signal?.addEventListener("abort", giveUp);
   try {
+    signal?.throwIfAborted();
     const request = new TextEncoder().encode(`CONNECT ${port}\n`);
     for (let sent = 0; sent < request.length;) {
       sent += await connection.write(request.subarray(sent));
@@ -59,8 +69,11 @@ export async function connectVsock(unixPath: string, port: number): Promise<Deno
     }
     return connection;
   } catch (error) {
+    if (signal?.aborted) throw signal.reason; // which closed it
     connection.close();
     throw error;
+  } finally {
+    signal?.removeEventListener("abort", giveUp);
   }
 }
 
@@ -70,25 +83,34 @@ export const KEEP_ALIVE = { headers: { connection: "keep-alive" } } as const;
 /**
  * The agent's calls. Nothing is connected until one is made; each has a connection of its own, unless
  * the one before said {@linkcode KEEP_ALIVE}. An AbortSignal given to it closes the connection.
+ *
+ * @param address where the agent is
+ * @param limits on what it answers, in place of {@linkcode AGENT_LIMITS}
  */
-export function connectAgent(address: AgentAddress): AgentClient {
+export function connectAgent(
+  address: AgentAddress,
+  limits: Partial<AgentLimits> = {},
+): AgentClient {
   const { unixPath, vsockPort } = address;
+  const most = { ...AGENT_LIMITS, ...limits };
+  const http = httpClient((signal) =>
+    vsockPort === undefined
+      ? Deno.connect({ transport: "unix", path: unixPath })
+      : connectVsock(unixPath, vsockPort, signal)
+  );
   return createClient(
     WorkloadRunner,
     createTransport({
       baseUrl: "http://agent",
       useBinaryFormat: true,
-      interceptors: [],
+      interceptors: [withDeadlines(most)],
+      binaryOptions: { readUnknownFields: false },
       acceptCompression: [],
       sendCompression: null,
       compressMinBytes: Number.MAX_SAFE_INTEGER,
-      readMaxBytes: MAX_MESSAGE,
-      writeMaxBytes: MAX_MESSAGE,
-      httpClient: httpClient(() =>
-        vsockPort === undefined
-          ? Deno.connect({ transport: "unix", path: unixPath })
-          : connectVsock(unixPath, vsockPort)
-      ),
+      readMaxBytes: most.message,
+      writeMaxBytes: MAX_REQUEST,
+      httpClient: wholeMessages(http, most.message),
     }),
   );
 }

@@ -17,6 +17,7 @@ import { CloudletError } from "../base/errors.ts";
 
 const READ_SIZE = 65536;
 const MAX_HEAD = 65536; // bytes of status line and header fields
+const MAX_INFORMATIONAL = 8; // answers before the answer (RFC 9110, section 15.2)
 const MAX_CHUNK_LINE = 256; // bytes of a chunk's size with its extensions
 
 const encoder = new TextEncoder();
@@ -128,7 +129,11 @@ async function* readBody(reader: Reader, header: Headers): AsyncGenerator<Uint8A
       yield* counted(length);
       if (await reader.line(1) !== "") throw malformed("a chunk has no end");
     }
-    while (await reader.line(MAX_HEAD) !== "") { /* trailers, which Connect does not use */ }
+    // trailers, which Connect does not use
+    for (let left = MAX_HEAD, line = await reader.line(left); line !== "";) {
+      left -= line.length + 2;
+      line = await reader.line(left);
+    }
     return;
   }
   const length = header.get("content-length");
@@ -219,14 +224,16 @@ class Idle {
  * Makes the client. A request with the header field `connection: keep-alive` leaves its connection to
  * the next one, if that comes within a second.
  *
- * @param connect opens a connection to the server
+ * @param connect opens a connection to the server, unless the signal is aborted meanwhile
  */
-export function httpClient(connect: () => Promise<Deno.Conn>): UniversalClientFn {
+export function httpClient(
+  connect: (signal: AbortSignal | undefined) => Promise<Deno.Conn>,
+): UniversalClientFn {
   const idle = new Idle();
   return async (request: UniversalClientRequest): Promise<UniversalClientResponse> => {
     const { signal } = request;
     signal?.throwIfAborted();
-    const connection = idle.take() ?? await connect();
+    const connection = idle.take() ?? await connect(signal);
     let open = true;
     /** Lets go of the connection. */
     const close = (reusable = false) => {
@@ -257,7 +264,9 @@ export function httpClient(connect: () => Promise<Deno.Conn>): UniversalClientFn
         await sending; // why it could not be sent tells more
         throw sendFailure?.error ?? error;
       });
-      while (head.status < 200) head = await readHead(reader);
+      for (let count = 0; head.status < 200; head = await readHead(reader)) {
+        if (++count > MAX_INFORMATIONAL) throw malformed("informational answers do not end");
+      }
       const body = async function* () {
         try {
           yield* readBody(reader, head.header);

@@ -3,7 +3,7 @@ import type { Hono } from "hono";
 import { HostProcessMachines } from "../test/host_process_machine.ts";
 import { Orchestrator } from "../vmm/service/orchestrator.ts";
 import { vmmRoutes } from "../vmm/service/routes.ts";
-import { RunStore } from "../vmm/service/store.ts";
+import { RunStore } from "../vmm/service/run_store.ts";
 import { createApp } from "./app.ts";
 import { Metrics } from "./metrics.ts";
 import { openApiDocument } from "./openapi.ts";

@@ -2,7 +2,7 @@ import { deepEqual, equal, ok, rejects, throws } from "node:assert/strict";
 import { HostProcessMachines } from "../test/host_process_machine.ts";
 import { Orchestrator } from "../vmm/service/orchestrator.ts";
 import { inMemoryTransport } from "../vmm/service/routes.ts";
-import { RunStore } from "../vmm/service/store.ts";
+import { RunStore } from "../vmm/service/run_store.ts";
 import { LazyRun, lazyRun } from "./lazy_run.ts";
 import { type RunOptions, runOver } from "./run.ts";
 

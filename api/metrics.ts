@@ -5,7 +5,7 @@
  */
 import { Counter, Gauge, Histogram, Registry } from "prom-client";
 import type { Orchestrator } from "../vmm/service/orchestrator.ts";
-import type { RunRecord } from "../vmm/service/store.ts";
+import type { RunRecord } from "../vmm/service/run_store.ts";
 
 /** Seconds: from a restored VM's first byte to a long build. */
 const BUCKETS = [0.01, 0.03, 0.1, 0.3, 1, 3, 10, 30, 100, 300, 1000];

@@ -16,7 +16,7 @@ import {
   SignalRequest_Signal as SignalNumber,
 } from "../proto/gen/cloudlet/agent/agent_pb.ts";
 import { LogLevel, VmmService } from "../proto/gen/vmmorchestrator/vmm_pb.ts";
-import { fromConnectError } from "../vmm/service/errors.ts";
+import { fromConnectError } from "../vmm/service/connect_errors.ts";
 import { outcomeName } from "../vmm/service/outcome.ts";
 
 /** One thing that happened. */
@@ -95,10 +95,15 @@ export interface Run extends AsyncIterable<RunEvent>, AsyncDisposable {
    * original ends.
    *
    * @param options of the copy
-   * @returns the copy; `conflict` where the program does not run yet
+   * @returns the copy; it ends with `conflict` where the program does not run yet, or where nobody
+   *   has iterated the original or asked for its result
    */
   fork(options?: ForkOptions): Run;
-  /** Sends a signal to the program. */
+  /**
+   * Sends a signal to the program, once the service has taken the run.
+   *
+   * Rejects with `conflict` when nobody has iterated the run or asked for its result.
+   */
   kill(signal?: "KILL" | "TERM" | "INT"): Promise<void>;
 }
 
@@ -183,7 +188,7 @@ export class RunOfTransport implements Run {
   }
 
   async kill(signal: "KILL" | "TERM" | "INT" = "KILL"): Promise<void> {
-    const { client, id } = await this.#known.promise;
+    const { client, id } = await this.#whenKnown();
     try {
       await client.signal({ executionId: id, signal: SignalNumber[signal] });
     } catch (error) {
@@ -195,11 +200,22 @@ export class RunOfTransport implements Run {
     return new RunOfTransport({
       signal: options.signal,
       call: async (client, signal) => {
-        const { id } = await this.#known.promise;
+        const { id } = await this.#whenKnown();
         const request = { executionId: id, forkId: options.id ?? "", logLevel: LogLevel.INFO };
         return client.fork(request, { signal });
       },
     }, this.#transport);
+  }
+
+  /** The run, once the service has taken it. */
+  async #whenKnown(): Promise<{ client: Client<typeof VmmService>; id: string }> {
+    // What starts it may come later in this very turn.
+    if (!this.#taken) await new Promise((resolve) => setTimeout(resolve, 0));
+    if (this.#taken) return await this.#known.promise;
+    throw new CloudletError("Cannot reach the run: nothing has started it", {
+      code: "conflict",
+      remedy: "iterate it, or ask for its result, first",
+    });
   }
 
   async [Symbol.asyncDispose](): Promise<void> {

@@ -3,7 +3,7 @@ import { HostProcessMachines } from "../test/host_process_machine.ts";
 import { checkoutPath } from "../test/paths.ts";
 import { Orchestrator } from "../vmm/service/orchestrator.ts";
 import { inMemoryTransport } from "../vmm/service/routes.ts";
-import { RunStore } from "../vmm/service/store.ts";
+import { RunStore } from "../vmm/service/run_store.ts";
 import { type Run, run, type RunOptions, runOver } from "./run.ts";
 
 /** Runs over the same calls as in production; the machines are processes of this host. */

@@ -7,13 +7,11 @@ import { join } from "node:path";
 import { isLoopback } from "../base/addresses.ts";
 import { CloudletError, messageOf } from "../base/errors.ts";
 import type { Progress } from "../base/progress.ts";
-import type { AdmissionLimits } from "../vmm/service/admission.ts";
-import type { MachineFactory } from "../vmm/service/machine.ts";
-import { Orchestrator } from "../vmm/service/orchestrator.ts";
+import { Orchestrator, type OrchestratorOptions } from "../vmm/service/orchestrator.ts";
 import type { PreparedWorkloads } from "../vmm/service/prepared.ts";
 import { vmmRoutes } from "../vmm/service/routes.ts";
 import { serveVmm, type VmmServer } from "../vmm/service/server.ts";
-import { RunStore } from "../vmm/service/store.ts";
+import { RunStore } from "../vmm/service/run_store.ts";
 import type { RunLimits } from "../vmm/service/workload.ts";
 import { createApp } from "./app.ts";
 import { makeGuard, ownNames } from "./guard.ts";
@@ -31,7 +29,7 @@ export interface Address {
 /** How the service is offered. */
 export interface ServeOptions {
   /** Makes the machines. */
-  readonly machines: MachineFactory;
+  readonly machines: OrchestratorOptions["machines"];
   /** Where the HTTP API listens. */
   readonly api: Address;
   /** Where VmmService listens. */
@@ -43,7 +41,7 @@ export interface ServeOptions {
   /** Keys that requests must carry. */
   readonly keys?: Keys;
   /** How much may run at a time. */
-  readonly admission: AdmissionLimits;
+  readonly admission: OrchestratorOptions["admission"];
   /** Bounds of one run. */
   readonly limits: RunLimits;
   /** Largest request body or message in bytes. */

@@ -18,7 +18,7 @@ import {
 } from "../proto/gen/vmmorchestrator/vmm_pb.ts";
 import { ACTIONS, languageNumber } from "./names.ts";
 import { outcomeName } from "../vmm/service/outcome.ts";
-import type { LogEntry, RunRecord } from "../vmm/service/store.ts";
+import type { LogEntry, RunRecord } from "../vmm/service/run_store.ts";
 import type { Problem } from "./problem.ts";
 import {
   type LogEntryBody,

@@ -1,18 +1,21 @@
 /**
  * Files that are never seen half-written: temporary name, then rename.
  *
- * Everything unfinished lives in a directory `.tmp-<uuid>` or a file `.tmp-<uuid>` beside its goal,
- * and is registered here so that it is removed on errors and when the process ends by itself or with
- * `Deno.exit`. What a signal leaves is removed by {@linkcode sweepTemporary}, which the next user of the
- * directory calls.
+ * Everything unfinished lives in a directory `.tmp-of-<id>` beside its goal, and is registered here so
+ * that it is removed on errors and when the process ends by itself or with `Deno.exit`. What a signal
+ * leaves is removed by {@linkcode sweepTemporary}, which the next user of the directory calls. The
+ * owner holds a lock on the directory (flock(2)), which ends with the process, however that ends. A
+ * process id would not tell: processes of several PID namespaces may share a cache.
  *
  * @module
  */
 import { dirname, join, resolve } from "node:path";
+import { setTimeout as delay } from "node:timers/promises";
 import { syncPath } from "./durable.ts";
 import { CloudletError, messageOf } from "./errors.ts";
 
-const PREFIX = ".tmp-";
+// Not a digit after the dash: earlier versions take that for a process id, and sweep what it left.
+const TEMPORARY = ".tmp-of-";
 
 /** What has to be removed when the process ends early; signals are base/signals.ts's. */
 const unfinished = new Set<string>();
@@ -83,22 +86,119 @@ export function makePrivateDirectory(path: string): void {
   });
 }
 
-/** A name in a directory that nobody reads; removed when disposed, unless it was moved away. */
+/** A directory that is locked by its owner, and removed with all below it when disposed. */
+export interface OwnedDirectory extends Disposable {
+  /** Absolute path. */
+  readonly path: string;
+}
+
+/** In bytes. Short, since a Unix socket's path has at most 107 bytes (unix(7)). */
+const OWNER_ID = 6;
+const ATTEMPTS = 100;
+
+/**
+ * Makes a directory that {@linkcode sweepOwned} leaves alone while this process lives, in whatever
+ * PID namespace it and the sweeper are. Only this user can enter it.
+ *
+ * @param parent exists
+ * @param prefix of its name, which an id follows
+ */
+export function makeOwnedDirectory(parent: string, prefix: string): OwnedDirectory {
+  for (let attempt = 0; attempt < ATTEMPTS; attempt++) {
+    const id = crypto.getRandomValues(new Uint8Array(OWNER_ID)).toHex();
+    const path = resolve(parent, prefix + id);
+    const removal = removeAtEnd(path);
+    try {
+      Deno.mkdirSync(path, { mode: 0o700 });
+      const lock = lockedDirectory(path);
+      if (lock !== undefined) {
+        return {
+          path,
+          [Symbol.dispose]() {
+            removal[Symbol.dispose](); // before the lock goes
+            lock.close();
+          },
+        };
+      }
+    } catch (error) {
+      removal[Symbol.dispose]();
+      throw error;
+    }
+    removal[Symbol.dispose](); // somebody swept it before it was locked
+  }
+  throw new CloudletError(`Cannot make a directory in ${parent}: it is removed each time`, {
+    code: "host",
+    remedy: "end whatever removes files there",
+  });
+}
+
+/** Removes the directories with such names whose owners have ended. */
+export function sweepOwned(parent: string, prefix: string): void {
+  let names: string[];
+  try {
+    names = Array.from(Deno.readDirSync(parent), ({ name }) => name);
+  } catch {
+    return; // no directory, nothing left
+  }
+  for (const name of names) {
+    if (!name.startsWith(prefix) || !OWNED_ID.test(name.slice(prefix.length))) continue;
+    const path = join(parent, name);
+    try {
+      using lock = lockedDirectory(path);
+      if (lock !== undefined) removeQuietly(path);
+    } catch {
+      // not ours to open
+    }
+  }
+}
+
+const OWNED_ID = new RegExp(`^[0-9a-f]{${2 * OWNER_ID}}$`);
+
+/** A directory with an exclusive lock on it; undefined when it is locked already, or gone. */
+function lockedDirectory(path: string): Deno.FsFile | undefined {
+  let directory: Deno.FsFile;
+  try {
+    directory = Deno.openSync(path, { read: true });
+  } catch (error) {
+    if (error instanceof Deno.errors.NotFound) return undefined;
+    throw error;
+  }
+  try {
+    if (directory.tryLockSync(true) && sameFile(directory, path)) return directory;
+  } catch (error) {
+    directory.close();
+    throw error;
+  }
+  directory.close();
+  return undefined;
+}
+
+/** Whether a path still leads to what is open: who had the lock before may have removed it. */
+function sameFile(file: Deno.FsFile, path: string): boolean {
+  try {
+    const [here, there] = [file.statSync(), Deno.statSync(path)];
+    return here.ino === there.ino && here.dev === there.dev;
+  } catch (error) {
+    if (error instanceof Deno.errors.NotFound) return false;
+    throw error;
+  }
+}
+
+/** A name in a directory that no reader looks at; removed when disposed, unless it was moved away. */
 export interface Temporary extends Disposable {
   /** Absolute path; nothing exists there at first. */
   readonly path: string;
 }
 
 /**
- * Reserves a temporary name inside `directory`, which is created when missing.
+ * Reserves a temporary name below `directory`, which is created when missing.
  *
  * @param directory where the finished thing will be, so that a rename stays on one file system
  */
 export function temporaryIn(directory: string): Temporary {
   Deno.mkdirSync(directory, { recursive: true });
-  // The process id lets sweepTemporary() tell what is still being written from what was left.
-  const path = resolve(directory, `${PREFIX}${Deno.pid}-${crypto.randomUUID()}`);
-  return { path, ...removeAtEnd(path) };
+  const owned = makeOwnedDirectory(directory, TEMPORARY);
+  return { path: join(owned.path, "it"), [Symbol.dispose]: () => owned[Symbol.dispose]() };
 }
 
 /**
@@ -171,31 +271,9 @@ export function diskError(what: string, cause: unknown): unknown {
   return new CloudletError(`${what}: ${cause.message}`, { code: "host", remedy: advice, cause });
 }
 
-/** Whether a process can still do something: one that is ending, or that waits to be reaped, cannot. */
-export function processLives(pid: number): boolean {
-  try {
-    // proc_pid_stat(5): the name, in parentheses, may hold anything; the state follows it
-    const stat = Deno.readTextFileSync(`/proc/${pid}/stat`);
-    if (/^[ZX]/.test(stat.slice(stat.lastIndexOf(")") + 2))) return false;
-    // Its locks go with its descriptors, a moment before it becomes a zombie.
-    return !Deno.readDirSync(`/proc/${pid}/fd`)[Symbol.iterator]().next().done;
-  } catch (error) {
-    return error instanceof Deno.errors.PermissionDenied; // it is another user's
-  }
-}
-
 /** Removes what killed processes left unfinished in `directory`. */
 export function sweepTemporary(directory: string): void {
-  let entries: Deno.DirEntry[];
-  try {
-    entries = [...Deno.readDirSync(directory)];
-  } catch {
-    return; // no directory, nothing left
-  }
-  for (const { name } of entries) {
-    const pid = name.startsWith(PREFIX) ? Number.parseInt(name.slice(PREFIX.length), 10) : NaN;
-    if (pid > 0 && !processLives(pid)) removeQuietly(join(directory, name));
-  }
+  sweepOwned(directory, TEMPORARY);
 }
 
 /** The same in `directory` and in those up to `depth` levels below it. */
@@ -220,21 +298,41 @@ export function sweepTemporaryBelow(directory: string, depth: number): void {
  * @param path lock file, created when missing and left in place
  * @param work what to do
  * @param onWait called once when somebody else holds the lock
+ * @param signal ends the wait, not the work; its reason is thrown
  */
 export async function withLock<T>(
   path: string,
   work: () => Promise<T>,
   onWait?: () => void,
+  signal?: AbortSignal,
 ): Promise<T> {
+  signal?.throwIfAborted();
   await Deno.mkdir(dirname(path), { recursive: true });
   using file = await Deno.open(path, { create: true, write: true, read: true });
   if (!(await file.tryLock(true))) {
     onWait?.();
-    await file.lock(true);
+    await waitForLock(file, signal);
   }
   try {
     return await work();
   } finally {
     await file.unlock();
+  }
+}
+
+/** Between two looks whether a lock is free, in milliseconds; the first is the shortest. */
+const LOCK_LOOKS = { first: 5, last: 200 };
+
+/**
+ * Waits for an exclusive lock on an open file, looking again and again: a thread that sleeps in
+ * flock(2) could not be woken when nobody wants the lock any more, and would get it.
+ *
+ * @throws the signal's reason
+ */
+export async function waitForLock(file: Deno.FsFile, signal?: AbortSignal): Promise<void> {
+  signal?.throwIfAborted();
+  for (let pause = LOCK_LOOKS.first; !(await file.tryLock(true)); pause *= 2) {
+    await delay(Math.min(pause, LOCK_LOOKS.last), undefined, { signal }).catch(() => {});
+    signal?.throwIfAborted();
   }
 }

@@ -4,7 +4,6 @@ import { CloudletError } from "./errors.ts";
 import {
   diskError,
   makePrivateDirectory,
-  processLives,
   sweepTemporary,
   temporaryIn,
   withLock,
@@ -72,7 +71,7 @@ Deno.test("a temporary is removed when it is disposed, whatever it became", asyn
       Deno.writeTextFileSync(join(full.path, "a", "x"), "x");
       Deno.chmodSync(join(full.path, "a"), 0o555); // only root could empty it as it is
       assert.equal(new Set([nothing.path, file.path, full.path]).size, 3);
-      assert.equal(names(below).length, 2);
+      assert.equal(names(below).length, 3);
     }
     assert.deepEqual(names(below), []);
     return Promise.resolve();
@@ -169,36 +168,16 @@ Deno.test("what a killed process left is swept, what a living one makes is not",
     ]);
     await ended(dead, "SIGKILL");
     await Deno.writeTextFile(join(directory, "entry"), "x");
-    await Deno.writeTextFile(join(directory, ".tmp-notes"), "no process made this");
+    await Deno.writeTextFile(join(directory, ".tmp-of-notes"), "no process made this");
     assert.equal(names(directory).length, 4);
     sweepTemporary(directory);
     const left = names(directory);
     assert.equal(left.length, 3);
-    assert.ok(left.some((name) => name.startsWith(`.tmp-${living.pid}-`)));
+    assert.ok(left.some((name) => name.startsWith(".tmp-of-")));
     await ended(living, "SIGINT");
-    assert.deepEqual(names(directory), [".tmp-notes", "entry"]);
+    assert.deepEqual(names(directory), [".tmp-of-notes", "entry"]);
   });
   sweepTemporary("/nonexistent"); // nothing to do, nothing to say
-});
-
-Deno.test("a process lives until it ends, whether or not it was reaped", async () => {
-  assert.equal(processLives(Deno.pid), true);
-  assert.equal(processLives(1), true);
-  assert.equal(processLives(999_999_999), false);
-  // The shell's child ends, and the program that takes the shell's place never reaps it.
-  const parent = new Deno.Command("sh", {
-    args: ["-c", "sleep 0.1 & echo $!; exec sleep 1000"],
-    stdout: "piped",
-  }).spawn();
-  const reader = parent.stdout.getReader();
-  const pid = Number(new TextDecoder().decode((await reader.read()).value));
-  while (!Deno.readTextFileSync(`/proc/${pid}/stat`).includes(") Z ")) {
-    await new Promise((resolve) => setTimeout(resolve, 5));
-  }
-  assert.equal(processLives(pid), false);
-  parent.kill("SIGKILL");
-  await parent.status;
-  await reader.cancel();
 });
 
 Deno.test("an atomic write replaces a file whole, from text, bytes or a stream", async () => {
@@ -303,4 +282,29 @@ Deno.test({
       (disk) => writeFileAtomic(join(disk, "file"), "all of it"),
       async (disk) => assert.equal(await Deno.readTextFile(join(disk, "file")), "all of it"),
     ),
+});
+
+Deno.test("a wait for a lock ends when it is given up, and leaves the lock to others", async () => {
+  await withDirectory(async (directory) => {
+    const path = join(directory, "lock");
+    const holder = await started(`import { withLock } from ${JSON.stringify(MODULE)};
+      await withLock(${JSON.stringify(path)}, () => {
+        console.log("held");
+        return new Promise((resolve) => setTimeout(resolve, 1e6));
+      });`);
+    const give = new AbortController();
+    let worked = false;
+    const waits = Promise.withResolvers<void>();
+    const work = () => Promise.resolve(worked = true);
+    const waiting = withLock(path, work, waits.resolve, give.signal);
+    await waits.promise;
+    const refused = assert.rejects(waiting, /^Error: not wanted any more$/);
+    give.abort(new Error("not wanted any more"));
+    await refused;
+    await assert.rejects(withLock(path, work, undefined, give.signal), /not wanted/);
+    assert.equal(worked, false);
+    const next = withLock(path, () => Promise.resolve("mine"));
+    await ended(holder, "SIGKILL");
+    assert.equal(await next, "mine");
+  });
 });

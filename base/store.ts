@@ -3,7 +3,7 @@
  *
  * ```text
  * <root>/<key>/            a finished entry, on the disk as a whole; never changed
- * <root>/.tmp-<pid>-<id>/  an entry being made
+ * <root>/.tmp-of-<id>/     an entry being made
  * <root>/.<key>.lock       held by whoever makes the entry
  * ```
  *
@@ -113,29 +113,52 @@ export class Store {
    * @param key from {@linkcode cacheKey}
    * @param make fills the empty directory that it is given
    * @param onWait called once when somebody else is making the entry
+   * @param signal ends the wait for somebody else; its reason is thrown
    */
   async getOrMake(
     key: string,
     make: (directory: string) => Promise<void>,
     onWait?: () => void,
+    signal?: AbortSignal,
   ): Promise<string> {
     const existing = await this.get(key);
     if (existing !== undefined) return existing;
+    await withLock(
+      join(this.root, `.${key}.lock`),
+      async () => {
+        if (await this.get(key) === undefined) await this.#make(key, make);
+      },
+      onWait,
+      signal,
+    );
+    return this.#path(key);
+  }
+
+  /**
+   * Makes an entry in place of the one that is there, which stays when `make` fails. Readers that
+   * have its files open keep them.
+   *
+   * @param key from {@linkcode cacheKey}
+   * @param make fills the empty directory that it is given
+   */
+  async replace(key: string, make: (directory: string) => Promise<void>): Promise<void> {
+    await withLock(join(this.root, `.${key}.lock`), () => this.#make(key, make));
+  }
+
+  /** Makes an entry while the lock of its key is held. */
+  async #make(key: string, make: (directory: string) => Promise<void>): Promise<void> {
     const goal = this.#path(key);
-    await withLock(this.#lock(key), async () => {
-      if (await this.get(key) !== undefined) return;
-      sweepTemporary(this.root);
-      using temporary = temporaryIn(this.root);
-      try {
-        await Deno.mkdir(temporary.path);
-        await make(temporary.path);
-        await syncTree(temporary.path);
-        await Deno.rename(temporary.path, goal);
-      } catch (cause) {
-        throw diskError(`Cannot make the cache entry ${goal}`, cause);
-      }
-    }, onWait);
-    return goal;
+    sweepTemporary(this.root);
+    using temporary = temporaryIn(this.root);
+    try {
+      await Deno.mkdir(temporary.path);
+      await make(temporary.path);
+      await syncTree(temporary.path);
+      await this.remove(key); // rename(2) takes no place that is not empty
+      await Deno.rename(temporary.path, goal);
+    } catch (cause) {
+      throw diskError(`Cannot make the cache entry ${goal}`, cause);
+    }
   }
 
   /** Keys of the finished entries, sorted. */

@@ -43,6 +43,22 @@ Deno.test("a key depends on what it is made of, not on the order of members", ()
   assert.equal(new Set(parts.map(cacheKey)).size, parts.length);
 });
 
+Deno.test("an entry that cannot be replaced stays, and one that can is replaced", async () => {
+  await withStore(async (store) => {
+    const write = (text: string) => (directory: string) =>
+      Deno.writeTextFile(join(directory, "content"), text);
+    const read = async () => await Deno.readTextFile(join((await store.get("k"))!, "content"));
+    await store.replace("k", write("1"));
+    assert.equal(await read(), "1");
+    const full = new Error("the disk is full");
+    await assert.rejects(store.replace("k", () => Promise.reject(full)), full);
+    assert.equal(await read(), "1");
+    await store.replace("k", write("2"));
+    assert.equal(await read(), "2");
+    assert.deepEqual(names(store), ["k"]);
+  });
+});
+
 Deno.test("an entry is made once, then found", async () => {
   await withStore(async (store) => {
     const key = cacheKey("x");
@@ -232,4 +248,27 @@ Deno.test({
       assert.equal(await Deno.readTextFile(join(path!, "content")), "all of it");
       assert.equal(await Deno.readTextFile(join(path!, "below/secret")), "too");
     }),
+});
+Deno.test("who gives up does not wait until somebody else has made the entry", async () => {
+  await withStore(async (store) => {
+    const key = cacheKey("x");
+    const made = Promise.withResolvers<void>();
+    const begun = Promise.withResolvers<void>();
+    const making = store.getOrMake(key, () => {
+      begun.resolve();
+      return made.promise;
+    });
+    await begun.promise;
+    const waits = Promise.withResolvers<void>();
+    const give = new AbortController();
+    const make = () => Promise.reject(new Error("made twice"));
+    const waiting = store.getOrMake(key, make, waits.resolve, give.signal);
+    await waits.promise;
+    const refused = assert.rejects(waiting, /^Error: given up$/);
+    give.abort(new Error("given up"));
+    await refused;
+    made.resolve();
+    assert.equal(await store.get(key), undefined);
+    assert.equal(await making, await store.getOrMake(key, make));
+  });
 });

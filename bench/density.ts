@@ -6,7 +6,7 @@
  *
  * @module
  */
-import type { Machine } from "../vmm/service/machine.ts";
+import type { Machine } from "../node/machine_factory.ts";
 import { pythonMachine, runHello } from "./python_machine.ts";
 import { percentile, report } from "./report.ts";
 

@@ -9,8 +9,8 @@ import {
   ExecuteRequest_Action as Action,
   type ExecuteResponse,
 } from "../proto/gen/cloudlet/agent/agent_pb.ts";
-import type { Machine } from "../vmm/service/machine.ts";
-import { microVms } from "../vmm/service/microvm.ts";
+import type { Machine } from "../node/machine_factory.ts";
+import { microVms } from "../node/microvms.ts";
 
 /** Its memory in MiB. */
 export const MEMORY = 512;

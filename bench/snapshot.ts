@@ -6,8 +6,8 @@
 import { join } from "node:path";
 import { agentBehind, connectAgent, KEEP_ALIVE } from "../agent/client.ts";
 import { Builder } from "../builder/artifacts.ts";
-import { AHEAD, newIdentity } from "../vmm/service/identity.ts";
-import { listSnapshots, snapshotStore } from "../vmm/snapshot/cache.ts";
+import { AHEAD, newIdentity } from "../node/clone_identity.ts";
+import { listSnapshots, snapshotStore } from "../node/snapshots.ts";
 import { Snapshot } from "../vmm/snapshot/snapshot.ts";
 import { hostMillis } from "../vmm/vcpu/vcpu_control.ts";
 import { Vm } from "../vmm/vm.ts";
@@ -42,7 +42,7 @@ async function hostFirstByte(): Promise<number> {
   return took;
 }
 
-/** A ready shell is one that was made some time ago. */
+/** A paused clone is ready when it was made some time ago. */
 const SETTLE = 100; // ms
 
 /** How far a restored microVM is, and when: "restored" is not "serving". */
@@ -122,10 +122,10 @@ async function benchStages(): Promise<void> {
     report({ what, unit: "ms", peer, ours, theirs });
   stage("nothing to the guest's first instruction, first VM of a process", times.alone);
   stage("nothing to the guest's first instruction, beside another VM", times.beside);
-  stage("ready shell to the guest's first instruction", times.ready);
+  stage("paused clone to the guest's first instruction", times.ready);
   stage("paused clone to the guest's first instruction", times.waiting);
-  stage("ready shell to the agent's first answer", times.answer);
-  stage("ready shell to the first byte", times.byte, "python3 on the host", times.host);
+  stage("paused clone to the agent's first answer", times.answer);
+  stage("paused clone to the first byte", times.byte, "python3 on the host", times.host);
   console.log(`  ${right} of ${STAGES} restores succeeded`);
 }
 

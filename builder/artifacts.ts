@@ -150,6 +150,7 @@ export class Builder {
       debian: await this.#archive(),
       progress: this.#progress,
       limits: imageLimits((await loadSettings()).images),
+      signal: this.#signal,
     });
   }
 
@@ -194,6 +195,7 @@ export class Builder {
         });
       },
       () => this.#progress.info("Another process runs the image's commands; waiting for it"),
+      this.#signal,
     );
     return await this.#withFiles(
       { ...request, pull: false }, // asked for a moment ago
@@ -213,6 +215,7 @@ export class Builder {
         progress: this.#progress,
         additions,
         limits,
+        signal: this.#signal,
       });
     }
     const reference = parseReference(from);

@@ -14,7 +14,7 @@ import { setTimeout as delay } from "node:timers/promises";
 import { createHash, type Hash } from "node:crypto";
 import { dirname } from "node:path";
 import { CloudletError, messageOf } from "../base/errors.ts";
-import { diskError } from "../base/files.ts";
+import { diskError, waitForLock } from "../base/files.ts";
 import { isFile } from "./archive/files.ts";
 
 /** How persistent fetching is. */
@@ -313,12 +313,16 @@ function tooLarge(url: string, limit: number): CloudletError {
 }
 
 /** Opens and locks the file with what has arrived so far; undefined when `goal` was made meanwhile. */
-async function openPart(goal: string, size: number): Promise<Deno.FsFile | undefined> {
+async function openPart(
+  goal: string,
+  size: number,
+  signal: AbortSignal | undefined,
+): Promise<Deno.FsFile | undefined> {
   const path = `${goal}.part`;
   for (;;) {
     const file = await Deno.open(path, { read: true, write: true, create: true });
     try {
-      await file.lock(true);
+      await waitForLock(file, signal);
       // Whoever had the lock may have renamed or removed the file that is open here.
       const [here, there] = [await file.stat(), await Deno.stat(path).catch(() => undefined)];
       const named = there !== undefined && here.ino === there.ino && here.dev === there.dev;
@@ -393,7 +397,10 @@ export async function fetchFile(
   }
   try {
     await Deno.mkdir(dirname(goal), { recursive: true });
-    using file = await openPart(goal, expected.size);
+    const { signal } = options;
+    using file = await openPart(goal, expected.size, signal).catch((error) => {
+      throw signal?.aborted ? cancelled(url, error) : error;
+    });
     if (file === undefined) {
       advance(expected.size);
       return true;

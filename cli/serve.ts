@@ -14,7 +14,7 @@ import { sweepTemporaryBelow } from "../base/files.ts";
 import { takeSignals } from "../base/signals.ts";
 import deno from "../deno.json" with { type: "json" };
 import { hostLimits } from "../vmm/service/host_limits.ts";
-import { sweepScratch } from "../vmm/service/scratch.ts";
+import { sweepScratch } from "../node/scratch.ts";
 import { say, writeLine } from "./output.ts";
 import { LineProgress } from "./progress.ts";
 import { parseCount, parseDuration, parseMemory } from "./units.ts";
@@ -40,7 +40,7 @@ interface ServeFlags {
   readonly allowRegistry?: readonly string[];
 }
 
-/** Machines of a language that wait for runs. */
+/** Prewarmed VMs of a language. */
 interface Warm {
   readonly language: string;
   readonly count: number;
@@ -50,7 +50,7 @@ interface Warm {
 export function parseWarm(text: string): Warm {
   const match = /^([a-z]+)=(\d{1,3})$/.exec(text);
   if (match === null) {
-    throw new CloudletError(`Cannot read ${JSON.stringify(text)} as microVMs that wait`, {
+    throw new CloudletError(`Cannot read ${JSON.stringify(text)} as prewarmed VMs`, {
       code: "invalid-input",
       remedy: "write LANGUAGE=COUNT, such as python=2",
     });
@@ -71,6 +71,9 @@ export function parseAddress(text: string): Address {
   return { hostname: (match[1] || "localhost").replace(/^\[|\]$/g, ""), port };
 }
 
+/** Builds and snapshots that go on though nobody waits for them any more. */
+const ABANDONED_BUILDS = 2;
+
 /** Reads `HOST[:PORT]`, as in the name of an image. */
 function parseRegistry(text: string): string {
   if (isRegistryHost(text)) return text;
@@ -84,35 +87,43 @@ function parseRegistry(text: string): string {
 async function serve(flags: ServeFlags): Promise<void> {
   // Not loaded before they are needed: every other command starts without them.
   const { startService } = await import("../api/serve.ts");
-  const { microVms } = await import("../vmm/service/microvm.ts");
-  const { Shells } = await import("../vmm/service/shells.ts");
-  const { MachinePool } = await import("../vmm/service/pool.ts");
+  const { microVms } = await import("../node/microvms.ts");
+  const { LocalNode } = await import("../node/local_node.ts");
+  const { machineFactory } = await import("../node/node_factory.ts");
   const { PreparedWorkloads } = await import("../vmm/service/prepared.ts");
+  const { SharedWork } = await import("../base/shared_work.ts");
   using end = new End();
   sweepTemporaryBelow(cacheDir(), 2); // <cache>/<kind>/.tmp-… and <cache>/debian/<kind>/.tmp-…
   sweepScratch();
   const host = hostLimits();
   const defaultMemory = flags.memory ?? host.limits.defaultMemory;
   const progress = new LineProgress();
-  const kinds = (flags.warm ?? []).map((warm) => ({ ...warm, memory: defaultMemory }));
-  await using shells = new Shells({ each: flags.ready, total: 2 * flags.ready }, progress);
   const { loadSettings } = await import("../base/settings.ts");
   const { registryPolicy } = await import("../builder/oci/policy.ts");
   const registries = registryPolicy((await loadSettings()).registry, flags.allowRegistry);
-  await using pool = new MachinePool(microVms({ shells, registries }), kinds, progress);
+  const admission = {
+    machines: flags.maxVms ?? host.admission.machines,
+    memory: flags.maxMemory ?? host.admission.memory,
+    queue: flags.maxQueue ?? host.admission.queue,
+    wait: flags.maxWait ?? host.admission.wait,
+  };
+  // A client that gives up does not end the build that the next one needs.
+  await using shared = new SharedWork({ abandoned: ABANDONED_BUILDS });
+  await using node = new LocalNode({
+    machines: (pool) => microVms({ pool, shared, registries }),
+    admission,
+    prewarmed: (flags.warm ?? []).map((warm) => ({ ...warm, memory: defaultMemory })),
+    paused: { each: flags.ready, total: 2 * flags.ready },
+    progress,
+  });
   const service = await startService({
-    machines: pool.factory,
+    machines: machineFactory(node),
     api: flags.api,
     vmm: flags.vmm,
     stateDirectory: flags.state ?? stateDir(),
     prepared: new PreparedWorkloads(),
     ...(flags.keys !== undefined && { keys: await Keys.read(flags.keys) }),
-    admission: {
-      machines: flags.maxVms ?? host.admission.machines,
-      memory: flags.maxMemory ?? host.admission.memory,
-      queue: flags.maxQueue ?? host.admission.queue,
-      wait: flags.maxWait ?? host.admission.wait,
-    },
+    admission,
     limits: {
       ...host.limits,
       maxTime: flags.maxTime ?? host.limits.maxTime,
@@ -190,13 +201,13 @@ export const serveCommand = buildCommand({
         kind: "parsed",
         parse: (text: string) => parseCount(text),
         optional: true,
-        brief: "most microVMs",
+        brief: "most microVMs, prewarmed ones included",
       },
       maxMemory: {
         kind: "parsed",
         parse: parseMemory,
         optional: true,
-        brief: "memory of all microVMs together: 16G",
+        brief: "memory of all microVMs together, of those that wait as well: 16G",
       },
       maxQueue: {
         kind: "parsed",
@@ -228,14 +239,14 @@ export const serveCommand = buildCommand({
         kind: "parsed",
         parse: (text: string) => parseCount(text),
         default: "2",
-        brief: "paused microVMs kept ready for each kind of run that was asked for lately",
+        brief: "paused clones kept ready for each kind of run that was asked for lately",
       },
       warm: {
         kind: "parsed",
         parse: parseWarm,
         optional: true,
         variadic: true,
-        brief: "microVMs that wait for runs: python=2",
+        brief: "prewarmed VMs that wait for runs: python=2",
       },
       allowRegistry: {
         kind: "parsed",

@@ -4,7 +4,7 @@ import { join } from "node:path";
 import { fileURLToPath } from "node:url";
 import { Keys } from "../api/keys.ts";
 import { denoDir } from "../test/paths.ts";
-import { RunStore } from "../vmm/service/store.ts";
+import { RunStore } from "../vmm/service/run_store.ts";
 import { parseAddress } from "./serve.ts";
 
 const MOD = fileURLToPath(new URL("../mod.ts", import.meta.url));
@@ -83,7 +83,7 @@ Deno.test("a server that is asked to end while it builds ends in order", () =>
       return answer.promise;
     });
     const directory = args.at(-1)!;
-    const left = join(directory, "cache", "cloudlet", "kernels", ".tmp-999999999-x");
+    const left = join(directory, "cache", "cloudlet", "kernels", ".tmp-of-0123456789ab");
     await Deno.mkdir(left, { recursive: true });
     const server = cloudlet(args, {
       XDG_CACHE_HOME: join(directory, "cache"),

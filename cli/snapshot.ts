@@ -7,7 +7,13 @@ import { buildCommand, buildRouteMap, type CommandContext } from "@stricli/core"
 import { join } from "node:path";
 import { CloudletError, messageOf } from "../base/errors.ts";
 import { MIB } from "../vmm/layout.ts";
-import { collect, DEFAULT_LIMITS, listSnapshots, snapshotStore } from "../vmm/snapshot/cache.ts";
+import {
+  collect,
+  DEFAULT_LIMITS,
+  isUnusable,
+  listSnapshots,
+  snapshotStore,
+} from "../node/snapshots.ts";
 import { Snapshot } from "../vmm/snapshot/snapshot.ts";
 import { EXIT, exitWith } from "./context.ts";
 import { writeLine } from "./output.ts";
@@ -29,12 +35,14 @@ interface Row {
   readonly bytes: number;
   readonly used: string;
   readonly problem?: string;
+  /** Whether the problem will stay, so that it is of no use. */
+  readonly unusable?: boolean;
 }
 
 async function describe(
   key: string,
   whole: boolean,
-): Promise<Pick<Row, "language" | "main" | "workload" | "memory" | "problem">> {
+): Promise<Pick<Row, "language" | "main" | "workload" | "memory" | "problem" | "unusable">> {
   try {
     using snapshot = await Snapshot.open(join(snapshotStore().root, key), undefined, whole);
     const { warm, memory, main, workload } = snapshot.facts.requires as Readonly<
@@ -47,7 +55,8 @@ async function describe(
       ...(workload !== undefined && { workload: String(workload) }),
     };
   } catch (error) {
-    return { language: "-", memory: "-", problem: messageOf(error) };
+    const unusable = isUnusable(error);
+    return { language: "-", memory: "-", problem: messageOf(error), unusable };
   }
 }
 
@@ -160,8 +169,8 @@ const gc = buildCommand({
     },
   },
   async func(flags: { age?: number; size?: number }) {
-    for (const { key, bytes, problem } of await rows(false)) {
-      if (problem === undefined) continue;
+    for (const { key, bytes, unusable } of await rows(false)) {
+      if (unusable !== true) continue;
       await snapshotStore().remove(key);
       writeLine(`${key}  ${formatBytes(bytes)}`);
     }

@@ -11,9 +11,10 @@ const ROOT = fileURLToPath(new URL("..", import.meta.url));
 /** Whom each part may import, besides itself: imports point downwards. */
 const LAYERS: Readonly<Record<string, readonly string[]>> = {
   "mod.ts": ["cli", "api", "agent", "base"],
-  cli: ["api", "vmm/service", "vmm", "builder", "agent", "base", "deno.json"],
+  cli: ["api", "vmm/service", "node", "vmm", "builder", "agent", "base", "deno.json"],
   api: ["vmm/service", "builder", "agent", "proto", "base"],
-  "vmm/service": ["vmm", "builder", "agent", "proto", "base"],
+  "vmm/service": ["node", "builder", "agent", "proto", "base"],
+  node: ["vmm", "builder", "agent", "proto", "base"],
   vmm: ["ffi", "base"],
   builder: ["agent", "ffi", "base"],
   agent: ["proto", "base"], // it runs in the guest

@@ -17,17 +17,21 @@ Deno.test("imports point downwards, in every form that they have", () => {
     `import { a } from "${to}";\nexport { b } from "${to}";\nexport * from "${to}";\n` +
     `import type { C } from "${to}";\nawait import("${to}");\n`;
   const up = ["layers 1", "layers 2", "layers 3", "layers 4", "layers 5"];
-  assert.deepEqual(findings("vmm/vm.ts", forms("./service/pool.ts")), up);
+  assert.deepEqual(findings("vmm/vm.ts", forms("./service/run_store.ts")), up);
+  assert.deepEqual(findings("vmm/vm.ts", forms("../node/pool.ts")), up);
+  assert.deepEqual(findings("node/pool.ts", forms("../vmm/service/run_store.ts")), up);
+  assert.deepEqual(findings("api/run.ts", forms("../node/pool.ts")), up);
   assert.deepEqual(findings("vmm/devices/blk.ts", forms("../../api/run.ts")), up);
   assert.deepEqual(findings("base/store.ts", forms("../builder/tree.ts")), up);
   assert.deepEqual(findings("agent/main.ts", forms("../ffi/libc.ts")), up);
-  assert.deepEqual(findings("vmm/service/pool.ts", forms("../../api/run.ts")), up);
+  assert.deepEqual(findings("vmm/service/run_store.ts", forms("../../api/run.ts")), up);
   assert.deepEqual(findings("other/x.ts", forms("../base/store.ts")), up);
   for (
     const [from, to] of [
       ["cli/run.ts", "../api/run.ts"],
-      ["api/run.ts", "../vmm/service/pool.ts"],
-      ["vmm/service/pool.ts", "../vm.ts"],
+      ["api/run.ts", "../vmm/service/run_store.ts"],
+      ["vmm/service/run_store.ts", "../../node/pool.ts"],
+      ["node/pool.ts", "../vmm/vm.ts"],
       ["vmm/vm.ts", "./kvm.ts"],
       ["vmm/vm.ts", "../ffi/libc.ts"],
       ["vmm/vm.ts", "node:path"],

@@ -7,7 +7,7 @@ import { createApp } from "../api/app.ts";
 import { CloudletError, type ErrorCode } from "../base/errors.ts";
 import { file_cloudlet_agent_agent } from "../proto/gen/cloudlet/agent/agent_pb.ts";
 import { file_vmmorchestrator_vmm } from "../proto/gen/vmmorchestrator/vmm_pb.ts";
-import { toConnectError } from "../vmm/service/errors.ts";
+import { toConnectError } from "../vmm/service/connect_errors.ts";
 import { Code } from "@connectrpc/connect";
 
 const ROOT = fileURLToPath(new URL("..", import.meta.url));

@@ -7,7 +7,7 @@
 import { fileURLToPath } from "node:url";
 import { connectAgent } from "../agent/client.ts";
 import { PreparedWorkloads } from "../vmm/service/prepared.ts";
-import type { Machine, MachineFactory, MachineRequest } from "../vmm/service/machine.ts";
+import type { Machine, MachineFactory, MachineRequest } from "../node/machine_factory.ts";
 
 const AGENT = fileURLToPath(new URL("../agent/main.ts", import.meta.url));
 const CONFIG = fileURLToPath(new URL("../deno.json", import.meta.url));

@@ -56,6 +56,8 @@ export interface ImageOptions {
   readonly additions?: Additions | undefined;
   /** What it may take; the defaults when absent. */
   readonly limits?: ImageLimits | undefined;
+  /** Ends the wait for another process that makes the image. */
+  readonly signal?: AbortSignal | undefined;
 }
 
 /** The store of finished images. */
@@ -133,7 +135,7 @@ export async function buildImage(
   };
   await storeImage(
     key,
-    { manifest, label: name, progress },
+    { manifest, label: name, progress, signal: options.signal },
     (write) => imageTree(declaration, packages, extra, options).then(write),
   );
   await writeRef(imageStore(), name, await inputs(declaration, additions), key);
@@ -147,6 +149,8 @@ export interface StoreOptions {
   /** Name of the volume: at most 15 bytes. */
   readonly label: string;
   readonly progress: Progress;
+  /** Ends the wait for another process that makes it. */
+  readonly signal?: AbortSignal | undefined;
 }
 
 /**
@@ -156,26 +160,31 @@ export interface StoreOptions {
  */
 export async function storeImage(
   key: string,
-  { manifest, label, progress }: StoreOptions,
+  { manifest, label, progress, signal }: StoreOptions,
   make: (write: (tree: Tree) => Promise<void>) => Promise<void>,
 ): Promise<void> {
   const { name } = manifest;
   await findByKey(key); // a damaged one makes room
-  await imageStore().getOrMake(key, async (directory) => {
-    await make(async (tree) => {
-      using task = progress.task(`Write the ${name} image`, { unit: "bytes" });
-      const { size, sha256 } = await writeErofs(tree, join(directory, "root.erofs"), {
-        label,
-        onProgress: (bytes) => task.advance(bytes),
+  await imageStore().getOrMake(
+    key,
+    async (directory) => {
+      await make(async (tree) => {
+        using task = progress.task(`Write the ${name} image`, { unit: "bytes" });
+        const { size, sha256 } = await writeErofs(tree, join(directory, "root.erofs"), {
+          label,
+          onProgress: (bytes) => task.advance(bytes),
+        });
+        const whole: ImageManifest = { ...manifest, size, sha256 };
+        await Deno.writeTextFile(
+          join(directory, "manifest.json"),
+          JSON.stringify(whole, undefined, 2) + "\n",
+        );
+        task.done();
       });
-      const whole: ImageManifest = { ...manifest, size, sha256 };
-      await Deno.writeTextFile(
-        join(directory, "manifest.json"),
-        JSON.stringify(whole, undefined, 2) + "\n",
-      );
-      task.done();
-    });
-  }, () => progress.info(`Another process makes the ${name} image; waiting for it`));
+    },
+    () => progress.info(`Another process makes the ${name} image; waiting for it`),
+    signal,
+  );
 }
 
 async function inputs(declaration: ImageDeclaration, additions: Additions): Promise<KeyPart> {

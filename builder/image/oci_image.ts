@@ -147,22 +147,26 @@ export async function buildOciImage(
     agent: payload.agent.sha256,
     from: { digest: image.digest, program: image.config.program },
   };
-  await storeImage(key, { manifest, label: NAME, progress }, async (write) => {
-    // The layers are needed no longer than the tree is.
-    using directory = temporaryIn(imageStore().root);
-    await Deno.mkdir(directory.path);
-    const { unpackImage } = await import("../oci/unpack.ts");
-    const tree = await unpackImage(image, directory.path, { progress, budget });
-    if (wanted.length > 0) {
-      const { addInstalledPackages } = await import("./installed_packages.ts");
-      await addInstalledPackages(tree, wanted, debian, name, budget);
-    }
-    await applyAdditions(tree, additions, budget);
-    tree.remove(HOME);
-    await addOwnRuntime(tree, debian, runtime);
-    addPayload(tree, payload, init);
-    await write(tree);
-  });
+  await storeImage(
+    key,
+    { manifest, label: NAME, progress, signal: options.signal },
+    async (write) => {
+      // The layers are needed no longer than the tree is.
+      using directory = temporaryIn(imageStore().root);
+      await Deno.mkdir(directory.path);
+      const { unpackImage } = await import("../oci/unpack.ts");
+      const tree = await unpackImage(image, directory.path, { progress, budget });
+      if (wanted.length > 0) {
+        const { addInstalledPackages } = await import("./installed_packages.ts");
+        await addInstalledPackages(tree, wanted, debian, name, budget);
+      }
+      await applyAdditions(tree, additions, budget);
+      tree.remove(HOME);
+      await addOwnRuntime(tree, debian, runtime);
+      addPayload(tree, payload, init);
+      await write(tree);
+    },
+  );
   const store = imageStore();
   const digests = new Set([image.digest]);
   // The name is looked up by what the tag or the reference says, which may be an index.

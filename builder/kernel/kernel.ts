@@ -154,44 +154,49 @@ export async function buildKernel(options: KernelOptions): Promise<Kernel> {
     tools: tools.map(({ sha256 }) => sha256),
   });
   await findByKey(key); // a damaged one makes room
-  await kernelStore().getOrMake(key, async (directory) => {
-    const root = await toolchain(debian, tools, progress);
-    const work = join(directory, "work");
-    await Deno.mkdir(work);
-    const tree = new Tree();
-    await debian.unpack([source], tree);
-    const tarball = tree.lookup(`usr/src/${SOURCE_PACKAGE}.tar.xz`);
-    if (tarball?.type !== "file") {
-      throw new CloudletError(`Cannot build the kernel: ${SOURCE_PACKAGE} holds no source`, {
-        code: "untrusted",
-      });
-    }
-    await copyContent(tarball.content, join(work, "source.tar.xz"));
-    for (const [i, text] of PATCHES.entries()) {
-      await Deno.writeTextFile(join(work, `${i}.patch`), text);
-    }
-    for (const [i, text] of fragments.entries()) {
-      await Deno.writeTextFile(join(work, `${i}.config`), text);
-    }
-    await compile(root, directory, options);
-    checkConfig(await Deno.readTextFile(join(work, "config")), fragments);
-    for (const name of ["vmlinux", "System.map", "config"]) {
-      await Deno.rename(join(work, name), join(directory, name));
-    }
-    await Deno.remove(work, { recursive: true });
-    await Deno.writeTextFile(
-      join(directory, "manifest.json"),
-      JSON.stringify(
-        {
-          version: source.version,
-          variant,
-          tools: tools.map((tool) => `${tool.name} ${tool.version}`),
-        },
-        undefined,
-        2,
-      ),
-    );
-  }, () => progress.info("Another process compiles this kernel; waiting for it"));
+  await kernelStore().getOrMake(
+    key,
+    async (directory) => {
+      const root = await toolchain(debian, tools, progress);
+      const work = join(directory, "work");
+      await Deno.mkdir(work);
+      const tree = new Tree();
+      await debian.unpack([source], tree);
+      const tarball = tree.lookup(`usr/src/${SOURCE_PACKAGE}.tar.xz`);
+      if (tarball?.type !== "file") {
+        throw new CloudletError(`Cannot build the kernel: ${SOURCE_PACKAGE} holds no source`, {
+          code: "untrusted",
+        });
+      }
+      await copyContent(tarball.content, join(work, "source.tar.xz"));
+      for (const [i, text] of PATCHES.entries()) {
+        await Deno.writeTextFile(join(work, `${i}.patch`), text);
+      }
+      for (const [i, text] of fragments.entries()) {
+        await Deno.writeTextFile(join(work, `${i}.config`), text);
+      }
+      await compile(root, directory, options);
+      checkConfig(await Deno.readTextFile(join(work, "config")), fragments);
+      for (const name of ["vmlinux", "System.map", "config"]) {
+        await Deno.rename(join(work, name), join(directory, name));
+      }
+      await Deno.remove(work, { recursive: true });
+      await Deno.writeTextFile(
+        join(directory, "manifest.json"),
+        JSON.stringify(
+          {
+            version: source.version,
+            variant,
+            tools: tools.map((tool) => `${tool.name} ${tool.version}`),
+          },
+          undefined,
+          2,
+        ),
+      );
+    },
+    () => progress.info("Another process compiles this kernel; waiting for it"),
+    options.signal,
+  );
   await writeRef(kernelStore(), variant, inputs(variant), key);
   return await openKernel(key);
 }

@@ -13,7 +13,7 @@ import {
   FileSchema,
 } from "../../proto/gen/cloudlet/agent/agent_pb.ts";
 import { MarkScanner } from "../../vmm/marks.ts";
-import { BuiltFiles } from "../../vmm/service/prepared.ts";
+import { BuiltFiles } from "../../vmm/service/built_files.ts";
 import { concatenate, fuzz, type Random, refusedOr, refusedOrAsync } from "./harness.ts";
 
 const utf8 = new TextEncoder();
@@ -183,29 +183,38 @@ fuzz("agent-responses", () => {
       JSON.stringify(toEvent(message)); // what a client over HTTP is told
       if (message.built !== undefined) refusedOr(() => built.add(message.built!), "guest");
     }
-    // pieces of files, in order or not
-    const sent = new Map<string, number[]>();
-    let refused = false;
-    const files = new BuiltFiles();
-    for (let i = 0; i < 8 && !refused; i++) {
-      const path = random.pick(["a", "b", "a/b", "__proto__"]);
-      const so = sent.get(path) ?? [];
-      const offset = random.chance(12) ? BigInt(random.u32()) << 31n : BigInt(so.length);
-      const content = random.bytes(random.below(5));
-      const added = refusedOr(() => {
-        files.add(create(FileSchema, { path, content, offset, mode: 0o644 }));
-        return true;
-      }, "guest");
-      assert.equal(added === true, offset === BigInt(so.length));
-      if (added) sent.set(path, [...so, ...content]);
-      else refused = true;
-    }
-    assert.deepEqual(
-      Object.fromEntries(files.files.map(({ path, content }) => [path, [...content]])),
-      Object.fromEntries(sent),
-    );
-    return 5;
+    return 4;
   };
+});
+
+fuzz("built-files", () => (random) => {
+  const limits = { files: 3, bytes: 20, pieces: 10 };
+  const built = new BuiltFiles(limits);
+  const sent = new Map<string, number[]>(); // what must come out
+  let bytes = 0;
+  let pieces = 0;
+  for (let i = 0; i < 30; i++) {
+    const path = random.pick(["a", "b", "a/b", "__proto__", "", "x".repeat(4000)]);
+    const so = sent.get(path);
+    const offset = random.chance(8)
+      ? random.pick([1n, -1n, BigInt(random.u32()) << 31n])
+      : BigInt(so?.length ?? 0);
+    const content = random.bytes(random.below(5));
+    const allowed = path.length < 4000 && offset === BigInt(so?.length ?? 0) &&
+      bytes + content.length <= limits.bytes && pieces < limits.pieces &&
+      (so !== undefined || sent.size < limits.files);
+    const added = refusedOr(() => {
+      built.add(create(FileSchema, { path, content, offset, mode: 0o644 }));
+      return true;
+    }, "guest");
+    assert.equal(added === true, allowed);
+    if (!allowed) continue;
+    sent.set(path, [...so ?? [], ...content]);
+    bytes += content.length;
+    pieces++;
+  }
+  assert.equal(built.bytes, bytes);
+  assert.deepEqual(built.files.map(({ path, content }) => [path, [...content]]), [...sent]);
 });
 
 // -- what the agent is asked -----------------------------------------------------------------------

@@ -16,7 +16,7 @@ import {
 } from "../../builder/oci/manifest.ts";
 import { formatReference, parseReference } from "../../builder/oci/reference.ts";
 import { checkRequest } from "../../agent/request.ts";
-import { asImageWants } from "../../vmm/service/image_program.ts";
+import { asImageWants } from "../../node/image_program.ts";
 import { create } from "@bufbuild/protobuf";
 import { ExecuteRequestSchema } from "../../proto/gen/cloudlet/agent/agent_pb.ts";
 import { fuzz, type Random, refusedOr, refusedOrAsync } from "./harness.ts";

@@ -8,8 +8,8 @@ import {
   Outcome_Kind as Kind,
   SignalRequest_Signal as Signal,
 } from "../../proto/gen/cloudlet/agent/agent_pb.ts";
-import type { Machine } from "../../vmm/service/machine.ts";
-import { microVms } from "../../vmm/service/microvm.ts";
+import type { Machine } from "../../node/machine_factory.ts";
+import { microVms } from "../../node/microvms.ts";
 import { hasKvm, testKernel } from "./fixtures.ts";
 
 type Options = NonNullable<Parameters<Machine["agent"]["execute"]>[0]["options"]>;

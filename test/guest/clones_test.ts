@@ -3,8 +3,8 @@ import assert from "node:assert/strict";
 import { collect } from "../../agent/harness_test.ts";
 import { silentProgress } from "../../base/progress.ts";
 import { ExecuteRequest_Action as Action } from "../../proto/gen/cloudlet/agent/agent_pb.ts";
-import type { Machine } from "../../vmm/service/machine.ts";
-import { microVms } from "../../vmm/service/microvm.ts";
+import type { Machine } from "../../node/machine_factory.ts";
+import { microVms } from "../../node/microvms.ts";
 import { hasKvm, testKernel } from "./fixtures.ts";
 
 /** CLOUDLET_TEST_CLONES names the languages; a first snapshot of each takes a boot. */

@@ -15,8 +15,8 @@ import {
   Outcome_Kind as Kind,
   SignalRequest_Signal as Signal,
 } from "../../proto/gen/cloudlet/agent/agent_pb.ts";
-import type { Machine } from "../../vmm/service/machine.ts";
-import { microVms } from "../../vmm/service/microvm.ts";
+import type { Machine } from "../../node/machine_factory.ts";
+import { microVms } from "../../node/microvms.ts";
 import { hasKvm } from "./fixtures.ts";
 
 type Agent = Machine["agent"];

@@ -1,10 +1,10 @@
 /** A run that is copied while its program runs, and workloads that are prepared in a snapshot. */
 import assert from "node:assert/strict";
 import { inMemoryTransport } from "../../vmm/service/routes.ts";
-import { microVms } from "../../vmm/service/microvm.ts";
+import { microVms } from "../../node/microvms.ts";
 import { Orchestrator } from "../../vmm/service/orchestrator.ts";
 import { PreparedWorkloads } from "../../vmm/service/prepared.ts";
-import { RunStore } from "../../vmm/service/store.ts";
+import { RunStore } from "../../vmm/service/run_store.ts";
 import { hostLimits } from "../../vmm/service/host_limits.ts";
 import { type Run, type RunOptions, runOver } from "../../api/run.ts";
 import { hasKvm } from "./fixtures.ts";

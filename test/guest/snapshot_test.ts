@@ -139,7 +139,7 @@ Deno.test({
         await damage(join(path, "state"), (file) => file.truncate(1000));
         assert.match(await reason(path), /state file is truncated/);
         await Deno.remove(join(path, "state"));
-        assert.match(await reason(path), /state file cannot be read/);
+        assert.match(await reason(path), /state file cannot be opened/);
       });
     } finally {
       await Deno.remove(root, { recursive: true });

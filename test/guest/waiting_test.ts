@@ -2,7 +2,7 @@
 import assert from "node:assert/strict";
 import { join } from "node:path";
 import { run } from "../../mod.ts";
-import { listSnapshots, snapshotStore } from "../../vmm/snapshot/cache.ts";
+import { listSnapshots, snapshotStore } from "../../node/snapshots.ts";
 import { Snapshot } from "../../vmm/snapshot/snapshot.ts";
 import { hasKvm, testKernel } from "./fixtures.ts";
 

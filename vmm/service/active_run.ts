@@ -3,18 +3,20 @@
  *
  * @module
  */
-import { CloudletError } from "../../base/errors.ts";
+import { CloudletError, messageOf } from "../../base/errors.ts";
 import {
   type ExecuteResponse,
   ExecuteResponse_Stage as Stage,
 } from "../../proto/gen/cloudlet/agent/agent_pb.ts";
-import type { Machine } from "./machine.ts";
-import type { LogStream, RunChange, RunOutcome, RunState, RunStore } from "./store.ts";
+import type { Machine } from "../../node/machine_factory.ts";
+import type { LogStream, RunChange, RunOutcome, RunState, RunStore } from "./run_store.ts";
 
 /** How a run ended. */
 export type Verdict = RunChange & { readonly outcome: RunOutcome };
 
 const utf8 = new TextEncoder();
+/** The states of a run under way, in the order in which it has them. */
+const ORDER: readonly RunState[] = ["pending", "building", "running"];
 
 /** A run under way. */
 export class ActiveRun {
@@ -27,6 +29,7 @@ export class ActiveRun {
   #machine: Machine | undefined;
   #verdict: Verdict | undefined;
   #state: RunState = "pending";
+  #writesFail = false;
 
   /** Its id as the agent knows it: that of the run of which it is a fork, in the end. */
   readonly agentId: string;
@@ -71,17 +74,17 @@ export class ActiveRun {
 
   /** Takes something that is to be disposed when the run ends, the last taken first. */
   own(resource: Disposable | AsyncDisposable): void {
-    if (this.#resources.disposed) { // the run ended while the resource was being made
-      if (Symbol.asyncDispose in resource) void resource[Symbol.asyncDispose]();
-      else resource[Symbol.dispose]();
-      this.#abort.signal.throwIfAborted();
-    }
-    this.#resources.use(resource);
+    if (!this.#resources.disposed) return void this.#resources.use(resource);
+    // The run ended while the resource was being made.
+    const late = new AsyncDisposableStack();
+    late.use(resource);
+    void this.#dispose(late);
+    this.#abort.signal.throwIfAborted();
   }
 
   /** The machine is there. */
   started(): void {
-    this.#store.update(this.id, { startedAt: Date.now() });
+    this.#writeDown((store) => store.update(this.id, { startedAt: Date.now() }));
   }
 
   /**
@@ -101,9 +104,9 @@ export class ActiveRun {
       : event.stage === Stage.RUNNING
       ? "running"
       : this.#state;
-    if (state !== this.#state) {
+    if (ORDER.indexOf(state) > ORDER.indexOf(this.#state)) { // a guest may say anything, again and again
       this.#state = state;
-      this.#store.update(this.id, { state });
+      this.#writeDown((store) => store.update(this.id, { state }));
     }
     const stdout = event.stdoutBytes ?? event.stdout;
     const stderr = event.stderrBytes ?? event.stderr;
@@ -113,7 +116,8 @@ export class ActiveRun {
 
   /** Keeps a piece of output. */
   log(stream: LogStream, data: Uint8Array | string): void {
-    this.#store.log(this.id, stream, typeof data === "string" ? utf8.encode(data) : data);
+    const bytes = typeof data === "string" ? utf8.encode(data) : data;
+    this.#writeDown((store) => store.log(this.id, stream, bytes));
   }
 
   /** Ends the run because something broke; the reason reaches the client. */
@@ -131,19 +135,41 @@ export class ActiveRun {
     );
   }
 
+  /** Never throws or rejects: a run that ends leaves nothing behind, whatever breaks meanwhile. */
   async #end(verdict: Verdict, reason: CloudletError): Promise<void> {
     if (this.#verdict !== undefined) return await this.ended;
     this.#verdict = verdict;
-    this.#store.update(this.id, { state: "failed", ...verdict, endedAt: Date.now() });
+    // At once: a client that learns of the end may ask for the record.
+    this.#writeDown((store) =>
+      store.update(this.id, { state: "failed", ...verdict, endedAt: Date.now() })
+    );
     this.#abort.abort(reason);
     this.#known.reject(reason);
+    await this.#dispose(this.#resources);
     try {
-      await this.#resources.disposeAsync();
+      this.#onEnd();
+    } catch (error) {
+      console.error(`Cannot tell that the run ${this.id} has ended:`, error);
+    } finally {
+      this.#ended.resolve();
+    }
+  }
+
+  async #dispose(resources: AsyncDisposableStack): Promise<void> {
+    try {
+      await resources.disposeAsync();
     } catch (error) {
       console.error(`Cannot clean up after the run ${this.id}:`, error);
-    } finally {
-      this.#onEnd();
-      this.#ended.resolve();
+    }
+  }
+
+  /** The run does not depend on its record: the disk may be full. It is said once. */
+  #writeDown(write: (store: RunStore) => void): void {
+    try {
+      write(this.#store);
+    } catch (error) {
+      if (!this.#writesFail) console.error(messageOf(error));
+      this.#writesFail = true;
     }
   }
 }

@@ -4,7 +4,7 @@
  * @module
  */
 import { type HostResources, hostResources } from "../../base/control_group.ts";
-import type { AdmissionLimits } from "./admission.ts";
+import type { AdmissionLimits } from "../../node/admission.ts";
 import type { RunLimits } from "./workload.ts";
 
 /** Memory of a microVM that asks for none, in MiB. */

@@ -4,34 +4,34 @@
  * @module
  */
 import { create, type MessageInitShape } from "@bufbuild/protobuf";
-import { Code, ConnectError } from "@connectrpc/connect";
 import { checkRequest } from "../../agent/request.ts";
 import { unusualNeeds } from "../../agent/interpreter_needs.ts";
 import { CloudletError, messageOf } from "../../base/errors.ts";
 import type { Progress } from "../../base/progress.ts";
 import {
-  type ExecuteRequest,
   ExecuteRequest_Action as Action,
-  ExecuteRequestSchema,
   type ExecuteResponse,
   ExecuteResponse_Stage as Stage,
   ExecuteResponseSchema,
   type InputRequest,
   type InputResponse,
-  OptionsSchema,
   Outcome_Kind as Kind,
   SignalRequest_Signal as Signal,
 } from "../../proto/gen/cloudlet/agent/agent_pb.ts";
 import type { ForkRequest, RunVmmRequest } from "../../proto/gen/vmmorchestrator/vmm_pb.ts";
 import { ActiveRun } from "./active_run.ts";
-import { Admission, type AdmissionLimits } from "./admission.ts";
-import type { Machine, MachineFactory } from "./machine.ts";
-import { asImageWants } from "./image_program.ts";
-import { type NoteLevel, Notes } from "./notes.ts";
+import { Admission, type AdmissionLimits } from "../../node/admission.ts";
+import { asImageWants } from "../../node/image_program.ts";
+import type { Machine, MachineFactory } from "../../node/machine_factory.ts";
+import { BuiltFiles } from "./built_files.ts";
+import { checkedEvents, forAction, guestEnded, isRefusal, reasonOf } from "./agent_events.ts";
+import { endMachine, unlessAborted } from "./giving_up.ts";
+import { type RemarkLevel, RunProgress } from "./run_progress.ts";
 import { changeOf } from "./outcome.ts";
-import { BuiltFiles, isBuilt, type PreparedWorkloads, workloadKey } from "./prepared.ts";
-import type { NewRun, RunRecord, RunStore } from "./store.ts";
-import { newRunId, noteLevelOf, type RunLimits, type Workload, workloadOf } from "./workload.ts";
+import { isBuilt, type PreparedWorkloads, workloadKey } from "./prepared.ts";
+import { closing, KILLED, stoppedBy } from "./run_ends.ts";
+import type { NewRun, RunRecord, RunStore } from "./run_store.ts";
+import { newRunId, remarkLevelOf, type RunLimits, type Workload, workloadOf } from "./workload.ts";
 
 /** What an {@linkcode Orchestrator} is made of. */
 export interface OrchestratorOptions {
@@ -51,16 +51,8 @@ export interface OrchestratorOptions {
   readonly onEnd?: (run: RunRecord) => void;
 }
 
-/** Codes with which the agent refuses a workload. */
-const REFUSALS: ReadonlySet<Code> = new Set([
-  Code.InvalidArgument,
-  Code.NotFound,
-  Code.AlreadyExists,
-  Code.FailedPrecondition,
-  Code.ResourceExhausted,
-]);
-/** Exit code of what SIGKILL ended: 128 + 9. */
-const KILLED = 137;
+/** How long an agent may take to say a first word about an execution, in milliseconds. */
+const FIRST_ANSWER = 600_000;
 
 function response(fields: MessageInitShape<typeof ExecuteResponseSchema>): ExecuteResponse {
   return create(ExecuteResponseSchema, fields);
@@ -149,7 +141,7 @@ export class Orchestrator implements AsyncDisposable {
       );
     }
     const id = newRunId(request.forkId);
-    const level = noteLevelOf(request.logLevel);
+    const level = remarkLevelOf(request.logLevel);
     this.#admission.check(record.memory);
     const fork = machine.fork.bind(machine);
     const { workloadName, language, memory, vcpus } = record;
@@ -168,6 +160,7 @@ export class Orchestrator implements AsyncDisposable {
     client: AbortSignal,
     work: (run: ActiveRun) => AsyncGenerator<ExecuteResponse>,
   ): AsyncGenerator<ExecuteResponse> {
+    client.throwIfAborted(); // it may have left before this is listened for
     const { id } = record;
     this.#options.store.add(record);
     const ended = () => {
@@ -208,7 +201,7 @@ export class Orchestrator implements AsyncDisposable {
   /** Waits for a place and for the machine, which ends with the run; yields remarks. */
   async *#machine(
     run: ActiveRun,
-    notes: Notes,
+    remarks: RunProgress,
     memory: number,
     make: () => Promise<Machine>,
   ): AsyncGenerator<ExecuteResponse, Machine> {
@@ -225,13 +218,8 @@ export class Orchestrator implements AsyncDisposable {
     );
     run.own({ [Symbol.dispose]: () => clearTimeout(tooLong) });
     const booting = make();
-    run.own({
-      async [Symbol.asyncDispose]() {
-        const machine = await booting.catch(() => undefined);
-        await machine?.[Symbol.asyncDispose]();
-      },
-    });
-    const boot = notes.during(booting);
+    run.own({ [Symbol.asyncDispose]: () => endMachine(booting) });
+    const boot = remarks.during(unlessAborted(booting, run.signal));
     let step = await boot.next();
     for (; !step.done; step = await boot.next()) yield debug(run, step.value);
     run.signal.throwIfAborted();
@@ -247,11 +235,11 @@ export class Orchestrator implements AsyncDisposable {
   ): AsyncGenerator<ExecuteResponse> {
     const { machines, progress, prepared } = this.#options;
     const { action, language, memory } = workload;
-    const notes = new Notes(workload.noteLevel, progress);
+    const remarks = new RunProgress(workload.remarkLevel, progress);
     const layer = found || action === "prepare" || isBuilt(language)
       ? workloadKey(workload)
       : undefined;
-    const machine = yield* this.#machine(run, notes, memory, () =>
+    const machine = yield* this.#machine(run, remarks, memory, () =>
       machines({
         ...workload,
         layer,
@@ -261,7 +249,7 @@ export class Orchestrator implements AsyncDisposable {
           : undefined,
         rebuild: action === "prepare",
         signal: run.signal,
-        progress: notes.progress,
+        progress: remarks.progress,
       }));
     const { agent } = machine;
     let execute = asImageWants(workload.execute, machine.program);
@@ -269,7 +257,7 @@ export class Orchestrator implements AsyncDisposable {
       const built = new BuiltFiles();
       const first = forAction(execute, Action.PREPARE, layer!, action !== "prepare");
       const responses = agent.execute(first, { signal: run.signal });
-      const last = yield* this.#follow(run, machine, notes, responses, built);
+      const last = yield* this.#follow(run, machine, remarks, responses, built);
       if (last.outcome?.kind === Kind.PREPARED) {
         if (action === "prepare") await prepared.save(workload, built.files);
         await machine.keep?.();
@@ -282,7 +270,7 @@ export class Orchestrator implements AsyncDisposable {
       execute = forAction(execute, Action.RUN, layer!);
     }
     const responses = agent.execute(execute, { signal: run.signal });
-    yield* endWith(run, yield* this.#follow(run, machine, notes, responses));
+    yield* endWith(run, yield* this.#follow(run, machine, remarks, responses));
   }
 
   async *#inFork(
@@ -290,19 +278,19 @@ export class Orchestrator implements AsyncDisposable {
     { fork, memory, level }: {
       readonly fork: NonNullable<Machine["fork"]>;
       readonly memory: number;
-      readonly level: NoteLevel;
+      readonly level: RemarkLevel;
     },
   ): AsyncGenerator<ExecuteResponse> {
-    const notes = new Notes(level, this.#options.progress);
+    const remarks = new RunProgress(level, this.#options.progress);
     const { id, agentId, signal } = run;
     const machine = yield* this.#machine(
       run,
-      notes,
+      remarks,
       memory,
-      () => fork({ id, execution: agentId, signal, progress: notes.progress }),
+      () => fork({ id, execution: agentId, signal, progress: remarks.progress }),
     );
     const responses = machine.agent.attach({ executionId: agentId }, { signal });
-    yield* endWith(run, yield* this.#follow(run, machine, notes, responses));
+    yield* endWith(run, yield* this.#follow(run, machine, remarks, responses));
   }
 
   /**
@@ -313,16 +301,19 @@ export class Orchestrator implements AsyncDisposable {
   async *#follow(
     run: ActiveRun,
     machine: Machine,
-    notes: Notes,
+    remarks: RunProgress,
     responses: AsyncIterable<ExecuteResponse>,
     built?: BuiltFiles,
   ): AsyncGenerator<ExecuteResponse, ExecuteResponse> {
+    const { firstAnswer = FIRST_ANSWER } = this.#options.limits;
+    const why = `its agent has said nothing for ${firstAnswer / 1000} s`;
+    const silence = setTimeout(() => run.fail(guestEnded(why)), firstAnswer);
     try {
-      for await (const event of responses) {
+      for await (const event of checkedEvents(responses, built !== undefined)) {
+        clearTimeout(silence);
         run.agentKnows(machine, built === undefined);
-        event.executionId = ""; // told already, in the first response
         run.note(event);
-        for (const text of notes.take()) yield debug(run, text);
+        for (const text of remarks.take()) yield debug(run, text);
         if (event.built !== undefined) {
           built?.add(event.built);
           continue;
@@ -337,6 +328,8 @@ export class Orchestrator implements AsyncDisposable {
       }
       run.signal.throwIfAborted(); // throws its reason
       throw error;
+    } finally {
+      clearTimeout(silence);
     }
     throw guestEnded("the agent closed the stream before the workload ended");
   }
@@ -373,7 +366,7 @@ export class Orchestrator implements AsyncDisposable {
       });
     }
     const run = this.#find(first.value.executionId);
-    const machine = await run.whenAgentKnows;
+    const machine = await unlessAborted(run.whenAgentKnows, client);
     async function* all(): AsyncGenerator<InputRequest> {
       yield { ...first.value!, executionId: run.agentId };
       for (let next = await iterator.next(); !next.done; next = await iterator.next()) {
@@ -404,7 +397,7 @@ export class Orchestrator implements AsyncDisposable {
 
   /**
    * Takes no new run, asks the programs to end, and ends what still runs after `grace`
-   * milliseconds.
+   * milliseconds, whether or not their agents answer.
    */
   async close(grace: number): Promise<void> {
     this.#closing = true;
@@ -412,7 +405,7 @@ export class Orchestrator implements AsyncDisposable {
     if (runs.length === 0) return;
     const { promise: graceOver, resolve } = Promise.withResolvers<void>();
     const timer = setTimeout(resolve, grace);
-    await Promise.all(runs.map((run) => this.signal(run.id, Signal.TERM).catch(() => {})));
+    for (const run of runs) void this.signal(run.id, Signal.TERM).catch(() => {}); // it may be deaf
     await Promise.race([Promise.all(runs.map((run) => run.ended)), graceOver]);
     clearTimeout(timer);
     await this.stopAll("the service ends");
@@ -444,62 +437,4 @@ function* endWith(run: ActiveRun, last: ExecuteResponse): Generator<ExecuteRespo
   // The account is closed before the client hears of it, and however slowly it listens.
   void run.end(changeOf(last));
   yield last;
-}
-
-/**
- * The same workload with another action. To run what is prepared in the machine, no files are sent.
- *
- * @param layer names it: machines with the same files share a snapshot, whatever a client calls them
- * @param builtStays what is built need not be sent back
- */
-function forAction(
-  execute: ExecuteRequest,
-  action: Action,
-  layer: string,
-  builtStays = false,
-): ExecuteRequest {
-  const options = execute.options ?? create(OptionsSchema);
-  return create(ExecuteRequestSchema, {
-    ...execute,
-    workloadName: layer,
-    action,
-    ...(action === Action.RUN && { code: "" }),
-    options: { ...options, builtStays, ...(action === Action.RUN && { files: [], built: [] }) },
-  });
-}
-
-function closing(): CloudletError {
-  return new CloudletError("Cannot start the run: the service is about to end", {
-    code: "unavailable",
-    remedy: "try again when it is back",
-  });
-}
-
-function stoppedBy(why: string) {
-  return {
-    outcome: "stopped",
-    exitCode: KILLED,
-    message: `the microVM was stopped: ${why}`,
-  } as const;
-}
-
-function guestEnded(reason: string): CloudletError {
-  return new CloudletError(`Cannot finish the run: the microVM ended: ${reason}`, {
-    code: "guest",
-    remedy: "give it more memory, or report the message if it persists",
-  });
-}
-
-/** Why a machine ended, if it does within `patience` milliseconds. */
-async function reasonOf(machine: Machine, patience: number): Promise<CloudletError | undefined> {
-  const { promise: later, resolve } = Promise.withResolvers<undefined>();
-  const timer = setTimeout(() => resolve(undefined), patience);
-  const reason = await Promise.race([machine.ended, later]);
-  clearTimeout(timer);
-  return reason === undefined ? undefined : guestEnded(reason);
-}
-
-/** Whether the agent itself said no, so that its machine is alive. */
-function isRefusal(error: unknown): boolean {
-  return error instanceof ConnectError && REFUSALS.has(error.code);
 }

@@ -12,7 +12,7 @@ import {
 import { Language, LogLevel, RunVmmRequestSchema } from "../../proto/gen/vmmorchestrator/vmm_pb.ts";
 import { HostProcessMachines } from "../../test/host_process_machine.ts";
 import { Orchestrator, type OrchestratorOptions } from "./orchestrator.ts";
-import { RunStore } from "./store.ts";
+import { RunStore } from "./run_store.ts";
 
 const forever = new AbortController().signal;
 

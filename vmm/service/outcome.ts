@@ -9,7 +9,7 @@ import {
   ExecuteResponse_Stage as Stage,
   Outcome_Kind as Kind,
 } from "../../proto/gen/cloudlet/agent/agent_pb.ts";
-import type { RunChange, RunOutcome } from "./store.ts";
+import type { RunChange, RunOutcome } from "./run_store.ts";
 
 const OUTCOMES: Readonly<Record<Kind, RunOutcome>> = {
   [Kind.EXITED]: "exited",

@@ -11,7 +11,6 @@
  *
  * @module
  */
-import { Buffer } from "node:buffer";
 import { join } from "node:path";
 import { create, fromBinary, toBinary } from "@bufbuild/protobuf";
 import { COMMAND, languageOrCommand } from "../../agent/languages.ts";
@@ -23,16 +22,12 @@ import {
   type ExecuteRequest,
   ExecuteRequestSchema,
   type File,
-  FileSchema,
   OptionsSchema,
 } from "../../proto/gen/cloudlet/agent/agent_pb.ts";
 import type { Workload } from "./workload.ts";
 
 /** Prepared workloads that are kept; those that were not used for longest go first. */
 const KEEP = 64;
-/** Most bytes that building may make of a workload. */
-const MAX_BYTES = 128 << 20;
-const MAX_FILES = 1000;
 
 /** Whether the request itself says what to run. */
 function isWhole({ code, language, options }: ExecuteRequest): boolean {
@@ -65,51 +60,16 @@ export function workloadKey({ language, packages, image, execute }: Workload): s
   });
 }
 
-/** Puts together the pieces of what building made; the guest that sends them is not trusted. */
-export class BuiltFiles {
-  readonly #pieces = new Map<string, Uint8Array[]>();
-  readonly #files: File[] = [];
-  #bytes = 0;
-
-  /** Bytes so far. */
-  get bytes(): number {
-    return this.#bytes;
-  }
-
-  /**
-   * Adds a piece.
-   *
-   * @throws {CloudletError} `guest` for what no agent sends, or for more than is kept
-   */
-  add(piece: File): void {
-    const pieces = this.#pieces.get(piece.path);
-    const length = pieces?.reduce((sum, part) => sum + part.length, 0) ?? 0;
-    if (piece.offset !== BigInt(length)) throw refuse("the pieces of a file are out of order");
-    this.#bytes += piece.content.length;
-    if (this.#bytes > MAX_BYTES) throw refuse(`they are more than ${MAX_BYTES >> 20} MiB`);
-    if (pieces !== undefined) {
-      pieces.push(piece.content);
-      return;
+/** A file's content; undefined when there is none. */
+async function readFileIfAny(path: string): Promise<Uint8Array | undefined> {
+  try {
+    return await Deno.readFile(path);
+  } catch (error) {
+    if (error instanceof Deno.errors.NotFound || error instanceof Deno.errors.IsADirectory) {
+      return undefined;
     }
-    if (this.#files.length === MAX_FILES) throw refuse(`they are more than ${MAX_FILES}`);
-    this.#pieces.set(piece.path, [piece.content]);
-    this.#files.push(create(FileSchema, { path: piece.path, mode: piece.mode }));
+    throw error;
   }
-
-  /** The files. */
-  get files(): readonly File[] {
-    return this.#files.map((file) => {
-      const content = new Uint8Array(Buffer.concat(this.#pieces.get(file.path)!));
-      return create(FileSchema, { ...file, content });
-    });
-  }
-}
-
-function refuse(why: string): CloudletError {
-  return new CloudletError(`Cannot keep the files that building made: ${why}`, {
-    code: "guest",
-    remedy: "prepare and run the workload in one go",
-  });
 }
 
 /** Keeps prepared workloads. */
@@ -136,8 +96,7 @@ export class PreparedWorkloads {
         built: [...built],
       }),
     });
-    await this.#store.remove(key);
-    await this.#store.getOrMake(key, async (directory) => {
+    await this.#store.replace(key, async (directory) => {
       await Deno.writeFile(join(directory, "workload"), toBinary(ExecuteRequestSchema, entry));
     });
     await writeRef(this.#store, workload.language, { name: workload.name }, key);
@@ -174,15 +133,19 @@ export class PreparedWorkloads {
   async #read(key: string): Promise<ExecuteRequest | undefined> {
     const directory = await this.#store.get(key);
     if (directory === undefined) return undefined;
+    const bytes = await readFileIfAny(join(directory, "workload")); // the host's errors remove nothing
     try {
-      const bytes = await Deno.readFile(join(directory, "workload"));
-      const now = new Date();
-      await Deno.utime(directory, now, now);
-      return fromBinary(ExecuteRequestSchema, bytes);
+      if (bytes !== undefined) {
+        const workload = fromBinary(ExecuteRequestSchema, bytes);
+        const now = new Date();
+        await Deno.utime(directory, now, now).catch(() => {}); // removed meanwhile
+        return workload;
+      }
     } catch {
-      await this.#store.remove(key); // damaged, or removed meanwhile: it was not prepared
-      return undefined;
+      // it is damaged
     }
+    await this.#store.remove(key);
+    return undefined;
   }
 
   async #prune(): Promise<void> {

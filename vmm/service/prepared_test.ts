@@ -1,4 +1,4 @@
-import { deepEqual, equal, throws } from "node:assert/strict";
+import { deepEqual, equal } from "node:assert/strict";
 import { join } from "node:path";
 import { create } from "@bufbuild/protobuf";
 import {
@@ -6,7 +6,7 @@ import {
   FileSchema,
 } from "../../proto/gen/cloudlet/agent/agent_pb.ts";
 import { Language, RunVmmRequestSchema } from "../../proto/gen/vmmorchestrator/vmm_pb.ts";
-import { BuiltFiles, PreparedWorkloads, workloadKey } from "./prepared.ts";
+import { PreparedWorkloads, workloadKey } from "./prepared.ts";
 import { type Workload, workloadOf } from "./workload.ts";
 
 const LIMITS = {
@@ -111,20 +111,3 @@ Deno.test("only as many are kept as were used last", () =>
     const kept = [...Deno.readDirSync(root)].filter(({ isDirectory }) => isDirectory);
     equal(kept.length, 64);
   }));
-
-Deno.test("pieces of built files are put together, and what no agent sends is refused", () => {
-  const built = new BuiltFiles();
-  for (const part of [piece("a", "12"), piece("b", "x"), piece("a", "34", 2)]) built.add(part);
-  deepEqual(
-    built.files.map(({ path, mode, content }) => [path, mode, new TextDecoder().decode(content)]),
-    [["a", 0o755, "1234"], ["b", 0o755, "x"]],
-  );
-  throws(() => built.add(piece("a", "hole", 9)), { code: "guest", message: /out of order/ });
-  throws(() => built.add(piece("a", "again")), { code: "guest", message: /out of order/ });
-  const large = create(FileSchema, { path: "c", content: new Uint8Array(129 << 20) });
-  throws(() => built.add(large), { code: "guest", message: /more than 128 MiB/ });
-  const many = new BuiltFiles();
-  throws(() => {
-    for (let i = 0; i < 2000; i++) many.add(piece(`${i}`, ""));
-  }, { code: "guest", message: /more than 1000/ });
-});

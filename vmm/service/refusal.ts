@@ -19,7 +19,7 @@ import {
 import { contentTypeRegExp as grpcWebContentType } from "@connectrpc/connect/protocol-grpc-web";
 import { encodeEnvelope } from "@connectrpc/connect/protocol";
 import type { ConnectError } from "@connectrpc/connect";
-import { toConnectError } from "./errors.ts";
+import { toConnectError } from "./connect_errors.ts";
 
 /** A request of either version of HTTP. */
 export type NodeRequest = IncomingMessage | Http2ServerRequest;

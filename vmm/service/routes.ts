@@ -7,7 +7,7 @@ import { create } from "@bufbuild/protobuf";
 import { EmptySchema } from "@bufbuild/protobuf/wkt";
 import { type ConnectRouter, createRouterTransport, type Transport } from "@connectrpc/connect";
 import { ShutdownVmResponseSchema, VmmService } from "../../proto/gen/vmmorchestrator/vmm_pb.ts";
-import { toConnectError } from "./errors.ts";
+import { toConnectError } from "./connect_errors.ts";
 import type { Orchestrator } from "./orchestrator.ts";
 
 /**

@@ -15,8 +15,8 @@ import {
 } from "../../proto/gen/cloudlet/agent/agent_pb.ts";
 import { Language, LogLevel, type RunVmmRequest } from "../../proto/gen/vmmorchestrator/vmm_pb.ts";
 import { formatReference, parseReference } from "../../builder/oci/reference.ts";
-import type { MachineImage } from "./machine.ts";
-import type { NoteLevel } from "./notes.ts";
+import type { MachineImage } from "../../node/node.ts";
+import type { RemarkLevel } from "./run_progress.ts";
 
 /** Bounds of one run, set by whoever offers the service. */
 export interface RunLimits {
@@ -28,6 +28,8 @@ export interface RunLimits {
   readonly maxVcpus: number;
   /** Longest run in milliseconds, from the machine's start to the end. */
   readonly maxTime: number;
+  /** Longest wait in milliseconds for a first word of the agent; ten minutes when absent. */
+  readonly firstAnswer?: number;
   /** Whether images on this host's disk may be named; they may not when absent. */
   readonly localImages?: boolean;
 }
@@ -43,7 +45,7 @@ export interface Workload {
   readonly vcpus: number;
   readonly packages: readonly string[];
   readonly image: MachineImage | undefined;
-  readonly noteLevel: NoteLevel;
+  readonly remarkLevel: RemarkLevel;
   /** What the agent is asked. */
   readonly execute: ExecuteRequest;
 }
@@ -108,8 +110,8 @@ export function newRunId(asked: string): string {
  *
  * @throws {CloudletError} `invalid-input`
  */
-export function noteLevelOf(level: LogLevel): NoteLevel {
-  if (level in LogLevel) return level as NoteLevel;
+export function remarkLevelOf(level: LogLevel): RemarkLevel {
+  if (level in LogLevel) return level as RemarkLevel;
   throw refuse(`there is no log level number ${level}`, "use 0 to 3");
 }
 
@@ -151,7 +153,7 @@ export function workloadOf(request: RunVmmRequest, limits: RunLimits): Workload 
       throw refuse(`${JSON.stringify(name)} is no name of a Debian package`, "correct the name");
     }
   }
-  const noteLevel = noteLevelOf(request.logLevel);
+  const remarkLevel = remarkLevelOf(request.logLevel);
   const execute = create(ExecuteRequestSchema, {
     workloadName: name,
     language,
@@ -170,7 +172,7 @@ export function workloadOf(request: RunVmmRequest, limits: RunLimits): Workload 
     vcpus,
     packages: request.packages,
     image: imageOf(request, limits),
-    noteLevel,
+    remarkLevel,
     execute,
   };
 }

@@ -32,7 +32,7 @@
  * @module
  */
 import { createHash } from "node:crypto";
-import { CloudletError } from "../../base/errors.ts";
+import { CloudletError, messageOf } from "../../base/errors.ts";
 
 /** Raise it when the file, or the meaning of a piece, changes: older snapshots are then made anew. */
 export const FORMAT_VERSION = 5;
@@ -61,6 +61,24 @@ export function refuse(why: string, cause?: unknown): CloudletError {
     code: "untrusted",
     remedy: "remove it with `cloudlet snapshot rm`; the next run makes it again",
     ...(cause === undefined ? {} : { cause }),
+  });
+}
+
+/** What says that a file is not there, or is no file: no later attempt will find it. */
+const MISSING: ReadonlySet<unknown> = new Set(["ENOENT", "ENOTDIR", "EISDIR", "ELOOP"]);
+
+/**
+ * The error for a file of a snapshot that cannot be read: `untrusted` where the file is missing,
+ * `host` for all that may pass, such as a lack of descriptors or memory. The snapshot may be good.
+ */
+export function unreadable(what: string, cause: unknown): CloudletError {
+  if (cause instanceof CloudletError) return cause;
+  const code = cause instanceof Error && "code" in cause ? cause.code : undefined;
+  if (MISSING.has(code)) return refuse(`${what} cannot be opened`, cause);
+  return new CloudletError(`Cannot read the snapshot: ${what}: ${messageOf(cause)}`, {
+    code: "host",
+    remedy: "raise the limit of open files (`ulimit -n`), or free what the message names",
+    cause,
   });
 }
 

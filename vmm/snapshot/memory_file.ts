@@ -18,7 +18,7 @@ import { O_CLOEXEC, O_RDONLY } from "../../ffi/uapi/mman.ts";
 import type { FileRange } from "../memory/guest_memory.ts";
 import { coarseDataOf } from "./data_ranges.ts";
 import { digestBytes, digestMemory } from "./digests.ts";
-import { refuse } from "./format.ts";
+import { refuse, unreadable } from "./format.ts";
 
 /** What tells a file from another one, and from itself after a change. */
 export interface FileIdentity {
@@ -107,7 +107,7 @@ export async function openMemory(
   try {
     fd = stack.use(OwnedFd.open(path, O_RDONLY | O_CLOEXEC));
   } catch (cause) {
-    throw refuse("its memory file cannot be opened", cause);
+    throw unreadable("its memory file", cause);
   }
   const identity = identityOf(fd.fd);
   if (identity.size !== expected.size) throw refuse("its memory file is truncated");

@@ -4,7 +4,6 @@
  * @module
  */
 import { join } from "node:path";
-import { CloudletError } from "../../base/errors.ts";
 import type { KeyPart } from "../../base/store.ts";
 import type { SlotSnapshot } from "../virtio/slot.ts";
 import type { GuestMemory } from "../memory/guest_memory.ts";
@@ -17,6 +16,7 @@ import {
   piece,
   type Pieces,
   refuse,
+  unreadable,
 } from "./format.ts";
 import { type FileIdentity, type MemoryFile, openMemory } from "./memory_file.ts";
 import { type ClockPair, clockPair } from "./machine_state.ts";
@@ -124,7 +124,8 @@ export class Snapshot implements Disposable {
    * @param directory of it
    * @param requires what it must say that it requires
    * @param whole read every byte of its memory, which otherwise is done only when its file was changed
-   * @throws {CloudletError} `untrusted` with the reason when it cannot be used
+   * @throws {CloudletError} `untrusted` with the reason when it cannot be used; `host` when it cannot be
+   *   read now, and may be good
    */
   static async open(directory: string, requires?: KeyPart, whole = false): Promise<Snapshot> {
     const pieces = readPieces(directory);
@@ -170,8 +171,7 @@ function readPieces(directory: string): Pieces {
     if (Deno.statSync(path).size > MAX_STATE_BYTES) throw refuse("its state file is too large");
     file = Deno.readFileSync(path);
   } catch (cause) {
-    if (cause instanceof CloudletError) throw cause;
-    throw refuse("its state file cannot be read", cause);
+    throw unreadable("its state file", cause);
   }
   return decodeState(file);
 }
@@ -179,7 +179,7 @@ function readPieces(directory: string): Pieces {
 /**
  * What the snapshot in a directory says of itself.
  *
- * @throws {CloudletError} `untrusted` when it cannot be read
+ * @throws {CloudletError} as {@linkcode Snapshot.open}
  */
 export function readFacts(directory: string): SnapshotFacts {
   return factsOf(readPieces(directory));

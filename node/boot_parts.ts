@@ -1,0 +1,36 @@
+/**
+ * What a machine boots from, and what tells one such thing from another.
+ *
+ * @module
+ */
+import { cacheKey, filesKey } from "../base/store.ts";
+import type { ProgramConfig } from "../builder/oci/manifest.ts";
+import type { BootFiles } from "../builder/artifacts.ts";
+import type { MachineImage, MachineRequest } from "./node.ts";
+
+/** What a machine boots from. */
+export interface Parts extends BootFiles {
+  /** Path of the root image. */
+  readonly image: string;
+  /** How the image wants its program started. */
+  readonly program: ProgramConfig | undefined;
+}
+
+/** The language's own image as it is. */
+export const PLAIN_IMAGE: MachineImage = { pull: false, insecure: false, files: [], run: [] };
+
+/** Two requests with one key boot from the same. */
+export function partsKey(
+  { language, vcpus, packages, image }: MachineRequest,
+  kernel = "",
+): string {
+  const { from = "", pull, insecure, run, files } = image ?? PLAIN_IMAGE;
+  const root = { language, packages, from, pull, insecure, run, files: filesKey(files) };
+  return cacheKey({ kernel, smp: vcpus > 1, root });
+}
+
+/** What tells a file of the cache from others: entries are named by their content. */
+export function fileOf(path: string): string {
+  const { size, mtime } = Deno.statSync(path);
+  return `${path} ${size} ${mtime?.getTime()}`;
+}

@@ -1,0 +1,139 @@
+/**
+ * A machine of the node in this process.
+ *
+ * @module
+ */
+import type { MessageInitShape } from "@bufbuild/protobuf";
+import { CloudletError } from "../base/errors.ts";
+import type { Progress } from "../base/progress.ts";
+import type {
+  AttachRequestSchema,
+  ExecuteRequestSchema,
+  ExecuteResponse,
+  InputRequest,
+  InputResponse,
+  SignalRequestSchema,
+} from "../proto/gen/cloudlet/agent/agent_pb.ts";
+import type { Machine as HostMachine } from "./machine_factory.ts";
+import type {
+  CallOptions,
+  CreateEvent,
+  ForkRequest,
+  KeepEvent,
+  Machine,
+  MachineFacts,
+} from "./node.ts";
+import { eventProgress, progressQueue } from "./progress_events.ts";
+
+/** What a machine needs of its node. */
+export interface MachineOwner {
+  /** Finds a place for a copy, and has it made. */
+  fork(
+    request: ForkRequest,
+    make: (signal: AbortSignal, progress: Progress) => Promise<HostMachine>,
+    options: CallOptions,
+  ): AsyncIterable<CreateEvent>;
+  /** The machine is gone: its place is free. */
+  ended(): void;
+}
+
+/** See the module. */
+export class LocalMachine implements Machine {
+  readonly facts: MachineFacts;
+  readonly ended: Promise<string>;
+  /** The machine itself; for tests. */
+  readonly host: HostMachine;
+  readonly #owner: MachineOwner;
+  #ending: Promise<void> | undefined;
+
+  /**
+   * @param id its name
+   * @param host its own from now on
+   * @param owner of its place
+   */
+  constructor(id: string, host: HostMachine, owner: MachineOwner) {
+    this.host = host;
+    this.#owner = owner;
+    this.ended = host.ended;
+    this.facts = {
+      id,
+      program: host.program,
+      prepared: host.prepared === true,
+      keepable: host.keep !== undefined,
+      forkable: host.fork !== undefined,
+    };
+  }
+
+  execute(
+    request: MessageInitShape<typeof ExecuteRequestSchema>,
+    options: CallOptions = {},
+  ): AsyncIterable<ExecuteResponse> {
+    return this.host.agent.execute(request, options);
+  }
+
+  attach(
+    request: MessageInitShape<typeof AttachRequestSchema>,
+    options: CallOptions = {},
+  ): AsyncIterable<ExecuteResponse> {
+    return this.host.agent.attach(request, options);
+  }
+
+  async signal(
+    request: MessageInitShape<typeof SignalRequestSchema>,
+    options: CallOptions = {},
+  ): Promise<void> {
+    await this.host.agent.signal(request, options);
+  }
+
+  input(
+    requests: AsyncIterable<InputRequest>,
+    options: CallOptions = {},
+  ): Promise<InputResponse> {
+    return this.host.agent.input(requests, options);
+  }
+
+  async *keep({ signal }: CallOptions = {}): AsyncGenerator<KeepEvent> {
+    const { keep } = this.host;
+    if (keep === undefined) {
+      throw new CloudletError(`Cannot keep the machine ${this.facts.id}: it has no layer`, {
+        code: "conflict",
+        remedy: "ask for a machine with a layer, from a node with snapshots",
+      });
+    }
+    const events = progressQueue<KeepEvent>();
+    const call = { signal: signal ?? new AbortController().signal };
+    const progress = eventProgress((event) => events.push(event));
+    yield { kind: "kept", kept: yield* events.during(keep({ ...call, progress })) };
+  }
+
+  fork(request: ForkRequest, options: CallOptions = {}): AsyncIterable<CreateEvent> {
+    const { host, facts } = this;
+    if (host.fork === undefined) {
+      throw new CloudletError(`Cannot fork the machine ${facts.id}: it cannot be copied`, {
+        code: "conflict",
+        remedy: "fork what runs in a microVM",
+      });
+    }
+    const make = (signal: AbortSignal, progress: Progress) =>
+      host.fork!({ ...request, signal, progress });
+    return this.#owner.fork(request, make, options);
+  }
+
+  console(): Promise<string> {
+    return Promise.resolve(this.host.console());
+  }
+
+  end(): Promise<void> {
+    return this.#ending ??= (async () => {
+      try {
+        await this.host[Symbol.asyncDispose]();
+      } finally {
+        this.#owner.ended();
+      }
+    })();
+  }
+
+  [Symbol.asyncDispose](): Promise<void> {
+    return this.end();
+  }
+}

@@ -1,0 +1,216 @@
+/**
+ * The node in this process: admission, the pool and what makes machines, behind the interface that
+ * the service sees.
+ *
+ * @module
+ */
+import { CloudletError } from "../base/errors.ts";
+import type { Progress } from "../base/progress.ts";
+import { Admission, type AdmissionLimits, type Lease } from "./admission.ts";
+import type { Clock } from "./clock.ts";
+import { LocalMachine } from "./local_machine.ts";
+import type { Machine as HostMachine, MachineFactory } from "./machine_factory.ts";
+import type { CallOptions, Capacity, CreateEvent, Machine, MachineRequest, Node } from "./node.ts";
+import { type PausedLimits, Pool, type PrewarmedKind, type Waiting } from "./pool.ts";
+import { eventProgress, progressQueue } from "./progress_events.ts";
+
+/** Prewarmed VMs that shall wait. */
+export interface Prewarming {
+  /** Name of the language that they are for. */
+  readonly language: string;
+  /** How many wait. */
+  readonly count: number;
+  /** Memory of each in MiB. */
+  readonly memory: number;
+}
+
+/** The pool of a node: machines, and clones of whatever makes them. */
+export type NodePool<C extends Waiting> = Pool<HostMachine, C>;
+
+/** What a node is made of. */
+export interface LocalNodeOptions<C extends Waiting> {
+  /** Makes machines; may take paused clones out of the pool, which is there when it is called. */
+  readonly machines: (pool: () => NodePool<C>) => MachineFactory;
+  /** How much may be in use at a time. */
+  readonly admission: AdmissionLimits;
+  /** The prewarmed VMs that wait; none when absent. */
+  readonly prewarmed?: readonly Prewarming[];
+  /** How many paused clones wait; none when absent. */
+  readonly paused?: PausedLimits;
+  /** Hears of making what waits. */
+  readonly progress: Progress;
+  /** Tells the time; the system's when absent. */
+  readonly clock?: Clock;
+}
+
+/** What prewarmed VMs have. */
+const VCPUS = 1;
+
+interface Kind extends PrewarmedKind<HostMachine> {
+  readonly language: string;
+}
+
+/** A machine that is being made for a request. */
+type Make = (signal: AbortSignal, progress: Progress) => Promise<HostMachine>;
+
+/** What {@linkcode LocalNode} asks of its own parts to hand out a machine. */
+interface Order {
+  readonly id: string;
+  readonly memory: number;
+  readonly make: Make;
+  /** Whether a prewarmed VM would do. */
+  readonly fits: (kind: Kind) => boolean;
+}
+
+/** See the module. */
+export class LocalNode<C extends Waiting = never> implements Node {
+  readonly #admission: Admission;
+  readonly #pool: NodePool<C>;
+  readonly #make: MachineFactory;
+  readonly #machines = new Set<LocalMachine>();
+  /** What is being made, for a caller or for none any more. */
+  readonly #making = new Set<Promise<unknown>>();
+  readonly #end = new AbortController();
+  #prewarmed = 0;
+
+  /** Begins to make what shall wait. */
+  constructor(options: LocalNodeOptions<C>) {
+    const { prewarmed = [], paused = { each: 0, total: 0 }, progress, clock } = options;
+    this.#admission = new Admission(options.admission);
+    this.#make = options.machines(() => this.#pool);
+    this.#pool = new Pool<HostMachine, C>({
+      admission: this.#admission,
+      prewarmed: prewarmed.map((kind) => this.#kindOf(kind, progress)),
+      paused,
+      progress,
+      ...(clock && { clock }),
+    });
+  }
+
+  #kindOf({ language, count, memory }: Prewarming, progress: Progress): Kind {
+    return {
+      name: language,
+      language,
+      count,
+      memory,
+      make: (signal) =>
+        this.#make({
+          id: `waiting-${++this.#prewarmed}`,
+          language,
+          memory,
+          vcpus: VCPUS,
+          packages: [],
+          signal,
+          progress,
+        }),
+    };
+  }
+
+  get capacity(): Capacity {
+    const { limits, machines, memory, idle, queued } = this.#admission;
+    return { limits, machines, memory, idle, queued };
+  }
+
+  /** Its pool; for tests. */
+  get pool(): NodePool<C> {
+    return this.#pool;
+  }
+
+  create(request: MachineRequest, options: CallOptions = {}): AsyncIterable<CreateEvent> {
+    return this.#provide({
+      id: request.id,
+      memory: request.memory,
+      make: (signal, progress) => this.#make({ ...request, signal, progress }),
+      fits: (kind) => fits(kind, request),
+    }, options);
+  }
+
+  /** Streams what happens until there is a machine. */
+  async *#provide(order: Order, { signal }: CallOptions): AsyncGenerator<CreateEvent> {
+    const abandoned = new AbortController();
+    const ends = AbortSignal.any([abandoned.signal, this.#end.signal, ...(signal ? [signal] : [])]);
+    ends.throwIfAborted();
+    const events = progressQueue<CreateEvent>();
+    const making = this.#order(order, ends, (event) => events.push(event));
+    this.#track(making);
+    let handed = false;
+    // A caller that gave up may never take the next event.
+    ends.addEventListener("abort", () => {
+      if (!handed) void making.then((machine) => machine.end(), () => {});
+    });
+    try {
+      const machine = yield* events.during(making);
+      ends.throwIfAborted();
+      handed = true;
+      yield { kind: "machine", machine };
+    } finally {
+      if (!handed) {
+        abandoned.abort(
+          new CloudletError("Cannot make the machine: the caller gave up", {
+            code: "cancelled",
+          }),
+        );
+        await making.then((machine) => machine.end(), () => {});
+      }
+    }
+  }
+
+  /** A machine with its place; nothing is left of either when this fails. */
+  async #order(
+    { id, memory, make, fits }: Order,
+    signal: AbortSignal,
+    emit: (event: CreateEvent) => void,
+  ): Promise<Machine> {
+    const prewarmed = this.#pool.takePrewarmed((kind) => fits(kind as Kind));
+    if (prewarmed !== undefined) {
+      emit({ kind: "admitted" });
+      return this.#machine(id, memory, prewarmed.machine, prewarmed.lease);
+    }
+    const lease = await this.#admission.acquire(memory, signal);
+    try {
+      emit({ kind: "admitted" });
+      const machine = await make(signal, eventProgress(emit));
+      return this.#machine(id, memory, machine, lease);
+    } catch (error) {
+      lease[Symbol.dispose]();
+      throw error;
+    }
+  }
+
+  #machine(id: string, memory: number, host: HostMachine, lease: Lease): LocalMachine {
+    const machine: LocalMachine = new LocalMachine(id, host, {
+      fork: (request, make, options) =>
+        this.#provide({ id: request.id, memory, make, fits: () => false }, options),
+      ended: () => {
+        lease[Symbol.dispose]();
+        this.#machines.delete(machine);
+      },
+    });
+    this.#machines.add(machine);
+    return machine;
+  }
+
+  #track(work: Promise<unknown>): void {
+    const settled: Promise<unknown> = work.catch(() => {})
+      .then(() => this.#making.delete(settled));
+    this.#making.add(settled);
+  }
+
+  /** Ends all machines, what waits and what is being made. */
+  async [Symbol.asyncDispose](): Promise<void> {
+    this.#end.abort(
+      new CloudletError("Cannot make the machine: the node was closed", {
+        code: "unavailable",
+      }),
+    );
+    await this.#pool[Symbol.asyncDispose]();
+    while (this.#making.size > 0) await Promise.all(this.#making);
+    await Promise.all([...this.#machines].map((machine) => machine.end()));
+  }
+}
+
+function fits(kind: Kind, request: MachineRequest): boolean {
+  return request.language === kind.language && request.memory === kind.memory &&
+    request.vcpus === VCPUS && request.packages.length === 0 && request.image === undefined &&
+    request.layer === undefined && request.needs === undefined;
+}

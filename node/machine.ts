@@ -1,0 +1,123 @@
+/**
+ * A microVM that runs workloads: its agent serves; it can be kept, copied and ended.
+ *
+ * @module
+ */
+import type { AgentClient } from "../agent/client.ts";
+import { temporaryIn } from "../base/files.ts";
+import type { ProgramConfig } from "../builder/oci/manifest.ts";
+import { saveSnapshot, Snapshot } from "../vmm/snapshot/snapshot.ts";
+import type { Vm } from "../vmm/vm.ts";
+import type { Parts } from "./boot_parts.ts";
+import { Clone } from "./clone.ts";
+import { hardwareOf } from "./hardware.ts";
+import type { ForkRequest, Machine, MachineRequest } from "./machine_factory.ts";
+import { describe } from "./readiness.ts";
+import { keepLayer } from "./recipes.ts";
+import { snapshotStore } from "./snapshots.ts";
+
+/** How long a program survives its client while it is being forked, in seconds. */
+const HOLD = 60;
+
+/** What a {@linkcode MicroVm} is made of. */
+export interface MicroVmParts {
+  /** It runs, and its agent has answered. */
+  readonly vm: Vm;
+  /** Its agent. */
+  readonly agent: AgentClient;
+  /** What it was booted from, or would be. */
+  readonly parts: Parts;
+  /** What was asked for. */
+  readonly request: MachineRequest;
+  /** Everything that ends with it. */
+  readonly resources: AsyncDisposable;
+  /** The snapshot that it was restored from. */
+  readonly base?: Snapshot;
+  /** Whether the workload of {@linkcode MachineRequest.layer} is prepared in it. */
+  readonly prepared?: boolean;
+}
+
+/** See the module. */
+export class MicroVm implements Machine {
+  readonly ended: Promise<string>;
+  /** The VM; for tests and benchmarks. */
+  readonly vm: Vm;
+  readonly agent: AgentClient;
+  readonly program: ProgramConfig | undefined;
+  readonly prepared: boolean;
+  readonly keep?: NonNullable<Machine["keep"]>;
+  readonly #made: MicroVmParts;
+  #saving: Promise<unknown> = Promise.resolve();
+
+  /** @param made what it is made of; its own from now on */
+  constructor(made: MicroVmParts) {
+    const { vm, agent, parts, request, base, prepared = false } = made;
+    this.#made = made;
+    this.vm = vm;
+    this.agent = agent;
+    this.program = parts.program;
+    this.prepared = prepared;
+    this.ended = vm.outcome.then(describe);
+    const { layer } = request;
+    if (base !== undefined && layer !== undefined && !prepared) {
+      this.keep = ({ signal, progress } = request) => {
+        const call = { ...request, signal, progress };
+        return this.#save(() => keepLayer(made, layer, parts, call, base.memory));
+      };
+    }
+  }
+
+  console(): string {
+    return this.vm.consoleText;
+  }
+
+  /**
+   * One at a time: whatever pauses the machine to save it.
+   *
+   * @param after is done before the next one, but not waited for
+   */
+  async #save<T>(work: () => Promise<T>, after?: () => Promise<unknown>): Promise<T> {
+    const saved = this.#saving.then(work);
+    this.#saving = saved.catch(() => {}).then(after).catch(() => {}); // it may have ended
+    return await saved;
+  }
+
+  async fork(fork: ForkRequest): Promise<Machine> {
+    const { vm, agent, parts, request, base } = this.#made;
+    await using stack = new AsyncDisposableStack();
+    using directory = temporaryIn(snapshotStore().root); // the clone keeps the file open
+    await Deno.mkdir(directory.path, { recursive: true, mode: 0o700 });
+    const requires = { fork: fork.id };
+    await this.#save(async () => {
+      fork.signal.throwIfAborted();
+      await agent.hold({ executionId: fork.execution, seconds: HOLD }, { signal: fork.signal });
+      try {
+        await vm.pause();
+        await saveSnapshot(vm, directory.path, requires, {
+          base: base?.memory,
+          durable: false,
+          copied: () => vm.resume(),
+        });
+      } finally {
+        vm.resume();
+      }
+    }, () => agent.hold({ executionId: fork.execution, seconds: 0 }));
+    const snapshot = await Snapshot.open(directory.path, requires);
+    const clone = stack.use(await Clone.make(snapshot, hardwareOf(parts, request), fork.progress));
+    fork.signal.throwIfAborted();
+    const forked = await clone.resume(fork.id, clone.clockStep, fork.signal);
+    return new MicroVm({
+      vm: clone.vm,
+      agent: forked,
+      parts,
+      request: { ...request, ...fork },
+      resources: stack.move(),
+      base: snapshot,
+      prepared: true,
+    });
+  }
+
+  async [Symbol.asyncDispose](): Promise<void> {
+    await this.#made.resources[Symbol.asyncDispose]();
+  }
+}

@@ -1,0 +1,78 @@
+/**
+ * Makes microVMs: restored from a snapshot of such a machine, or booted.
+ *
+ * @module
+ */
+import { CloudletError } from "../base/errors.ts";
+import { silentProgress } from "../base/progress.ts";
+import { SharedWork } from "../base/shared_work.ts";
+import { cacheKey } from "../base/store.ts";
+import { boot, type BootOptions, findParts, type PartsOptions } from "./boot.ts";
+import { type Parts, partsKey } from "./boot_parts.ts";
+import { Clone } from "./clone.ts";
+import { AHEAD } from "./clone_identity.ts";
+import { hardwareOf } from "./hardware.ts";
+import { MicroVm } from "./machine.ts";
+import type { NodePool } from "./local_node.ts";
+import type { MachineFactory, MachineRequest } from "./machine_factory.ts";
+import { findSnapshot, type Found } from "./recipes.ts";
+import { sweepScratch } from "./scratch.ts";
+import { openCached } from "./snapshots.ts";
+
+/** How machines are made. */
+export interface MicroVmOptions extends BootOptions, PartsOptions {
+  /** Whether to restore machines from snapshots, and to make those that are missing; true when absent. */
+  readonly snapshots?: boolean;
+  /** What builds and snapshots belong to. When absent, one that no request waits for is ended. */
+  readonly shared?: SharedWork;
+  /** Keeps paused clones ready; none is when absent. */
+  readonly pool?: () => Pick<NodePool<Clone>, "takePaused">;
+}
+
+/** @param given how they are made */
+export function microVms(given: MicroVmOptions = {}): MachineFactory {
+  const shared = given.shared ?? new SharedWork({ abandoned: 0 });
+  const options = { ...given, shared };
+  return async (request) => {
+    const { signal } = request;
+    sweepScratch();
+    const parts = await shared.share(
+      partsKey(request, options.kernel),
+      request,
+      (caller) => findParts({ ...request, ...caller }, options),
+    );
+    signal.throwIfAborted();
+    if (options.snapshots === false) {
+      const booted = await boot(parts, request, options);
+      return new MicroVm({ ...booted, parts, request, resources: booted });
+    }
+    const found = await findSnapshot(parts, request, options);
+    const { prepared } = found;
+    await using stack = new AsyncDisposableStack();
+    const clone = stack.use(await cloneOf(found, parts, request, options));
+    signal.throwIfAborted();
+    const agent = await clone.resume(request.id, clone.clockStep - AHEAD, signal);
+    const { vm, snapshot: base } = clone;
+    return new MicroVm({ vm, agent, parts, request, resources: stack.move(), base, prepared });
+  };
+}
+
+/** A clone that waits already, or a new one. The snapshot is taken over. */
+async function cloneOf(
+  { snapshot, requires }: Found,
+  parts: Parts,
+  request: MachineRequest,
+  options: MicroVmOptions,
+): Promise<Clone> {
+  const hardware = hardwareOf(parts, request);
+  const paused = options.pool?.().takePaused(cacheKey(requires), async () => {
+    const own = await openCached(requires, () => {});
+    if (own !== undefined) return await Clone.make(own, hardware, silentProgress);
+    throw new CloudletError("Cannot keep a microVM ready: its snapshot is gone", {
+      code: "not-found",
+    });
+  });
+  if (paused === undefined) return await Clone.make(snapshot, hardware, request.progress);
+  snapshot[Symbol.dispose]();
+  return paused;
+}
