@@ -179,3 +179,89 @@ Deno.test({
     });
   },
 });
+
+const FORKS = Deno.env.get("CLOUDLET_TEST_LONG") === "1" ? 200 : 10;
+const PADDING = 60_000;
+/** Writes all the time, and checks the numbers that it reads, until there is a "stop". */
+const BUSY = `
+import sys, threading, time
+taken, stop = [], threading.Event()
+def feed():
+    for line in sys.stdin:
+        if line == "stop\\n":
+            stop.set()
+            return
+        taken.append(int(line))
+threading.Thread(target=feed, daemon=True).start()
+number = 0
+while not stop.is_set():
+    number += 1
+    sys.stdout.write(f"at {number} " + "x" * ${PADDING} + "\\n")
+    sys.stdout.flush()
+    time.sleep(0.5)
+whole = taken == list(range(1, len(taken) + 1))
+print("end", number, len(taken), whole, flush=True)
+sys.exit(7)
+`;
+
+/** The number of a line, which has to be whole. */
+function numberOf(line: string): number {
+  const [, number, padding] = line.split(" ");
+  assert.equal(line, `at ${Number(number)} ${padding}`);
+  assert.equal(padding, "x".repeat(PADDING), "a damaged line");
+  return Number(number);
+}
+
+const consecutive = (numbers: readonly number[]) =>
+  numbers.every((number, i) => number === numbers[0]! + i);
+
+Deno.test({
+  name: "a microVM whose devices are busy is copied and kept, and nothing of it is lost or doubled",
+  ignore: !hasKvm(),
+  async fn() {
+    await withService(async (run) => {
+      let fed = 0;
+      let feeding = true;
+      async function* feed() {
+        while (feeding) {
+          yield new TextEncoder().encode(`${++fed}\n`);
+          await new Promise((resolve) => setTimeout(resolve, 1500));
+        }
+        yield new TextEncoder().encode("stop\n");
+      }
+      await using original = run({ language: "python", code: BUSY, name: "busy", stdin: feed() });
+      const first = new Lines(original);
+      const begun = [await first.next()];
+      const ours = first.rest();
+
+      let kept: Promise<unknown> = Promise.resolve();
+      for (let i = 0; i < FORKS; i++) {
+        await using copy = original.fork({ id: `busy-${i}` });
+        if (i % 4 === 3) { // a client leaves while the microVM is copied for it
+          for await (const { type } of copy) if (type === "stage") break;
+          continue;
+        }
+        let text = "";
+        for await (const event of copy) {
+          if (event.type === "stdout") text += new TextDecoder().decode(event.data);
+          if (text.split("\n").length > 4) break;
+        }
+        const theirs = text.split("\n").slice(1, 4).map(numberOf); // the first was on its way
+        assert(consecutive(theirs), `copy ${i} missed some of its own output: ${theirs}`);
+        if (i === 1) { // another one of the same device thread is kept meanwhile
+          const code = `print("kept") # ${crypto.randomUUID()}`;
+          kept = run({ language: "python", code, action: "prepare" }).output();
+        }
+      }
+      await kept;
+      feeding = false;
+      const all = [...begun, ...await ours];
+      const { exitCode } = await original.result;
+      assert.equal(exitCode, 7);
+      const end = all.pop();
+      const numbers = all.map(numberOf);
+      assert.deepEqual([numbers[0], consecutive(numbers)], [1, true], "output was lost or doubled");
+      assert.equal(end, `end ${numbers.length} ${fed} True`);
+    });
+  },
+});
