@@ -68,7 +68,7 @@ export class SerialPump {
     }
   }
 
-  /** Takes no more input; whoever waits for it to be taken waits no longer. */
+  /** Takes no more input, and settles every {@linkcode write}. */
   close(): void {
     this.#closed = true;
     this.feed();

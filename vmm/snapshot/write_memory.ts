@@ -25,7 +25,7 @@ const PAGEMAP_THERE = 0xc000_0000;
 /** What {@linkcode writeMemory} did. */
 export interface WrittenMemory {
   readonly identity: FileIdentity;
-  /** SHA-256 of each 2 MiB; zeros for one without data, and where nobody will need the file later. */
+  /** SHA-256 of each 2 MiB; zeros for one without data, and for a file that is not durable. */
   readonly digests: Uint8Array<ArrayBuffer>;
   /** Bytes that are not holes. */
   readonly data: number;
@@ -35,7 +35,7 @@ export interface WrittenMemory {
 export interface WriteOptions {
   /** The file that RAM was mapped from, if it was. */
   readonly base: number | undefined;
-  /** Whether anybody will need it later, so that it is synced and has digests. */
+  /** Whether it has to outlive a crash of the host: then it is synced and has digests. */
   readonly durable: boolean;
   /** Called when RAM was read, so that the guest may go on. */
   readonly copied: () => void;
