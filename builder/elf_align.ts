@@ -14,19 +14,30 @@
  *
  * @module
  */
+import {
+  EI_CLASS,
+  EI_DATA,
+  Elf64_Ehdr,
+  Elf64_Phdr,
+  Elf64_Shdr,
+  ELFCLASS64,
+  ELFDATA2LSB,
+  ELFMAG,
+  EM_X86_64,
+  PF_W,
+  PT_LOAD,
+} from "../ffi/uapi/elf.ts";
 
 const HUGE_SIZE = 2 * 1024 * 1024;
 const MIN_SEGMENT = 2 * HUGE_SIZE; // bytes; smaller ones hardly hold a whole 2 MiB
 const PAGE_SIZE = 4096;
 
-const ELFCLASS64 = 2;
-const ELFDATA2LSB = 1;
-const EM_X86_64 = 62;
-const PT_LOAD = 1;
-const PF_W = 2;
-const EHDR_SIZE = 64;
-const PHDR_SIZE = 56;
-const SHDR_SIZE = 64;
+const EHDR_SIZE = Elf64_Ehdr.size;
+const PHDR_SIZE = Elf64_Phdr.size;
+const SHDR_SIZE = Elf64_Shdr.size;
+const EHDR = Elf64_Ehdr.offsets;
+const PHDR = Elf64_Phdr.offsets;
+const SHDR = Elf64_Shdr.offsets;
 
 /** A program header's place in the file and the fields that are needed here. */
 interface Segment {
@@ -62,29 +73,31 @@ function roundUp(value: number, unit: number): number {
 
 /** Undefined for what is no well-formed ELF file of this machine. */
 function readSegments(view: DataView): Segment[] | undefined {
-  if (view.byteLength < EHDR_SIZE || view.getUint32(0) !== 0x7f454c46) return undefined;
-  if (view.getUint8(4) !== ELFCLASS64 || view.getUint8(5) !== ELFDATA2LSB) return undefined;
-  if (view.getUint16(18, true) !== EM_X86_64) return undefined;
+  if (view.byteLength < EHDR_SIZE || view.getUint32(0) !== ELFMAG) return undefined;
+  if (view.getUint8(EI_CLASS) !== ELFCLASS64 || view.getUint8(EI_DATA) !== ELFDATA2LSB) {
+    return undefined;
+  }
+  if (view.getUint16(EHDR.e_machine, true) !== EM_X86_64) return undefined;
   const number = (at: number) => Number(view.getBigUint64(at, true));
-  const table = number(32);
-  const count = view.getUint16(56, true);
-  if (view.getUint16(54, true) !== PHDR_SIZE) return undefined;
+  const table = number(EHDR.e_phoff);
+  const count = view.getUint16(EHDR.e_phnum, true);
+  if (view.getUint16(EHDR.e_phentsize, true) !== PHDR_SIZE) return undefined;
   if (table + count * PHDR_SIZE > view.byteLength) return undefined;
-  const sections = number(40);
-  const sectionCount = view.getUint16(60, true);
-  if (sectionCount > 0 && view.getUint16(58, true) !== SHDR_SIZE) return undefined;
+  const sections = number(EHDR.e_shoff);
+  const sectionCount = view.getUint16(EHDR.e_shnum, true);
+  if (sectionCount > 0 && view.getUint16(EHDR.e_shentsize, true) !== SHDR_SIZE) return undefined;
   if (sections + sectionCount * SHDR_SIZE > view.byteLength) return undefined;
   const segments: Segment[] = [];
   for (let header = table; header < table + count * PHDR_SIZE; header += PHDR_SIZE) {
     const segment = {
       header,
-      load: view.getUint32(header, true) === PT_LOAD,
-      writable: (view.getUint32(header + 4, true) & PF_W) !== 0,
-      offset: number(header + 8),
-      address: number(header + 16),
-      size: number(header + 32),
-      memorySize: number(header + 40),
-      alignment: number(header + 48),
+      load: view.getUint32(header + PHDR.p_type, true) === PT_LOAD,
+      writable: (view.getUint32(header + PHDR.p_flags, true) & PF_W) !== 0,
+      offset: number(header + PHDR.p_offset),
+      address: number(header + PHDR.p_vaddr),
+      size: number(header + PHDR.p_filesz),
+      memorySize: number(header + PHDR.p_memsz),
+      alignment: number(header + PHDR.p_align),
     };
     if (segment.offset + segment.size > view.byteLength) return undefined;
     if (!Number.isSafeInteger(segment.address + segment.memorySize)) return undefined;
@@ -151,7 +164,8 @@ export function alignElf(file: Uint8Array): Uint8Array {
   // The ELF header and the program headers lie in the first segment and must stay where they are.
   const usual = first !== undefined && first.offset === 0 &&
     loads.every(({ alignment }) => alignment <= HUGE_SIZE) && // the file grows by what it asks for
-    modulo(first.address, HUGE_SIZE) === 0 && Number(view.getBigUint64(32, true)) === EHDR_SIZE;
+    modulo(first.address, HUGE_SIZE) === 0 &&
+    Number(view.getBigUint64(EHDR.e_phoff, true)) === EHDR_SIZE;
   if (segments === undefined || !ascending || !usual || !loads.some(isLarge)) return file;
 
   const { insertions, widenings } = plan(loads);
@@ -169,19 +183,19 @@ export function alignElf(file: Uint8Array): Uint8Array {
   for (const segment of segments) {
     const { header } = segment;
     const { before, behind } = widenings.get(segment) ?? { before: 0, behind: 0 };
-    put(header + 8, moved(segment.offset) - before);
+    put(header + PHDR.p_offset, moved(segment.offset) - before);
     if (!widenings.has(segment)) continue;
-    put(header + 16, segment.address - before); // p_vaddr
-    put(header + 24, Number(view.getBigUint64(header + 24, true)) - before); // p_paddr
-    put(header + 32, segment.size + before + behind);
-    put(header + 40, segment.memorySize + before + behind);
-    put(header + 48, HUGE_SIZE);
+    put(header + PHDR.p_vaddr, segment.address - before);
+    put(header + PHDR.p_paddr, Number(view.getBigUint64(header + PHDR.p_paddr, true)) - before);
+    put(header + PHDR.p_filesz, segment.size + before + behind);
+    put(header + PHDR.p_memsz, segment.memorySize + before + behind);
+    put(header + PHDR.p_align, HUGE_SIZE);
   }
-  const sections = Number(view.getBigUint64(40, true));
+  const sections = Number(view.getBigUint64(EHDR.e_shoff, true));
   if (sections > 0) {
-    put(40, moved(sections));
-    for (let i = 0; i < view.getUint16(60, true); i++) {
-      const at = moved(sections) + i * SHDR_SIZE + 24; // sh_offset
+    put(EHDR.e_shoff, moved(sections));
+    for (let i = 0; i < view.getUint16(EHDR.e_shnum, true); i++) {
+      const at = moved(sections) + i * SHDR_SIZE + SHDR.sh_offset;
       put(at, moved(Number(out.getBigUint64(at, true))));
     }
   }

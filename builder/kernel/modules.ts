@@ -6,6 +6,7 @@
  * @module
  */
 import { CloudletError } from "../../base/errors.ts";
+import { EI_CLASS, Elf64_Ehdr, Elf64_Shdr, ELFCLASS64, ELFMAG } from "../../ffi/uapi/elf.ts";
 
 /** A module as it is to be inserted. */
 export interface KernelModule {
@@ -23,17 +24,8 @@ export interface ModuleSource {
   builtIn(name: string): boolean;
 }
 
-// System V ABI, chapter 4
-const ELF_MAGIC = 0x7f45_4c46;
-const ELFCLASS64 = 2;
-const EHDR_SIZE = 64;
-const SHDR_SIZE = 64;
-const E_SHOFF = 40;
-const E_SHENTSIZE = 58;
-const E_SHNUM = 60;
-const E_SHSTRNDX = 62;
-const SH_OFFSET = 24;
-const SH_SIZE = 32;
+const { e_shoff, e_shentsize, e_shnum, e_shstrndx } = Elf64_Ehdr.offsets;
+const { sh_offset, sh_size } = Elf64_Shdr.offsets;
 const MODINFO = new TextEncoder().encode(".modinfo\0");
 
 /** The name under which the kernel knows a module of that file name. */
@@ -58,26 +50,28 @@ function refuse(name: string, why: string): CloudletError {
 export function moduleInfo(bytes: Uint8Array, name: string): Map<string, string[]> {
   const view = new DataView(bytes.buffer, bytes.byteOffset, bytes.length);
   if (
-    bytes.length < EHDR_SIZE || view.getUint32(0) !== ELF_MAGIC ||
-    view.getUint8(4) !== ELFCLASS64 || view.getUint16(E_SHENTSIZE, true) !== SHDR_SIZE
+    bytes.length < Elf64_Ehdr.size || view.getUint32(0) !== ELFMAG ||
+    view.getUint8(EI_CLASS) !== ELFCLASS64 || view.getUint16(e_shentsize, true) !== Elf64_Shdr.size
   ) throw refuse(name, "it is no 64-bit ELF object");
   const number = (at: number) => Number(view.getBigUint64(at, true));
-  const table = number(E_SHOFF);
-  const count = view.getUint16(E_SHNUM, true);
-  if (table + count * SHDR_SIZE > bytes.length) throw refuse(name, "its sections are cut off");
+  const table = number(e_shoff);
+  const count = view.getUint16(e_shnum, true);
+  if (table + count * Elf64_Shdr.size > bytes.length) {
+    throw refuse(name, "its sections are cut off");
+  }
   const section = (index: number) => {
     if (index >= count) throw refuse(name, "it names a section that it does not have");
-    const at = table + index * SHDR_SIZE;
-    const start = number(at + SH_OFFSET);
-    const end = start + number(at + SH_SIZE);
+    const at = table + index * Elf64_Shdr.size;
+    const start = number(at + sh_offset);
+    const end = start + number(at + sh_size);
     if (end > bytes.length) throw refuse(name, "a section is cut off");
     return { nameOffset: view.getUint32(at, true), start, end };
   };
-  const names = section(view.getUint16(E_SHSTRNDX, true));
+  const names = section(view.getUint16(e_shstrndx, true));
   const info = new Map<string, string[]>();
   for (let index = 1; index < count; index++) {
     // A section without bytes in the file (.bss) may point anywhere.
-    const nameAt = names.start + view.getUint32(table + index * SHDR_SIZE, true);
+    const nameAt = names.start + view.getUint32(table + index * Elf64_Shdr.size, true);
     // Only as far as the name that is looked for: others may be as long as the file, and all the same.
     if (nameAt + MODINFO.length > names.end) continue;
     if (!MODINFO.every((byte, i) => bytes[nameAt + i] === byte)) continue;

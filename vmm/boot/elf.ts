@@ -6,45 +6,19 @@
  *
  * @module
  */
-import { struct, u16, u32, u64, u8 } from "../../ffi/struct.ts";
-import { array } from "../../ffi/struct.ts";
+import {
+  EI_CLASS,
+  EI_DATA,
+  Elf64_Ehdr,
+  Elf64_Phdr,
+  ELFCLASS64,
+  ELFDATA2LSB,
+  EM_X86_64,
+  ET_EXEC,
+  PT_LOAD,
+} from "../../ffi/uapi/elf.ts";
 import { invalidKernel, type KernelFile, type LoadPlan } from "./kernel_file.ts";
 
-const Elf64_Ehdr = struct("Elf64_Ehdr", {
-  e_ident: array(u8, 16),
-  e_type: u16,
-  e_machine: u16,
-  e_version: u32,
-  e_entry: u64,
-  e_phoff: u64,
-  e_shoff: u64,
-  e_flags: u32,
-  e_ehsize: u16,
-  e_phentsize: u16,
-  e_phnum: u16,
-  e_shentsize: u16,
-  e_shnum: u16,
-  e_shstrndx: u16,
-});
-
-const Elf64_Phdr = struct("Elf64_Phdr", {
-  p_type: u32,
-  p_flags: u32,
-  p_offset: u64,
-  p_vaddr: u64,
-  p_paddr: u64,
-  p_filesz: u64,
-  p_memsz: u64,
-  p_align: u64,
-});
-
-const EI_CLASS = 4;
-const EI_DATA = 5;
-const ELFCLASS64 = 2;
-const ELFDATA2LSB = 1;
-const ET_EXEC = 2;
-const EM_X86_64 = 62;
-const PT_LOAD = 1;
 const MAX_PROGRAM_HEADERS = 64; // a kernel has about five
 
 const MACHINES: Readonly<Record<number, string>> = {
