@@ -3,6 +3,7 @@
  *
  * @module
  */
+import { concatBytes } from "../base/bytes.ts";
 import { type Client, createClient, type Transport } from "@connectrpc/connect";
 import { durationMs } from "@bufbuild/protobuf/wkt";
 import { create } from "@bufbuild/protobuf";
@@ -176,8 +177,8 @@ export class RunOfTransport implements Run {
     }
     return {
       ...await this.#result.promise,
-      stdout: concat(parts.stdout),
-      stderr: concat(parts.stderr),
+      stdout: concatBytes(parts.stdout),
+      stderr: concatBytes(parts.stderr),
     };
   }
 
@@ -323,14 +324,4 @@ function resultOf(response: ExecuteResponse, id: string): RunResult {
       peakMemory: Number(usage.peakMemoryBytes),
     },
   };
-}
-
-function concat(parts: readonly Uint8Array[]): Uint8Array {
-  const whole = new Uint8Array(parts.reduce((sum, part) => sum + part.length, 0));
-  let offset = 0;
-  for (const part of parts) {
-    whole.set(part, offset);
-    offset += part.length;
-  }
-  return whole;
 }

@@ -3,6 +3,7 @@
  *
  * @module
  */
+import { strictUtf8 } from "../base/bytes.ts";
 import { create } from "@bufbuild/protobuf";
 import { durationFromMs, durationMs } from "@bufbuild/protobuf/wkt";
 import type { z } from "zod";
@@ -153,8 +154,6 @@ export function toMetrics(run: RunRecord): z.output<typeof runMetrics> {
     stderr_bytes: run.stderrBytes,
   };
 }
-
-const strictUtf8 = new TextDecoder("utf-8", { fatal: true, ignoreBOM: true });
 
 /** A piece of output as GET /logs/{id} tells it. */
 export function toLogEntry(entry: LogEntry): LogEntryBody {

@@ -9,6 +9,7 @@
  * @module
  */
 import { dirname, join, resolve } from "node:path";
+import { syncPath } from "./durable.ts";
 import { CloudletError, messageOf } from "./errors.ts";
 
 const PREFIX = ".tmp-";
@@ -101,7 +102,8 @@ export function temporaryIn(directory: string): Temporary {
 }
 
 /**
- * Writes a whole file so that readers see the old or the new content, never a part.
+ * Writes a whole file so that readers see the old or the new content, never a part, not even after a
+ * power cut.
  *
  * @throws {CloudletError} `host` when the file system refuses, such as when it is full
  */
@@ -113,6 +115,7 @@ export async function writeFileAtomic(
   try {
     if (typeof content === "string") await Deno.writeTextFile(temporary.path, content);
     else await Deno.writeFile(temporary.path, content);
+    await syncPath(temporary.path);
     await Deno.rename(temporary.path, path);
   } catch (cause) {
     throw diskError(`Cannot write ${path}`, cause);
@@ -134,6 +137,15 @@ export async function readTextIfAny(path: string): Promise<string | undefined> {
   } catch (error) {
     if (error instanceof Deno.errors.NotFound) return undefined;
     throw error;
+  }
+}
+
+/** The trimmed text of a file of /proc or /sys; undefined when this kernel has none, or hides it. */
+export function readKernelText(path: string): string | undefined {
+  try {
+    return Deno.readTextFileSync(path).trim();
+  } catch {
+    return undefined;
   }
 }
 

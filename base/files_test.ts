@@ -10,6 +10,7 @@ import {
   withLock,
   writeFileAtomic,
 } from "./files.ts";
+import { acrossPowerLoss } from "./power_loss_test.ts";
 
 const MODULE = new URL("./files.ts", import.meta.url).href;
 const SIGNALS = new URL("./signals.ts", import.meta.url).href;
@@ -292,4 +293,14 @@ Deno.test("a lock ends with the work's error, and with its process", async () =>
     await ended(holder, "SIGKILL");
     assert.equal(await next, "mine");
   });
+});
+
+Deno.test({
+  name: "a file that a power cut leaves is whole",
+  ignore: Deno.uid() !== 0, // a file system has to be mounted
+  fn: () =>
+    acrossPowerLoss(
+      (disk) => writeFileAtomic(join(disk, "file"), "all of it"),
+      async (disk) => assert.equal(await Deno.readTextFile(join(disk, "file")), "all of it"),
+    ),
 });

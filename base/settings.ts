@@ -16,12 +16,18 @@ const SCHEMA = z.strictObject({
   debian: z.strictObject({
     mirror: z.url().optional(),
     suite: z.string().regex(/^[a-z][a-z0-9-]*$/).optional(),
+    security: z.union([z.url(), z.literal(false)]).optional(),
     keyring: z.string().startsWith("/").optional(),
   }).default({}),
   registry: z.strictObject({
     ca: z.string().startsWith("/").optional(),
     insecure: z.array(z.string()).default([]),
   }).prefault({}),
+  images: z.strictObject({
+    max_mib: z.int().positive().optional(),
+    max_entries: z.int().positive().optional(),
+    max_minutes: z.number().positive().max(24 * 60).optional(),
+  }).default({}),
 });
 
 /** Settings of the Debian packages that kernels and images are made of. */
@@ -30,6 +36,8 @@ export interface DebianSettings {
   readonly mirror?: string | undefined;
   /** Release name, such as `bookworm`; the host's own when absent. */
   readonly suite?: string | undefined;
+  /** URL of the mirror's security archive; beside the mirror when absent, `false` for none. */
+  readonly security?: string | false | undefined;
   /** Absolute path of the OpenPGP keyring that signs the archive. */
   readonly keyring?: string | undefined;
 }
@@ -42,12 +50,24 @@ export interface RegistrySettings {
   readonly insecure: readonly string[];
 }
 
+/** Limits of one image while it is fetched and unpacked; the defaults are builder/limits.ts's. */
+export interface ImageSettings {
+  /** MiB of all layers and packages, unpacked. */
+  readonly max_mib?: number | undefined;
+  /** Files, directories and links. */
+  readonly max_entries?: number | undefined;
+  /** Minutes from the first request to the last file. */
+  readonly max_minutes?: number | undefined;
+}
+
 /** All settings. */
 export interface Settings {
   /** `[debian]` */
   readonly debian: DebianSettings;
   /** `[registry]` */
   readonly registry: RegistrySettings;
+  /** `[images]` */
+  readonly images: ImageSettings;
 }
 
 /** Parses settings; `path` is only named in errors. */

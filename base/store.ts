@@ -2,7 +2,7 @@
  * A cache of directories, each named by the hash of what went into it.
  *
  * ```text
- * <root>/<key>/            a finished entry; never changed
+ * <root>/<key>/            a finished entry, on the disk as a whole; never changed
  * <root>/.tmp-<pid>-<id>/  an entry being made
  * <root>/.<key>.lock       held by whoever makes the entry
  * ```
@@ -11,6 +11,7 @@
  */
 import { createHash } from "node:crypto";
 import { join } from "node:path";
+import { syncTree } from "./durable.ts";
 import { CloudletError } from "./errors.ts";
 import { diskError, sweepTemporary, temporaryIn, withLock } from "./files.ts";
 
@@ -49,6 +50,18 @@ export function cacheKey(parts: KeyPart): string {
   return sha256(canonical(parts)).slice(0, 32);
 }
 
+/** An entry is not what it was when it was made. */
+export class DamagedEntry extends CloudletError {
+  /**
+   * @param what the entry, for the message
+   * @param why what is wrong with it
+   */
+  constructor(what: string, why: string, options: { remedy?: string; cause?: unknown } = {}) {
+    const { remedy = "remove it: it is made again when it is needed", cause } = options;
+    super(`Cannot use ${what}: ${why}`, { code: "untrusted", remedy, cause });
+  }
+}
+
 // As cacheKey() makes them, and other plain names; never a path, and never the name of a lock.
 const KEY = /^[0-9A-Za-z_][0-9A-Za-z_.+~-]*$/;
 
@@ -69,6 +82,31 @@ export class Store {
   }
 
   /**
+   * What `open` makes of an entry. A damaged one is removed, so that it can be made again.
+   *
+   * @param open throws {@linkcode DamagedEntry} for such; only then it is removed
+   * @returns undefined when there is no entry, or no good one
+   */
+  async read<T>(key: string, open: (path: string) => Promise<T>): Promise<T | undefined> {
+    const path = await this.get(key);
+    if (path === undefined) return undefined;
+    try {
+      return await open(path);
+    } catch (error) {
+      if (!(error instanceof DamagedEntry)) throw error;
+    }
+    return await withLock(this.#lock(key), async () => {
+      try {
+        return await open(path); // which somebody may have made again meanwhile
+      } catch (error) {
+        if (!(error instanceof DamagedEntry)) throw error;
+        await this.remove(key);
+        return undefined;
+      }
+    });
+  }
+
+  /**
    * Path of the entry, made by `make` when it is missing. Of several callers, in this process or
    * others, one does the work and the rest wait for it.
    *
@@ -84,13 +122,14 @@ export class Store {
     const existing = await this.get(key);
     if (existing !== undefined) return existing;
     const goal = this.#path(key);
-    await withLock(join(this.root, `.${key}.lock`), async () => {
+    await withLock(this.#lock(key), async () => {
       if (await this.get(key) !== undefined) return;
       sweepTemporary(this.root);
       using temporary = temporaryIn(this.root);
       try {
         await Deno.mkdir(temporary.path);
         await make(temporary.path);
+        await syncTree(temporary.path);
         await Deno.rename(temporary.path, goal);
       } catch (cause) {
         throw diskError(`Cannot make the cache entry ${goal}`, cause);
@@ -121,6 +160,10 @@ export class Store {
     } catch (error) {
       if (!(error instanceof Deno.errors.NotFound)) throw error;
     }
+  }
+
+  #lock(key: string): string {
+    return join(this.root, `.${key}.lock`);
   }
 
   #path(key: string): string {

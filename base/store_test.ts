@@ -2,7 +2,8 @@ import assert from "node:assert/strict";
 import { join } from "node:path";
 import fc from "fast-check";
 import { CloudletError } from "./errors.ts";
-import { cacheKey, type KeyPart, Store } from "./store.ts";
+import { acrossPowerLoss } from "./power_loss_test.ts";
+import { cacheKey, DamagedEntry, type KeyPart, Store } from "./store.ts";
 
 const MODULE = new URL("./store.ts", import.meta.url).href;
 
@@ -189,4 +190,46 @@ Deno.test("what is no key never reaches the file system", async () => {
     }
     assert.ok((await Deno.stat(join(store.root, "..", "victim"))).isDirectory);
   });
+});
+
+Deno.test("only a damaged entry is removed, and what is in its place by then stays", async () => {
+  await withStore(async (store) => {
+    const read = (error: () => unknown) => store.read("key", () => Promise.reject(error()));
+    const damaged = () => new DamagedEntry("the entry", "it is broken");
+    assert.equal(await read(damaged), undefined); // there is none
+    await store.getOrMake("key", () => Promise.resolve());
+    assert.equal(await store.read("key", (path) => Promise.resolve(path)), store.root + "/key");
+    // No descriptors are left, or no memory: that says nothing about the entry.
+    for (const error of [new Error("EMFILE"), new CloudletError("Cannot", { code: "untrusted" })]) {
+      await assert.rejects(read(() => error), error);
+      assert.deepEqual(await store.keys(), ["key"]);
+    }
+    let tries = 0;
+    const mended = await store.read("key", () => {
+      if (++tries === 1) return Promise.reject(damaged());
+      return Promise.resolve("mended");
+    });
+    assert.equal(mended, "mended");
+    assert.deepEqual(await store.keys(), ["key"]);
+    assert.equal(await read(damaged), undefined);
+    assert.deepEqual(await store.keys(), []);
+  });
+});
+
+Deno.test({
+  name: "an entry that a power cut leaves is whole",
+  ignore: Deno.uid() !== 0, // a file system has to be mounted
+  fn: () =>
+    acrossPowerLoss(async (disk) => {
+      await new Store(join(disk, "kind")).getOrMake("key", async (directory) => {
+        await Deno.mkdir(join(directory, "below"), { mode: 0o500 });
+        await Deno.writeTextFile(join(directory, "content"), "all of it");
+        await Deno.writeTextFile(join(directory, "below/secret"), "too", { mode: 0 });
+        await Deno.symlink("/nowhere", join(directory, "link"));
+      });
+    }, async (disk) => {
+      const path = await new Store(join(disk, "kind")).get("key");
+      assert.equal(await Deno.readTextFile(join(path!, "content")), "all of it");
+      assert.equal(await Deno.readTextFile(join(path!, "below/secret")), "too");
+    }),
 });

@@ -57,7 +57,8 @@ export async function benchImage(name = "python", repetitions = 5): Promise<void
     await Deno.mkdir(join(directory, "config", "cloudlet"), { recursive: true });
     await Deno.writeTextFile(
       join(directory, "config", "cloudlet", "config.toml"),
-      `[debian]\nmirror = "${mirror.url}"\nsuite = "bookworm"\nkeyring = "${keyring}"\n`,
+      `[debian]\nmirror = "${mirror.url}"\nsuite = "bookworm"\nsecurity = false\n` +
+        `keyring = "${keyring}"\n`,
     );
     const include = declaration.packages.join(",");
     const times = await inTurns(repetitions, async () => {

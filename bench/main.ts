@@ -16,17 +16,17 @@ const BENCHMARKS: Readonly<Record<string, () => Promise<void>>> = {
     await (await import("./erofs.ts")).benchErofs();
   },
   async vmm() {
-    const { Workshop } = await import("../builder/workshop.ts");
-    const workshop = new Workshop({ progress: new LineProgress() });
+    const { Builder } = await import("../builder/artifacts.ts");
+    const builder = new Builder({ progress: new LineProgress() });
     const { benchVmm } = await import("./vmm.ts");
-    const { vmlinux } = await workshop.kernel();
-    await benchVmm({ kernel: vmlinux, initramfs: await workshop.initramfs() });
+    const { vmlinux } = await builder.kernel();
+    await benchVmm({ kernel: vmlinux, initramfs: await builder.initramfs() });
   },
   async devices() {
-    const { Workshop } = await import("../builder/workshop.ts");
-    const workshop = new Workshop({ progress: new LineProgress() });
+    const { Builder } = await import("../builder/artifacts.ts");
+    const builder = new Builder({ progress: new LineProgress() });
     const { benchDevices } = await import("./devices.ts");
-    await benchDevices({ kernel: (await workshop.kernel()).vmlinux });
+    await benchDevices({ kernel: (await builder.kernel()).vmlinux });
   },
   async snapshot() {
     await (await import("./snapshot.ts")).benchSnapshot();

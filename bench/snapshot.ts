@@ -5,11 +5,11 @@
  */
 import { join } from "node:path";
 import { agentBehind, connectAgent, KEEP_ALIVE } from "../agent/client.ts";
-import { Workshop } from "../builder/workshop.ts";
+import { Builder } from "../builder/artifacts.ts";
 import { AHEAD, newIdentity } from "../vmm/service/identity.ts";
 import { listSnapshots, snapshotStore } from "../vmm/snapshot/cache.ts";
 import { Snapshot } from "../vmm/snapshot/snapshot.ts";
-import { hostMillis } from "../vmm/vcpu_control.ts";
+import { hostMillis } from "../vmm/vcpu/vcpu_control.ts";
 import { Vm } from "../vmm/vm.ts";
 import { MEMORY, pythonMachine, runHello } from "./python_machine.ts";
 import { inTurns, report } from "./report.ts";
@@ -48,7 +48,7 @@ const SETTLE = 100; // ms
 /** How far a restored microVM is, and when: "restored" is not "serving". */
 async function benchStages(): Promise<void> {
   await (await pythonMachine("bench"))[Symbol.asyncDispose](); // makes the snapshot; uses it last of all
-  const image = await new Workshop().image("python");
+  const image = await new Builder().image("python");
   const [last] = await listSnapshots();
   const directory = await Deno.makeTempDir();
   const shell = (name: string) =>
@@ -78,7 +78,7 @@ async function benchStages(): Promise<void> {
   async function entered(name: string): Promise<number> {
     const start = hostMillis();
     await using vm = await shell(name);
-    using snapshot = open();
+    using snapshot = await open();
     snapshot.restore(vm);
     vm.resume();
     while (vm.timeline.enteredAt === 0) await new Promise((resolve) => setTimeout(resolve, 1));
@@ -93,7 +93,7 @@ async function benchStages(): Promise<void> {
       times.beside.push(await entered("1"));
       try {
         await using vm = await shell("1");
-        using snapshot = open();
+        using snapshot = await open();
         await new Promise((resolve) => setTimeout(resolve, SETTLE));
         const start = hostMillis();
         const clockStepNs = snapshot.restore(vm) - AHEAD;

@@ -9,6 +9,7 @@
  *
  * @module
  */
+import { concatBytes } from "../base/bytes.ts";
 import { setTimeout as delay } from "node:timers/promises";
 import { createHash, type Hash } from "node:crypto";
 import { dirname } from "node:path";
@@ -299,13 +300,7 @@ export function fetchDocument(
           if (size > limit) throw tooLarge(url, limit);
           parts.push(chunk);
         }
-        const bytes = new Uint8Array(size);
-        let at = 0;
-        for (const part of parts) {
-          bytes.set(part, at);
-          at += part.length;
-        }
-        return { bytes, headers };
+        return { bytes: concatBytes(parts), headers };
       }),
   );
 }
@@ -456,6 +451,7 @@ async function complete(
     );
     if (!exists) return false;
   }
+  await part.file.sync(); // its name says what it holds, also after a power cut
   await Deno.rename(`${goal}.part`, goal);
   return true;
 }

@@ -1,6 +1,7 @@
 import assert from "node:assert/strict";
 import { join } from "node:path";
 import { CloudletError } from "../base/errors.ts";
+import { acrossPowerLoss } from "../base/power_loss_test.ts";
 import { testDirectory } from "./archive/fixtures_test.ts";
 import { fetchBytes, fetchFile } from "./fetch.ts";
 import { filesBelow, sha256 } from "./debian/fixtures_test.ts";
@@ -61,4 +62,21 @@ Deno.test("an abort before the start asks nobody", async () => {
     fetchBytes("http://mirror.invalid/x", 100, { signal: AbortSignal.abort() }),
     code("cancelled"),
   );
+});
+
+Deno.test({
+  name: "a fetched file that a power cut leaves is whole",
+  ignore: Deno.uid() !== 0, // a file system has to be mounted
+  fn: async () => {
+    using directory = testDirectory();
+    const source = join(directory.path, "source");
+    const bytes = crypto.getRandomValues(new Uint8Array(50_000));
+    await Deno.writeFile(source, bytes);
+    const expected = { size: bytes.length, sha256: sha256(bytes) };
+    await acrossPowerLoss(async (disk) => {
+      await fetchFile(`file://${source}`, join(disk, "goal"), expected);
+    }, async (disk) => {
+      assert.equal(sha256(await Deno.readFile(join(disk, "goal"))), expected.sha256);
+    });
+  },
 });

@@ -33,19 +33,19 @@ const INIT = `
 set -e
 root=$1; binds=$2; shift 2
 bb=$root/bin/busybox
-$bb mkdir -p $root/dev $root/proc $root/tmp
-$bb mount --rbind /dev $root/dev
-$bb mount -t proc proc $root/proc 2>/dev/null || true
-while [ $binds -gt 0 ]; do
-  $bb mkdir -p "$root$2"
-  $bb mount --bind "$1" "$root$2"
+"$bb" mkdir -p "$root/dev" "$root/proc" "$root/tmp"
+"$bb" mount --rbind /dev "$root/dev"
+"$bb" mount -t proc proc "$root/proc" 2>/dev/null || true
+while [ "$binds" -gt 0 ]; do
+  "$bb" mkdir -p "$root$2"
+  "$bb" mount --bind "$1" "$root$2"
   shift 2; binds=$((binds - 1))
 done
 exec 3<&0
 trap 'exit 143' TERM
-{ $bb cat <&3 >/dev/null; kill -TERM 1; } &
+{ "$bb" cat <&3 >/dev/null; kill -TERM 1; } &
 set +e
-$bb chroot $root "$@" 3<&- </dev/null &
+"$bb" chroot "$root" "$@" 3<&- </dev/null &
 wait $!
 `;
 

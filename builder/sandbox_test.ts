@@ -4,10 +4,14 @@ import { runInRoot } from "./sandbox.ts";
 
 const BUSYBOX = ["/bin/busybox", "/usr/bin/busybox"];
 
-async function withRoot(test: (root: string) => Promise<void>): Promise<void> {
-  const root = await Deno.makeTempDir({ prefix: "cloudlet-test-" });
+async function withRoot(
+  test: (root: string) => Promise<void>,
+  name = "root",
+): Promise<void> {
+  const directory = await Deno.makeTempDir({ prefix: "cloudlet-test-" });
+  const root = join(directory, name);
   try {
-    await Deno.mkdir(join(root, "bin"));
+    await Deno.mkdir(join(root, "bin"), { recursive: true });
     const busybox = BUSYBOX.find((path) => {
       try {
         return Deno.statSync(path).isFile;
@@ -20,7 +24,7 @@ async function withRoot(test: (root: string) => Promise<void>): Promise<void> {
     await Deno.chmod(join(root, "bin/busybox"), 0o755);
     await test(root);
   } finally {
-    await Deno.remove(root, { recursive: true });
+    await Deno.remove(directory, { recursive: true });
   }
 }
 
@@ -45,6 +49,24 @@ Deno.test("a program in a root sees only the root and its binds, and its exit co
       await Deno.remove(bound, { recursive: true });
     }
   });
+});
+
+Deno.test("paths may hold spaces and whatever else a shell would read", async () => {
+  const name = "a $HOME 'b\" * ";
+  await withRoot(async (root) => {
+    const bound = join(root, "..", `${name} bound`);
+    await Deno.mkdir(bound);
+    let output = "";
+    const code = await runInRoot({
+      root,
+      command: sh("/bin/busybox ls / && echo made >'/a b/file'"),
+      binds: { "/a b": bound },
+      onOutput: (chunk) => void (output += new TextDecoder().decode(chunk)),
+    });
+    assert.equal(code, 0, output);
+    assert.deepEqual(output.split("\n"), ["a b", "bin", "dev", "proc", "tmp", ""]);
+    assert.equal(await Deno.readTextFile(join(bound, "file")), "made\n");
+  }, name);
 });
 
 /** Processes whose command line has `marker` in it. */

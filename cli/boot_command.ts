@@ -4,7 +4,7 @@
  * @module
  */
 import { buildCommand, type CommandContext, numberParser } from "@stricli/core";
-import { Workshop } from "../builder/workshop.ts";
+import { Builder } from "../builder/artifacts.ts";
 import { exitWith, withProgress } from "./context.ts";
 import { defaultKernel } from "../vmm/host_traits.ts";
 import { MIB } from "../vmm/layout.ts";
@@ -53,10 +53,10 @@ export const bootCommand = buildCommand({
   async func(this: CommandContext, flags: BootFlags) {
     const { image, exec, cmdline, timeout } = flags;
     const parts = await withProgress(async (options) => {
-      const workshop = new Workshop(options);
+      const builder = new Builder(options);
       return {
-        ...await workshop.bootFiles(flags.kernel ?? defaultKernel(), flags.vcpus),
-        ...(image !== undefined && { root: (await workshop.image(image)).path }),
+        ...await builder.bootFiles(flags.kernel ?? defaultKernel(), flags.vcpus),
+        ...(image !== undefined && { root: (await builder.image(image)).path }),
       };
     });
     const { boot } = await import("./boot.ts");

@@ -4,18 +4,18 @@
  * @module
  */
 import { statfsSync } from "node:fs";
-import { dirname } from "node:path";
+import { controlGroupLimits } from "../base/control_group.ts";
 import { cacheDir } from "../base/dirs.ts";
 import { CloudletError, messageOf } from "../base/errors.ts";
-import { temporaryIn } from "../base/files.ts";
+import { readKernelText, temporaryIn } from "../base/files.ts";
 import { silentProgress } from "../base/progress.ts";
 import { loadSettings } from "../base/settings.ts";
 import { openDebian } from "../builder/debian/debian.ts";
 import { findKernel } from "../builder/kernel/kernel.ts";
 import { findUnpackedKernel } from "../builder/kernel/packaged.ts";
-import { type HostKind, probeHost } from "../vmm/host_probe.ts";
+import { type HostKind, probeHost } from "../vmm/kvm/host_probe.ts";
 import { defaultKernel, type HostTraits } from "../vmm/host_traits.ts";
-import { Kvm } from "../vmm/kvm.ts";
+import { Kvm } from "../vmm/kvm/kvm.ts";
 import { GIB, MIB } from "../vmm/layout.ts";
 
 /** What one check found. */
@@ -49,14 +49,6 @@ function size(bytes: number): string {
   return bytes >= GIB ? `${(bytes / GIB).toFixed(1)} GiB` : `${Math.floor(bytes / MIB)} MiB`;
 }
 
-function readText(path: string): string | undefined {
-  try {
-    return Deno.readTextFileSync(path).trim();
-  } catch {
-    return undefined; // this kernel has no such switch, or hides it
-  }
-}
-
 /** Judges what /proc/cpuinfo says of the first processor. */
 export function judgeProcessor(architecture: string, cpuinfo: string): Verdict {
   if (architecture !== "x86_64") {
@@ -81,7 +73,7 @@ export function judgeProcessor(architecture: string, cpuinfo: string): Verdict {
 }
 
 function examineProcessor(): Verdict {
-  return judgeProcessor(Deno.build.arch, readText("/proc/cpuinfo") ?? "");
+  return judgeProcessor(Deno.build.arch, readKernelText("/proc/cpuinfo") ?? "");
 }
 
 /** Judges the kind of KVM, and says what follows from it. */
@@ -201,9 +193,9 @@ async function examineNamespaces(): Promise<Verdict> {
     if (!(error instanceof Deno.errors.NotFound)) throw error;
   }
   const verdict = judgeNamespaces(tried, {
-    clone: readText("/proc/sys/kernel/unprivileged_userns_clone"),
-    max: readText("/proc/sys/user/max_user_namespaces"),
-    apparmor: readText("/proc/sys/kernel/apparmor_restrict_unprivileged_userns"),
+    clone: readKernelText("/proc/sys/kernel/unprivileged_userns_clone"),
+    max: readKernelText("/proc/sys/user/max_user_namespaces"),
+    apparmor: readKernelText("/proc/sys/kernel/apparmor_restrict_unprivileged_userns"),
   }, Deno.uid() === 0);
   if (verdict.ok === "ok" || compilesKernels()) return verdict;
   return { ok: "ok", detail: `${verdict.detail}; but none has to be compiled here` };
@@ -241,9 +233,14 @@ function examineDisk(): Verdict {
   return judgeDisk(bavail * bsize, directory, compilesKernels());
 }
 
-/** Judges the memory that this process may use, in bytes. */
-export function judgeMemory(available: number, limit: number | undefined): Verdict {
-  const usable = Math.min(available, limit ?? Infinity);
+/**
+ * Judges the memory that this process may use.
+ *
+ * @param available bytes that the host has left
+ * @param limit bytes that the control group allows; Infinity for no limit
+ */
+export function judgeMemory(available: number, limit: number): Verdict {
+  const usable = Math.min(available, limit);
   const detail = `${size(usable)} available` +
     (usable < available ? ` by the control group's limit, ${size(available)} on the host` : "");
   if (usable >= MEMORY_TO_BUILD) return { ok: "ok", detail };
@@ -256,21 +253,8 @@ export function judgeMemory(available: number, limit: number | undefined): Verdi
   };
 }
 
-function groupLimit(): number | undefined {
-  // Control group v2: Documentation/admin-guide/cgroup-v2.rst, "memory.max". Each parent's counts.
-  let path = /^0::(.*)$/m.exec(readText("/proc/self/cgroup") ?? "")?.[1];
-  let limit: number | undefined;
-  while (path !== undefined && path.startsWith("/")) {
-    const value = Number(readText(`/sys/fs/cgroup${path}/memory.max`) ?? "max");
-    if (Number.isFinite(value)) limit = Math.min(value, limit ?? Infinity);
-    if (path === "/") break;
-    path = dirname(path);
-  }
-  return limit;
-}
-
 function examineMemory(): Verdict {
-  return judgeMemory(Deno.systemMemoryInfo().available, groupLimit());
+  return judgeMemory(Deno.systemMemoryInfo().available, controlGroupLimits().memory);
 }
 
 /** Judges the soft limit of open files; a microVM has some 20, and each stream of a client one. */
@@ -285,7 +269,7 @@ export function judgeFiles(soft: number): Verdict {
 }
 
 function examineFiles(): Verdict {
-  const soft = /^Max open files +(\S+)/m.exec(readText("/proc/self/limits") ?? "")?.[1];
+  const soft = /^Max open files +(\S+)/m.exec(readKernelText("/proc/self/limits") ?? "")?.[1];
   return judgeFiles(soft === undefined || soft === "unlimited" ? Infinity : Number(soft));
 }
 

@@ -5,24 +5,46 @@
  */
 import { buildCommand, buildRouteMap } from "@stricli/core";
 import { CloudletError } from "../base/errors.ts";
+import { DamagedEntry } from "../base/store.ts";
 import { imageDeclaration, imageNames } from "../builder/image/declarations.ts";
 import { findImage, type Image, imageStore, openImage } from "../builder/image/image.ts";
 import { formatReference, parseReference } from "../builder/oci/reference.ts";
-import { Workshop } from "../builder/workshop.ts";
+import { Builder } from "../builder/artifacts.ts";
 import { withProgress } from "./context.ts";
 import { formatBytes } from "./progress.ts";
 import { formatTable } from "./table.ts";
 
 const SHORT = 12; // hex digits of a key that are shown; enough to tell a thousand images apart
 
-/** The image that `reference` means: a name, a reference, a key or the beginning of a key. */
-async function resolveImage(reference: string): Promise<Image> {
+/** An entry of the store: an image, or why it is none. */
+type Entry =
+  & { readonly key: string }
+  & (
+    | { readonly image: Image; readonly damage?: undefined }
+    | { readonly image?: undefined; readonly damage: DamagedEntry }
+  );
+
+async function readEntry(key: string): Promise<Entry> {
+  try {
+    return { key, image: await openImage(key) };
+  } catch (error) {
+    if (error instanceof DamagedEntry) return { key, damage: error };
+    throw error;
+  }
+}
+
+async function readEntries(): Promise<Entry[]> {
+  return await Promise.all((await imageStore().keys()).map(readEntry));
+}
+
+/** The key that `reference` means: a name, a reference, a key or the beginning of a key. */
+async function resolveKey(reference: string): Promise<string> {
   if (imageNames().includes(reference)) {
     const image = await findImage(imageDeclaration(reference));
-    if (image !== undefined) return image;
+    if (image !== undefined) return image.key;
   } else if (/^[0-9a-f]{4,}$/.test(reference)) {
     const keys = (await imageStore().keys()).filter((key) => key.startsWith(reference));
-    if (keys.length === 1) return await openImage(keys[0]!);
+    if (keys.length === 1) return keys[0]!;
     if (keys.length > 1) {
       throw new CloudletError(`Cannot tell which image ${reference} is: ${keys.length} begin so`, {
         code: "invalid-input",
@@ -31,9 +53,8 @@ async function resolveImage(reference: string): Promise<Image> {
     }
   }
   const name = formatReference(parseReference(reference));
-  const images = await Promise.all((await imageStore().keys()).map(openImage));
-  const named = images.filter(({ manifest }) => manifest.name === name);
-  if (named.length === 1) return named[0]!;
+  const named = (await readEntries()).filter(({ image }) => image?.manifest.name === name);
+  if (named.length === 1) return named[0]!.key;
   if (named.length > 1) {
     throw new CloudletError(`Cannot tell which image ${name} is: there are ${named.length}`, {
       code: "invalid-input",
@@ -69,8 +90,8 @@ const build = buildCommand({
   },
   async func(flags: { refresh: boolean }, ...names: string[]) {
     await withProgress(async (options) => {
-      const workshop = new Workshop(options);
-      for (const name of names) console.log((await workshop.image(name, flags)).path);
+      const builder = new Builder(options);
+      for (const name of names) console.log((await builder.image(name, flags)).path);
     });
   },
 });
@@ -92,10 +113,10 @@ const pull = buildCommand({
   async func({ insecure }: { insecure: boolean }, ...names: string[]) {
     const plain = { language: "", pull: true, packages: [], files: [], run: [] };
     await withProgress(async (options) => {
-      const workshop = new Workshop(options);
+      const builder = new Builder(options);
       for (const from of names) {
         const request = { ...plain, from: formatReference(parseReference(from)), insecure };
-        console.log((await workshop.rootImage(request, noChanges)).path);
+        console.log((await builder.rootImage(request, noChanges)).path);
       }
     });
   },
@@ -111,15 +132,20 @@ const ls = buildCommand({
   },
   async func(flags: { json: boolean }) {
     const rows: { name: string; key: string; size: number; packages: number; built: string }[] = [];
-    for (const key of await imageStore().keys()) {
-      const { manifest, path } = await openImage(key);
+    const damaged: { key: string; damaged: string }[] = [];
+    for (const { key, image, damage } of await readEntries()) {
+      if (damage !== undefined) {
+        damaged.push({ key, damaged: damage.message });
+        continue;
+      }
+      const { manifest, path } = image;
       const built = (await Deno.stat(path)).mtime?.toISOString() ?? "";
       const packages = manifest.packages.length;
       rows.push({ name: manifest.name, key, size: manifest.size, packages, built });
     }
     rows.sort((a, b) => (a.name + a.built < b.name + b.built ? -1 : 1));
     if (flags.json) {
-      for (const row of rows) console.log(JSON.stringify(row));
+      for (const row of [...rows, ...damaged]) console.log(JSON.stringify(row));
       return;
     }
     const head = ["NAME", "KEY", "SIZE", "PACKAGES", "BUILT"];
@@ -130,6 +156,7 @@ const ls = buildCommand({
       packages,
       built.slice(0, 16),
     ]);
+    for (const { key } of damaged) cells.push(["(damaged)", key.slice(0, SHORT), "", "", ""]);
     console.log(await formatTable(head, cells));
   },
 });
@@ -140,7 +167,7 @@ const inspect = buildCommand({
     positional: { kind: "tuple", parameters: [reference("name or key of an image")] },
   },
   async func(_flags: Record<never, never>, name: string) {
-    const { key, path, manifest } = await resolveImage(name);
+    const { key, path, manifest } = await openImage(await resolveKey(name));
     console.log(JSON.stringify({ key, path, ...manifest }, undefined, 2));
   },
 });
@@ -155,9 +182,7 @@ const rm = buildCommand({
     },
   },
   async func(_flags: Record<never, never>, ...names: string[]) {
-    for (const image of await Promise.all(names.map(resolveImage))) {
-      await imageStore().remove(image.key);
-    }
+    for (const key of await Promise.all(names.map(resolveKey))) await imageStore().remove(key);
   },
 });
 

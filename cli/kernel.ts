@@ -5,7 +5,7 @@
  */
 import { buildCommand, buildRouteMap } from "@stricli/core";
 import type { KernelVariant } from "../builder/kernel/config.ts";
-import { Workshop } from "../builder/workshop.ts";
+import { Builder } from "../builder/artifacts.ts";
 import { withProgress } from "./context.ts";
 
 const build = buildCommand({
@@ -30,10 +30,10 @@ const build = buildCommand({
   async func(flags: { smp: boolean; debian: boolean; refresh: boolean }) {
     const variant: KernelVariant = flags.smp ? "smp" : "up";
     await withProgress(async (options) => {
-      const workshop = new Workshop(options);
+      const builder = new Builder(options);
       const kernel = flags.debian
-        ? await workshop.debianKernel(flags.refresh)
-        : await workshop.kernel(variant, flags.refresh);
+        ? await builder.debianKernel(flags.refresh)
+        : await builder.kernel(variant, flags.refresh);
       console.log(kernel.vmlinux);
     });
   },

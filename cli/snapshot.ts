@@ -30,12 +30,12 @@ interface Row {
   readonly problem?: string;
 }
 
-function describe(
+async function describe(
   key: string,
   whole: boolean,
-): Pick<Row, "language" | "main" | "workload" | "memory" | "problem"> {
+): Promise<Pick<Row, "language" | "main" | "workload" | "memory" | "problem">> {
   try {
-    using snapshot = Snapshot.open(join(snapshotStore().root, key), undefined, whole);
+    using snapshot = await Snapshot.open(join(snapshotStore().root, key), undefined, whole);
     const { warm, memory, main, workload } = snapshot.facts.requires as Readonly<
       Record<string, unknown>
     >;
@@ -51,12 +51,11 @@ function describe(
 }
 
 async function rows(whole: boolean): Promise<Row[]> {
-  return (await listSnapshots()).map(({ key, bytes, used }) => ({
-    key,
-    ...describe(key, whole),
-    bytes,
-    used: used.toISOString(),
-  }));
+  const result: Row[] = [];
+  for (const { key, bytes, used } of await listSnapshots()) {
+    result.push({ key, ...await describe(key, whole), bytes, used: used.toISOString() });
+  }
+  return result;
 }
 
 /** What a snapshot has besides its language. */

@@ -33,6 +33,8 @@ const LATER: Readonly<Record<number, string>> = {
 
 /** Interrupted system call. */
 export const EINTR = 4;
+/** Input/output error. */
+export const EIO = 5;
 /** Not a file descriptor, or closed. */
 export const EBADF = 9;
 /** No such device or address; of lseek(2): no data behind the offset. */

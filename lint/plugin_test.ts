@@ -17,7 +17,7 @@ Deno.test("imports point downwards, in every form that they have", () => {
     `import { a } from "${to}";\nexport { b } from "${to}";\nexport * from "${to}";\n` +
     `import type { C } from "${to}";\nawait import("${to}");\n`;
   const up = ["layers 1", "layers 2", "layers 3", "layers 4", "layers 5"];
-  assert.deepEqual(findings("vmm/kvm.ts", forms("./service/pool.ts")), up);
+  assert.deepEqual(findings("vmm/vm.ts", forms("./service/pool.ts")), up);
   assert.deepEqual(findings("vmm/devices/blk.ts", forms("../../api/run.ts")), up);
   assert.deepEqual(findings("base/store.ts", forms("../builder/tree.ts")), up);
   assert.deepEqual(findings("agent/main.ts", forms("../ffi/libc.ts")), up);

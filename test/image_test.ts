@@ -6,7 +6,7 @@ import assert from "node:assert/strict";
 import { createHash } from "node:crypto";
 import { join } from "node:path";
 import { imageNames } from "../builder/image/declarations.ts";
-import { Workshop } from "../builder/workshop.ts";
+import { Builder } from "../builder/artifacts.ts";
 import { LineProgress } from "../cli/progress.ts";
 import { run } from "./oracle.ts";
 import { checkoutPath, denoDir } from "./paths.ts";
@@ -70,13 +70,13 @@ for (const name of NAMES) {
     name: `the ${name} image holds what dpkg-deb unpacks from the same packages`,
     ignore: Deno.uid() !== 0, // owners can only be compared by root
     async fn() {
-      const workshop = new Workshop({ progress });
-      const image = await workshop.image(name);
+      const builder = new Builder({ progress });
+      const image = await builder.image(name);
       const directory = await Deno.makeTempDir({ prefix: "cloudlet-test-" });
       try {
         const [extracted, reference] = [join(directory, "ours"), join(directory, "dpkg")];
         await run("fsck.erofs", [`--extract=${extracted}`, image.path]);
-        await unpackWithDpkg(await workshop.packageFiles(image), reference);
+        await unpackWithDpkg(await builder.packageFiles(image), reference);
         const [ours, theirs] = [readTree(extracted), readTree(reference)];
         let compared = 0;
         for (const [path, entry] of theirs) {
@@ -101,8 +101,8 @@ for (const name of NAMES) {
 }
 
 Deno.test("an image that is built twice from the same packages has the same bytes", async () => {
-  const workshop = new Workshop({ progress });
-  const first = await workshop.image("tiny");
+  const builder = new Builder({ progress });
+  const first = await builder.image("tiny");
   const cache = await Deno.makeTempDir({ prefix: "cloudlet-test-" });
   try {
     // another cache, so that nothing is reused; the packages come from the mirror again

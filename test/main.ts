@@ -4,6 +4,7 @@
  *
  * @module
  */
+import { hostResources } from "../base/control_group.ts";
 import { takeSignals } from "../base/signals.ts";
 import { printLines, seconds } from "./lines.ts";
 
@@ -99,8 +100,9 @@ using _ = takeSignals((signal, exitCode) => {
 });
 if (Deno.args.length > 0) Deno.exit((await start(Deno.args).status).code);
 
-const room = Math.floor(Deno.systemMemoryInfo().available / MEMORY);
-const lanes = Math.max(1, Math.min(navigator.hardwareConcurrency, room));
+const { memory, processors } = hostResources();
+const room = Math.floor(Math.min(Deno.systemMemoryInfo().available, memory) / MEMORY);
+const lanes = Math.max(1, Math.min(processors, room));
 const queue = jobs();
 const total = { passed: 0, failed: 0, ignored: 0 };
 const bad: Job[] = [];

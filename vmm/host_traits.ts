@@ -3,8 +3,8 @@
  *
  * @module
  */
-import { type HostKind, hostKind } from "./host_probe.ts";
-import { Kvm } from "./kvm.ts";
+import { type HostKind, hostKind } from "./kvm/host_probe.ts";
+import { Kvm } from "./kvm/kvm.ts";
 
 /** How a host has to be treated. */
 export interface HostTraits {

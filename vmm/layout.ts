@@ -67,8 +67,6 @@ export const KVM_TSS_ADDRESS = 0xfffb_d000;
 
 /** First pmem window: above any RAM that a VM can have here, aligned for 1 GiB pages. */
 export const PMEM_ADDRESS: number = 256 * GIB;
-/** Pmem windows are aligned to the section size of SPARSEMEM so that ZONE_DEVICE accepts them. */
-export const PMEM_ALIGNMENT: number = 128 * MIB;
 
 /** Interrupt line of the first serial port. */
 export const SERIAL_IRQ = 4;

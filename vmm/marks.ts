@@ -5,6 +5,7 @@
  *
  * @module
  */
+import { concatBytes } from "../base/bytes.ts";
 
 /** A line that was found, or output before, between and behind such lines. */
 export type MarkEvent =
@@ -30,9 +31,7 @@ export class MarkScanner {
 
   /** What the next bytes of the stream bring; what may be the start of a mark is held back. */
   *push(chunk: Uint8Array): Generator<MarkEvent> {
-    let bytes = new Uint8Array(this.#held.length + chunk.length);
-    bytes.set(this.#held);
-    bytes.set(chunk, this.#held.length);
+    let bytes = concatBytes([this.#held, chunk]);
     this.#held = new Uint8Array(0);
     while (bytes.length > 0) {
       const start = this.#find(bytes);

@@ -1,55 +1,28 @@
 /**
- * A microVM: made paused by one function that tells the boot story in order, then run, paused and
- * ended.
+ * A microVM: built paused, then run, paused, saved, restored and ended.
+ *
+ * What it may do when is vm_state.ts's; this file does it.
  *
  * @module
  */
 import { CloudletError, messageOf } from "../base/errors.ts";
-import { KVM_CAP_TSC_DEADLINE_TIMER, KVM_MP_STATE_RUNNABLE } from "../ffi/uapi/kvm.ts";
-import { xsaveComponents } from "./assist/assist.ts";
-import { acpiTables } from "./boot/acpi.ts";
-import { writeBootParams, writeCommandLine } from "./boot/boot_params.ts";
-import { cpuidFor, setBootMsrs } from "./boot/cpu.ts";
-import { loadInitramfs, loadKernel } from "./boot/loader.ts";
-import { mpTable } from "./boot/mptable.ts";
-import { setBootRegisters, writeBootTables } from "./boot/paging.ts";
-import { ByteRing } from "./byte_ring.ts";
-import { commandLine } from "./command_line.ts";
-import { ConsoleLog } from "./console_log.ts";
-import { Devices } from "./devices/devices.ts";
-import { hostKind } from "./host_probe.ts";
-import { HOST_TRAITS, type HostTraits } from "./host_traits.ts";
-import { Kvm, type KvmVm } from "./kvm.ts";
-import type { CpuidEntry, KvmVcpu } from "./kvm_vcpu.ts";
-import {
-  ACPI_ADDRESS,
-  EBDA_ADDRESS,
-  KVM_IDENTITY_MAP_ADDRESS,
-  KVM_TSS_ADDRESS,
-  MIB,
-} from "./layout.ts";
-import { Serial } from "./legacy/serial.ts";
-import { GuestMemory } from "./memory.ts";
+import { KVM_MP_STATE_RUNNABLE } from "../ffi/uapi/kvm.ts";
+import { buildShell, buildToBoot, type VmParts } from "./builder.ts";
+import type { Devices } from "./device_thread/devices.ts";
+import { HaltWatch } from "./halt_watch.ts";
+import type { HostTraits } from "./host_traits.ts";
+import { Kvm } from "./kvm/kvm.ts";
+import type { GuestMemory } from "./memory/guest_memory.ts";
 import { addDevices } from "./snapshot/device_pieces.ts";
-import { piece, type Pieces } from "./snapshot/format.ts";
+import type { Pieces } from "./snapshot/format.ts";
 import type { MemoryFile } from "./snapshot/memory_file.ts";
-import { type ClockPair, prepareMachine, restoreMachine, saveMachine } from "./snapshot/state.ts";
-import type { VcpuExit } from "./messages.ts";
-import type { ExitCounts } from "./vcpu_control.ts";
-import { serialInterrupt } from "./vcpu_loop.ts";
-import { HostedVcpu, type Vcpu, VcpuThread } from "./vcpu_thread.ts";
+import { addSerial, restoreSerial } from "./snapshot/serial_piece.ts";
+import { type ClockPair, restoreMachine, saveMachine } from "./snapshot/machine_state.ts";
+import type { ExitCounts } from "./vcpu/vcpu_control.ts";
 import type { SlotSnapshot } from "./virtio/slot.ts";
-import { checkConfig, readInitramfs, type ShellConfig, type VmConfig } from "./vm_config.ts";
-import { haltedForGood, type VmOutcome } from "./vm_outcome.ts";
-
-/** What the guest is put into. */
-interface Machine {
-  readonly memory: GuestMemory;
-  readonly devices: Devices;
-  readonly host: HostTraits;
-  readonly supported: readonly CpuidEntry[];
-  readonly vcpus: readonly KvmVcpu[];
-}
+import type { ShellConfig, VmConfig } from "./vm_config.ts";
+import { haltedForGood, outcomeOfExit, outcomeOfHalt, type VmOutcome } from "./vm_outcome.ts";
+import { next, type VmAction, type VmEvent, type VmState } from "./vm_state.ts";
 
 /** When what happened, in milliseconds. */
 export interface VmTimeline {
@@ -61,84 +34,41 @@ export interface VmTimeline {
   readonly enteredAt: number;
 }
 
-const DEFAULT_MEMORY = 256 * MIB;
-const CONSOLE_RING = 64 * 1024;
-/**
- * When a VM is looked at for having halted for good without a word: first after a second, then ever
- * later. A look stops the guest for a moment, which a hundred idle ones would notice.
- */
-const HALT_CHECK_MS = 1000;
-const LAST_HALT_CHECK_MS = 32_000;
+/** Somebody who wants to look at vCPUs that stand still. */
+interface Look {
+  /** They do. */
+  readonly now: () => void;
+  /** The VM does not run. */
+  readonly skip: () => void;
+}
+
+function cannot(what: string, why: string): CloudletError {
+  return new CloudletError(`Cannot ${what} the VM: ${why}`, { code: "conflict" });
+}
 
 /** A microVM. */
 export class Vm implements AsyncDisposable {
-  readonly #resources: AsyncDisposableStack;
-  readonly #vm: KvmVm;
-  readonly #vcpus: readonly KvmVcpu[];
-  readonly #threads: readonly Vcpu[];
-  readonly #serial: Serial;
-  readonly #serialState: SharedArrayBuffer;
-  readonly #ring: ByteRing;
-  readonly #log = new ConsoleLog();
+  readonly #parts: VmParts;
   readonly #outcome = Promise.withResolvers<VmOutcome>();
-  readonly #setup: number;
-  readonly #drained: Promise<void>;
+  readonly #watch = new HaltWatch(() => this.#checkHalted());
+  #state: VmState = { kind: "fresh" };
+  #pausers: PromiseWithResolvers<void>[] = [];
+  #looks: Look[] = [];
   #resumedAt: number | undefined;
-  #restored = false;
-  #followRestore: (() => void) | undefined;
-  #running = false;
-  #ended = false;
-  #busy: Promise<unknown> = Promise.resolve();
-  #checkTimer: ReturnType<typeof setTimeout> | undefined;
-  #input: { bytes: Uint8Array; readonly taken: () => void }[] = [];
+  #followRestore: (() => Promise<void>) | undefined;
   #disposal: Promise<void> | undefined;
 
-  /** Guest memory; for devices and snapshots. */
-  readonly memory: GuestMemory;
-  /** The virtio devices. */
-  readonly devices: Devices;
-  /** The kernel's command line. */
-  readonly commandLine: string;
-  /** What differs between the kinds of KVM. */
-  readonly host: HostTraits;
-
-  private constructor(
-    parts: {
-      readonly resources: AsyncDisposableStack;
-      readonly vm: KvmVm;
-      readonly vcpus: readonly KvmVcpu[];
-      readonly threads: readonly Vcpu[];
-      readonly serialState: SharedArrayBuffer;
-      readonly ring: ByteRing;
-      readonly memory: GuestMemory;
-      readonly devices: Devices;
-      readonly commandLine: string;
-      readonly host: HostTraits;
-      readonly setup: number;
-    },
-    output: VmConfig["serialOutput"],
-  ) {
-    this.#resources = parts.resources;
-    this.#vm = parts.vm;
-    this.#vcpus = parts.vcpus;
-    this.#threads = parts.threads;
-    this.#ring = parts.ring;
-    this.memory = parts.memory;
-    this.devices = parts.devices;
-    this.commandLine = parts.commandLine;
-    this.host = parts.host;
-    this.#setup = parts.setup;
-    this.#serialState = parts.serialState;
-    this.#serial = new Serial(parts.serialState, {
-      output: (byte) => this.#ring.push(byte),
-      waitForRoom() {},
-      interrupt: serialInterrupt(this.#vm.fd),
-      roomForInput: () => this.#feedSerial(),
-    });
-    this.#drained = this.#drain(output);
-    for (const thread of this.#threads) {
+  private constructor(parts: VmParts) {
+    this.#parts = parts;
+    parts.serial.onDown = () => this.#checkHalted();
+    parts.devices.broken
+      .then((why) => this.#fail(`The devices broke: ${why}`))
+      .catch(() => {}); // the outcome tells
+    for (const thread of parts.threads) {
       // What goes wrong while the VM is taken down is told by its outcome.
-      thread.ended.then((exit) => this.#vcpuEnded(exit)).catch(() => {});
+      thread.ended.then((exit) => {
+        if (exit.kind !== "stopped") return this.#end(() => outcomeOfExit(exit, parts.serial.log));
+      }).catch(() => {});
     }
   }
 
@@ -148,33 +78,7 @@ export class Vm implements AsyncDisposable {
    * @throws {CloudletError} when the configuration, the kernel or the host does not allow it
    */
   static async create(config: VmConfig): Promise<Vm> {
-    const initramfs = await readInitramfs(config.initramfs);
-    return await Vm.#make(config, VcpuThread, ({ memory, devices, host, supported, vcpus }) => {
-      // What the kernel finds in memory.
-      const cmdline = commandLine(host.kernelParameters, devices.kernelArguments, config.cmdline);
-      const kernel = loadKernel(memory, config.kernel);
-      const loaded = loadInitramfs(memory, kernel, initramfs);
-      const cpu = supported.find((leaf) => leaf.function === 1);
-      writeCommandLine(memory, cmdline);
-      writeBootParams(memory, {
-        kernel,
-        initramfs: loaded,
-        seed: crypto.getRandomValues(new Uint8Array(32)),
-        acpiRsdp: ACPI_ADDRESS,
-      });
-      memory.write(
-        EBDA_ADDRESS,
-        mpTable(vcpus.length, { signature: cpu?.eax ?? 0, features: cpu?.edx ?? 0 }),
-      );
-      memory.write(
-        ACPI_ADDRESS,
-        acpiTables({ vcpus: vcpus.length, devices: devices.regions }),
-      );
-      writeBootTables(memory);
-      vcpus.forEach(setBootMsrs);
-      setBootRegisters(vcpus[0]!, kernel.entry);
-      return cmdline;
-    });
+    return new Vm(await buildToBoot(config));
   }
 
   /**
@@ -184,105 +88,27 @@ export class Vm implements AsyncDisposable {
    * @param config as the VM had that the snapshot is of
    */
   static async shell(config: ShellConfig): Promise<Vm> {
-    return await Vm.#make(config, HostedVcpu, ({ memory, vcpus }) => {
-      memory.useSmallPages();
-      prepareMachine(vcpus);
-      return "";
-    });
+    return new Vm(await buildShell(config));
   }
 
-  static async #make(
-    config: ShellConfig,
-    Runner: new (onSerialRoom: () => void) => Vcpu,
-    fill: (machine: Machine) => string,
-  ): Promise<Vm> {
-    const begin = performance.now();
-    const vcpuCount = config.vcpus ?? 1;
-    const memorySize = config.memory ?? DEFAULT_MEMORY;
+  /** Guest memory; for devices and snapshots. */
+  get memory(): GuestMemory {
+    return this.#parts.memory;
+  }
 
-    await using resources = new AsyncDisposableStack();
-    using kvm = Kvm.open();
-    checkConfig(kvm, vcpuCount, memorySize);
+  /** The virtio devices. */
+  get devices(): Devices {
+    return this.#parts.devices;
+  }
 
-    // Threads take longest to start, so they go first; the rest is done meanwhile.
-    const made: { vm?: Vm } = {};
-    const memory = resources.use(GuestMemory.create(memorySize));
-    const kvmVm = resources.use(kvm.createVm());
-    const vcpus: KvmVcpu[] = [];
-    resources.defer(() => vcpus.forEach((vcpu) => vcpu[Symbol.dispose]()));
-    const threads: Vcpu[] = [];
-    for (let id = 0; id < vcpuCount; id++) {
-      threads.push(
-        new Runner(() => {
-          if (made.vm !== undefined) made.vm.#feedSerial();
-        }),
-      );
-    }
-    const ring = new ByteRing(ByteRing.createState(CONSOLE_RING));
-    resources.defer(async () => {
-      ring.close();
-      await Promise.all(threads.map((thread) => thread[Symbol.asyncDispose]()));
-    });
+  /** The kernel's command line. */
+  get commandLine(): string {
+    return this.#parts.commandLine;
+  }
 
-    // The machine: interrupt controllers, timer, memory.
-    const host = HOST_TRAITS[hostKind(kvm)];
-    kvmVm.setRealModePages(KVM_TSS_ADDRESS, KVM_IDENTITY_MAP_ADDRESS);
-    kvmVm.createIrqchip();
-    kvmVm.createPit();
-    const devices = resources.use(
-      await Devices.start(config.devices ?? {}, memory, {
-        ...(config.consoleOutput === undefined ? {} : { onOutput: config.consoleOutput }),
-        ...(config.warning === undefined ? {} : { onWarning: config.warning }),
-      }),
-    );
-    memory.description.slots.forEach((slot, index) => kvmVm.setMemorySlot(index, slot));
-    devices.connect(kvmVm);
-
-    // The processors.
-    const supported = kvm.supportedCpuid();
-    const tscDeadline = kvm.capability(KVM_CAP_TSC_DEADLINE_TIMER) !== 0;
-    for (let id = 0; id < vcpuCount; id++) {
-      const vcpu = kvmVm.createVcpu(id);
-      vcpus.push(vcpu);
-      vcpu.setCpuid(cpuidFor(supported, { id, count: vcpuCount, tscDeadline }));
-    }
-    const cmdline = fill({ memory, devices, host, supported, vcpus });
-
-    // Everything goes to the threads, which wait for the first resume().
-    const serialState = Serial.createState();
-    await Promise.all(threads.map((thread) => thread.loaded));
-    vcpus.forEach((vcpu, i) => {
-      threads[i]!.start(vcpu, {
-        id: vcpu.id,
-        fd: vcpu.fd,
-        vmFd: kvmVm.fd,
-        runAddress: vcpu.run.address,
-        runLength: vcpu.run.length,
-        xsaveSize: vcpu.xsaveSize,
-        assists: host.assists,
-        xsaveComponents: xsaveComponents(supported),
-        memory: memory.description,
-        control: threads[i]!.shared,
-        serial: serialState,
-        console: ring.shared,
-        regions: devices.regions,
-      });
-    });
-    const vm = new Vm({
-      resources: resources.move(),
-      vm: kvmVm,
-      vcpus,
-      threads,
-      serialState,
-      ring,
-      memory,
-      devices,
-      commandLine: cmdline,
-      host,
-      setup: performance.now() - begin,
-    }, config.serialOutput);
-    made.vm = vm;
-    return vm;
+  /** What differs between the kinds of KVM. */
+  get host(): HostTraits {
+    return this.#parts.host;
   }
 
   /** How the VM ended. Never rejects. */
@@ -293,77 +119,75 @@ export class Vm implements AsyncDisposable {
   /** When what happened. */
   get timeline(): VmTimeline {
     return {
-      setup: this.#setup,
+      setup: this.#parts.setup,
       resumedAt: this.#resumedAt,
-      enteredAt: this.#threads[0]!.enteredAt,
+      enteredAt: this.#parts.threads[0]!.enteredAt,
     };
   }
 
   /** The end of what the guest wrote to the serial console. */
   get consoleText(): string {
-    return this.#log.text;
+    return this.#parts.serial.log.text;
   }
 
   /** What the guest's out-of-memory killer said on the serial console. */
   get outOfMemory(): readonly string[] {
-    return this.#log.outOfMemory;
+    return this.#parts.serial.log.outOfMemory;
   }
 
   /** How often each vCPU left the kernel. */
   get exits(): readonly ExitCounts[] {
-    return this.#threads.map((thread) => thread.counts);
+    return this.#parts.threads.map((thread) => thread.counts);
   }
 
-  /** Lets the guest run. Does nothing when it does. */
+  /** Lets the guest run. Does nothing when it does, or has ended. A pause under way is overruled. */
   resume(): void {
-    if (this.#ended || this.#running) return;
-    this.#running = true;
-    this.#resumedAt ??= performance.now();
-    for (const thread of this.#threads) thread.resume();
-    // After the vCPUs, which would have to share a processor with the device worker.
-    this.#followRestore?.();
-    this.#followRestore = undefined;
-    this.#checkLater(HALT_CHECK_MS);
+    this.#on("resume");
   }
 
-  /** Stops the guest between two instructions; {@linkcode resume} goes on. */
+  /**
+   * Stops the guest between two instructions; {@linkcode resume} goes on.
+   *
+   * @throws {CloudletError} `conflict` when the VM is resumed before it stands still
+   */
   async pause(): Promise<void> {
-    this.#running = false;
-    await this.#exclusive(() => this.#pauseThreads());
+    const pauser = Promise.withResolvers<void>();
+    this.#pausers.push(pauser);
+    this.#on("pause");
+    await pauser.promise;
   }
 
   /** Whether no processor has anything to do at the moment; undefined when the guest does not run. */
   async idle(): Promise<boolean | undefined> {
-    return await this.#exclusive(async () => {
-      if (!this.#running || this.#ended) return undefined;
-      await this.#pauseThreads();
-      if (!this.#running || this.#ended) return undefined;
-      const idle = this.#vcpus.every((vcpu) => vcpu.getMpState() !== KVM_MP_STATE_RUNNABLE);
-      for (const thread of this.#threads) thread.resume();
-      return idle;
+    const { promise, resolve } = Promise.withResolvers<boolean | undefined>();
+    this.#lookAt({
+      now: () =>
+        resolve(this.#parts.vcpus.every((vcpu) => vcpu.getMpState() !== KVM_MP_STATE_RUNNABLE)),
+      skip: () => resolve(undefined),
     });
+    return await promise;
   }
 
   /**
    * Reads the state of a paused VM, without its memory: see snapshot/format.ts.
    *
-   * @throws {CloudletError} `conflict` when it runs or has ended
+   * @throws {CloudletError} `conflict` when it runs, is being saved, has ended, or is resumed meanwhile
    */
   async save(): Promise<Map<string, Uint8Array<ArrayBuffer>>> {
-    return await this.#exclusive(async () => {
-      const check = () => {
-        if (!this.#running && !this.#ended) return;
-        throw new CloudletError("Cannot save the VM: it is not paused", { code: "conflict" });
-      };
-      check();
-      const devices = await this.devices.save(); // first: they may still write to memory
-      check();
+    if (!this.#on("save")) throw cannot("save", "it is not paused");
+    const saving = this.#state;
+    try {
+      // First: until then they may write to memory.
+      const devices = await this.devices.save();
+      if (this.#state !== saving) throw cannot("save", "it is not paused any more");
       using kvm = Kvm.open();
-      const pieces = saveMachine(kvm, this.#vm, this.#vcpus);
-      pieces.set("serial", new Uint8Array(this.#serialState).slice());
+      const pieces = saveMachine(kvm, this.#parts.vm, this.#parts.vcpus);
+      addSerial(pieces, this.#parts.serial.state);
       addDevices(pieces, devices);
       return pieces;
-    });
+    } finally {
+      if (this.#state === saving) this.#on("saved");
+    }
   }
 
   /**
@@ -377,28 +201,13 @@ export class Vm implements AsyncDisposable {
    * @throws {CloudletError} `untrusted` or `conflict` when the state does not fit this VM
    */
   restore(pieces: Pieces, devices: readonly SlotSnapshot[], memory: MemoryFile): ClockPair {
-    if (this.#restored || this.#resumedAt !== undefined || this.#ended) {
-      throw new CloudletError("Cannot restore the VM: it has run, or was restored", {
-        code: "conflict",
-      });
-    }
-    this.#restored = true; // even if what follows fails: its RAM is not empty any more
+    // Even if what follows fails it is not fresh any more: its RAM is not empty.
+    if (!this.#on("restore")) throw cannot("restore", "it has run, or was restored");
     this.memory.mapOverRam(memory.fd, memory.data);
-    const serial = piece(pieces, "serial", this.#serialState.byteLength);
-    new Uint8Array(this.#serialState).set(serial);
-    const clock = restoreMachine(this.#vm, this.#vcpus, pieces);
-    const follow = this.devices.restore(devices);
-    this.#followRestore = () => {
-      follow().catch((error) =>
-        this.#end({ kind: "internal-error", message: messageOf(error) }).catch(() => {})
-      );
-    };
+    restoreSerial(this.#parts.serial.state, pieces);
+    const clock = restoreMachine(this.#parts.vm, this.#parts.vcpus, pieces);
+    this.#followRestore = this.devices.restore(devices);
     return clock;
-  }
-
-  /** Ends the VM at once, whatever the guest does; nothing that belongs to it is left. */
-  async stop(): Promise<void> {
-    await this.#end({ kind: "stopped" });
   }
 
   /**
@@ -407,11 +216,12 @@ export class Vm implements AsyncDisposable {
    * @returns settles when the guest's serial port has taken all of it, or the VM has ended
    */
   writeSerial(bytes: Uint8Array): Promise<void> {
-    if (this.#ended || bytes.length === 0) return Promise.resolve();
-    return new Promise((taken) => {
-      this.#input.push({ bytes: bytes.slice(), taken });
-      this.#feedSerial();
-    });
+    return this.#parts.serial.write(bytes);
+  }
+
+  /** Ends the VM at once, whatever the guest does; nothing that belongs to it is left. */
+  async stop(): Promise<void> {
+    await this.#end(() => ({ kind: "stopped" }));
   }
 
   /** As {@linkcode stop}. */
@@ -419,53 +229,60 @@ export class Vm implements AsyncDisposable {
     await this.stop();
   }
 
-  #feedSerial(): void {
-    while (this.#input.length > 0) {
-      const first = this.#input[0]!;
-      const taken = this.#ended ? first.bytes.length : this.#serial.receive(first.bytes);
-      first.bytes = first.bytes.subarray(taken);
-      if (first.bytes.length > 0) return; // the device tells when there is room
-      this.#input.shift();
-      first.taken();
-    }
+  /** Takes an event; false when the VM cannot do it as it is. */
+  #on(event: VmEvent): boolean {
+    const { state, actions } = next(this.#state, event);
+    this.#state = state;
+    for (const action of actions) this.#do(action);
+    return !actions.includes("refuse");
   }
 
-  async #drain(output: VmConfig["serialOutput"]): Promise<void> {
-    for (;;) {
-      await this.#ring.ready();
-      const chunk = this.#ring.drain();
-      if (chunk.length > 0) {
-        const wasDown = this.#log.down;
-        this.#log.append(chunk);
-        try {
-          output?.(chunk);
-        } catch (error) {
-          reportError(error); // the caller's defect must not stop the guest's console
-        }
-        if (!wasDown && this.#log.down) this.#checkHalted();
-      } else if (this.#ring.closed) {
+  #do(action: VmAction): void {
+    switch (action) {
+      case "run":
+        return this.#run();
+      case "go-on":
+        return this.#parts.threads.forEach((thread) => thread.resume());
+      case "stop":
+        Promise.all(this.#parts.threads.map((thread) => thread.pause()))
+          .then(() => this.#on("stopped"))
+          .catch((error) => this.#fail(messageOf(error)));
         return;
-      }
+      case "look":
+        for (const look of this.#looks.splice(0)) look.now();
+        this.#on("looked");
+        return;
+      case "skip-look":
+        for (const look of this.#looks.splice(0)) look.skip();
+        return;
+      case "paused":
+        for (const pauser of this.#pausers.splice(0)) pauser.resolve();
+        return;
+      case "superseded":
+        for (const pauser of this.#pausers.splice(0)) {
+          pauser.reject(cannot("pause", "it was resumed meanwhile"));
+        }
+        return;
+      case "refuse":
+        return; // told to who asked
+      default:
+        action satisfies never;
     }
   }
 
-  #checkLater(milliseconds: number): void {
-    clearTimeout(this.#checkTimer);
-    this.#checkTimer = setTimeout(() => {
-      this.#checkHalted();
-      if (!this.#ended) this.#checkLater(Math.min(2 * milliseconds, LAST_HALT_CHECK_MS));
-    }, milliseconds);
+  #run(): void {
+    this.#resumedAt ??= performance.now();
+    for (const thread of this.#parts.threads) thread.resume();
+    // After the vCPUs, which would have to share a processor with the device thread.
+    this.#followRestore?.().catch((error) => this.#fail(messageOf(error)));
+    this.#followRestore = undefined;
+    this.devices.thaw();
+    this.#watch.start();
   }
 
-  /** One at a time: pausing, looking at the vCPUs, ending. */
-  #exclusive<T>(work: () => Promise<T>): Promise<T> {
-    const result = this.#busy.then(work);
-    this.#busy = result.catch(() => {});
-    return result;
-  }
-
-  async #pauseThreads(): Promise<void> {
-    await Promise.all(this.#threads.map((thread) => thread.pause()));
+  #lookAt(look: Look): void {
+    this.#looks.push(look);
+    this.#on("look");
   }
 
   /**
@@ -473,69 +290,29 @@ export class Vm implements AsyncDisposable {
    * KVM_RUN. So look from time to time, and when the kernel says that it is done.
    */
   #checkHalted(): void {
-    if (!this.#running || this.#ended) return;
-    this.#exclusive(async () => {
-      if (!this.#running || this.#ended) return;
-      await this.#pauseThreads();
-      if (this.#ended) return;
-      if (this.#vcpus.every((vcpu) => haltedForGood(vcpu))) {
-        await this.#stopThreads(); // what the guest said last is in the log now
-        await this.#end(this.#log.down ? { kind: "poweroff" } : this.#haltOutcome());
-      } else if (this.#running) {
-        for (const thread of this.#threads) thread.resume();
-      }
-    }).catch((error) => this.#end({ kind: "internal-error", message: String(error) }))
-      .catch(() => {}); // the outcome tells
+    const now = () => {
+      if (!this.#parts.vcpus.every((vcpu) => haltedForGood(vcpu))) return;
+      this.#end(() => outcomeOfHalt(this.#parts.serial.log)).catch(() => {}); // the outcome tells
+    };
+    if (this.#state.kind === "running") this.#lookAt({ now, skip() {} });
   }
 
-  #haltOutcome(): VmOutcome {
-    return this.#panicOutcome() ?? { kind: "halted" };
+  #fail(message: string): void {
+    this.#end(() => ({ kind: "internal-error", message })).catch(() => {}); // the outcome tells
   }
 
-  #panicOutcome(): VmOutcome | undefined {
-    const message = this.#log.panic;
-    if (message === undefined) return undefined;
-    const kind = /out of memory|deadlocked on memory/i.test(message) ? "out-of-memory" : "panic";
-    return { kind, message };
-  }
-
-  async #vcpuEnded(exit: VcpuExit): Promise<void> {
-    if (exit.kind === "stopped") return;
-    // What the guest said last is in the ring: take it before judging.
-    this.#running = false;
-    await this.#stopThreads();
-    switch (exit.kind) {
-      case "reset":
-        return await this.#end(this.#panicOutcome() ?? { kind: "reset" });
-      case "poweroff":
-        return await this.#end({ kind: "poweroff" });
-      case "triple-fault":
-        return await this.#end({
-          kind: "triple-fault",
-          message: `triple fault at RIP 0x${exit.rip.toString(16)}`,
-        });
-      case "internal-error":
-        return await this.#end(exit);
-      default:
-        exit satisfies never;
-    }
-  }
-
-  async #stopThreads(): Promise<void> {
-    await Promise.all(this.#threads.map((thread) => thread.stop()));
-    this.#ring.close();
-    await this.#drained;
-  }
-
-  #end(outcome: VmOutcome): Promise<void> {
+  /** @param judge how it ended; called when what the guest said last is in the log */
+  #end(judge: () => VmOutcome): Promise<void> {
     return this.#disposal ??= (async () => {
-      this.#ended = true;
-      this.#running = false;
-      clearTimeout(this.#checkTimer);
-      this.#feedSerial(); // whoever waits for input to be taken waits no longer
+      this.#on("end");
+      this.#watch[Symbol.dispose]();
+      const { serial, threads, resources } = this.#parts;
+      serial.close();
       try {
-        await this.#stopThreads();
-        await this.#resources.disposeAsync();
+        await Promise.all(threads.map((thread) => thread.stop()));
+        await serial.finish();
+        const outcome = judge();
+        await resources.disposeAsync();
         this.#outcome.resolve(outcome);
       } catch (error) {
         this.#outcome.resolve({ kind: "internal-error", message: String(error) });

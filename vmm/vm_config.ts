@@ -5,8 +5,8 @@
  */
 import { CloudletError } from "../base/errors.ts";
 import { KVM_CAP_MAX_VCPUS } from "../ffi/uapi/kvm.ts";
-import type { DevicesConfig } from "./devices/devices.ts";
-import type { Kvm } from "./kvm.ts";
+import type { DevicesConfig } from "./devices/registry.ts";
+import type { Kvm } from "./kvm/kvm.ts";
 import { MAX_MEMORY, MAX_VCPUS, MIB, MIN_MEMORY, PAGE_SIZE } from "./layout.ts";
 
 /** What a VM is made of. */
@@ -25,8 +25,6 @@ export interface VmConfig {
   readonly devices?: DevicesConfig;
   /** Called with what the guest writes to the serial console. */
   readonly serialOutput?: (chunk: Uint8Array<ArrayBuffer>) => void;
-  /** Called with what the guest writes to the virtio console. */
-  readonly consoleOutput?: (chunk: Uint8Array<ArrayBuffer>) => void;
   /** Called with remarks of the devices. */
   readonly warning?: (message: string) => void;
 }

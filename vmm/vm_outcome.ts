@@ -4,7 +4,9 @@
  * @module
  */
 import { KVM_MP_STATE_HALTED, KVM_MP_STATE_RUNNABLE } from "../ffi/uapi/kvm.ts";
-import type { KvmVcpu } from "./kvm_vcpu.ts";
+import type { ConsoleLog } from "./legacy/console_log.ts";
+import type { KvmVcpu } from "./kvm/kvm_vcpu.ts";
+import type { VcpuExit } from "./vcpu/vcpu_messages.ts";
 
 const RFLAGS_IF = 1n << 9n;
 
@@ -33,4 +35,40 @@ export function haltedForGood(vcpu: KvmVcpu): boolean {
   if (state === KVM_MP_STATE_RUNNABLE) return false;
   if (state !== KVM_MP_STATE_HALTED) return true; // a processor that was never started
   return (vcpu.getRegs().rflags & RFLAGS_IF) === 0n;
+}
+
+/** What the kernel said on the console before it ended. */
+export type LastWords = Pick<ConsoleLog, "panic" | "down">;
+
+function panicOutcome({ panic: message }: LastWords): VmOutcome | undefined {
+  if (message === undefined) return undefined;
+  const kind = /out of memory|deadlocked on memory/i.test(message) ? "out-of-memory" : "panic";
+  return { kind, message };
+}
+
+/** How a VM ended whose vCPUs have all halted for good. */
+export function outcomeOfHalt(log: LastWords): VmOutcome {
+  return log.down ? { kind: "poweroff" } : panicOutcome(log) ?? { kind: "halted" };
+}
+
+/** How a VM ended of which a vCPU has ended by itself. */
+export function outcomeOfExit(
+  exit: Exclude<VcpuExit, { kind: "stopped" }>,
+  log: LastWords,
+): VmOutcome {
+  switch (exit.kind) {
+    case "reset":
+      return panicOutcome(log) ?? { kind: "reset" };
+    case "poweroff":
+      return { kind: "poweroff" };
+    case "triple-fault":
+      return {
+        kind: "triple-fault",
+        message: `triple fault at RIP 0x${exit.rip.toString(16)}`,
+      };
+    case "internal-error":
+      return exit;
+    default:
+      return exit satisfies never;
+  }
 }

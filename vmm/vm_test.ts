@@ -1,19 +1,12 @@
 import assert from "node:assert/strict";
 import { join } from "node:path";
 import { CloudletError, type ErrorCode } from "../base/errors.ts";
-import { Kvm } from "./kvm.ts";
+import { Kvm } from "./kvm/kvm.ts";
 import { MAX_MEMORY, MIB } from "./layout.ts";
+import { saveSnapshot, Snapshot } from "./snapshot/snapshot.ts";
+import { EXIT, hasKvm, RESET, tinyKernel } from "./vcpu/tiny_guest_testing.ts";
 import { Vm } from "./vm.ts";
 import type { VmConfig } from "./vm_config.ts";
-
-function hasKvm(): boolean {
-  try {
-    Kvm.open()[Symbol.dispose]();
-    return true;
-  } catch {
-    return false;
-  }
-}
 
 const ignore = !hasKvm();
 
@@ -50,7 +43,7 @@ Deno.test({
       await Deno.chmod(directory, 0o777);
       const device = join(directory, "kvm");
       await Deno.writeFile(device, new Uint8Array(0), { mode: 0o600 });
-      const module = JSON.stringify(new URL("./kvm.ts", import.meta.url).href);
+      const module = JSON.stringify(new URL("./kvm/kvm.ts", import.meta.url).href);
       const program = `const { Kvm } = await import(${module});
         try { Kvm.open(${JSON.stringify(device)}); } catch (error) {
           console.log(JSON.stringify([error.code, error.message, error.remedy]));
@@ -124,6 +117,107 @@ Deno.test({
       assert.ok(openFds() <= before, `${openFds()} descriptors, not ${before}`);
     } finally {
       await Deno.remove(directory, { recursive: true });
+    }
+  },
+});
+
+/** A directory with a kernel that consists of the code. */
+async function withKernel(
+  code: Uint8Array,
+  test: (config: VmConfig, directory: string) => Promise<void>,
+): Promise<void> {
+  const directory = await Deno.makeTempDir();
+  try {
+    const kernel = join(directory, "kernel");
+    await Deno.writeFile(kernel, tinyKernel(code));
+    await test({ kernel, memory: 32 * MIB }, directory);
+  } finally {
+    await Deno.remove(directory, { recursive: true });
+  }
+}
+
+const exits = (vm: Vm) => vm.exits[0]!.io;
+
+/** Whether the guest goes on: it leaves KVM_RUN all the time. */
+async function runs(vm: Vm, milliseconds = 60_000): Promise<boolean> {
+  const before = exits(vm);
+  for (const end = performance.now() + milliseconds; performance.now() < end;) {
+    if (exits(vm) > before) return true;
+    await new Promise((next) => setTimeout(next, 1));
+  }
+  return false;
+}
+
+Deno.test({
+  name: "resume() overrules a pause() that waits, and the guest runs",
+  ignore,
+  fn: () =>
+    withKernel(EXIT, async (config) => {
+      await using vm = await Vm.create(config);
+      vm.resume();
+      assert(await runs(vm));
+      for (let i = 0; i < 20; i++) {
+        const look = vm.idle(); // the pause has to wait for it
+        const pause = vm.pause();
+        vm.resume();
+        await assert.rejects(pause, is("conflict", /it was resumed meanwhile/, /^$/));
+        assert.equal(await look, false);
+        assert(await runs(vm), "it stands still");
+      }
+      const pauses = [vm.idle(), vm.pause(), vm.pause()];
+      await Promise.all(pauses);
+      assert.equal(await runs(vm, 20), false);
+      assert.equal(await vm.idle(), undefined);
+    }),
+});
+
+Deno.test({
+  name: "what is saved goes on in another VM, and a save that a resume overtakes is none",
+  ignore,
+  fn: () =>
+    withKernel(EXIT, async (config, directory) => {
+      await using vm = await Vm.create({ ...config, devices: { rng: true } });
+      vm.resume();
+      assert(await runs(vm));
+      await assert.rejects(() => vm.save(), is("conflict", /it is not paused/, /^$/));
+      await vm.pause();
+      const overtaken = vm.save();
+      await assert.rejects(() => vm.save(), is("conflict", /it is not paused/, /^$/));
+      vm.resume();
+      await vm.pause(); // it stands still again, but it has run
+      await assert.rejects(overtaken, is("conflict", /not paused any more/, /^$/));
+      const saved = join(directory, "saved");
+      await Deno.mkdir(saved);
+      await saveSnapshot(vm, saved, {});
+      vm.resume();
+      assert(await runs(vm));
+
+      using snapshot = await Snapshot.open(saved, {});
+      const { memory } = config;
+      await using clone = await Vm.shell({ memory: memory!, devices: { rng: true } });
+      snapshot.restore(clone);
+      assert.throws(() => snapshot.restore(clone), is("conflict", /or was restored/, /^$/));
+      clone.resume();
+      assert(await runs(clone));
+      await clone.stop();
+      assert.equal((await clone.outcome).kind, "stopped");
+      await clone.pause();
+      clone.resume();
+      await assert.rejects(() => clone.save(), is("conflict", /it is not paused/, /^$/));
+    }),
+});
+
+Deno.test({
+  name: "how a guest ends is told: by a reset, or by halting for good without a word",
+  ignore,
+  fn: async () => {
+    for (const [code, kind] of [[RESET, "reset"], [Uint8Array.of(0xf4), "halted"]] as const) {
+      await withKernel(code, async (config) => {
+        await using vm = await Vm.create(config);
+        vm.resume();
+        assert.deepEqual(await vm.outcome, { kind });
+        await vm.writeSerial(Uint8Array.of(1)); // nobody takes it, and nobody waits
+      });
     }
   },
 });

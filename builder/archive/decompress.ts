@@ -3,6 +3,7 @@
  *
  * @module
  */
+import { concatBytes } from "../../base/bytes.ts";
 import { Readable, type Transform } from "node:stream";
 import { createGunzip, createZstdDecompress } from "node:zlib";
 // CommonJS: only the default import has the class at run time.
@@ -157,10 +158,7 @@ export async function* decompress(
   while (head.length < MAGIC_LENGTH) {
     const { done, value } = await reader.read();
     if (done) break;
-    const joined = new Uint8Array(head.length + value.length);
-    joined.set(head);
-    joined.set(value, head.length);
-    head = joined;
+    head = concatBytes([head, value]);
   }
   const format = detectCompression(head);
   const { name, limit = Infinity } = options;

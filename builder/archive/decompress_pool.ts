@@ -4,8 +4,10 @@
  * @module
  */
 import { dirname } from "node:path";
+import { hostResources } from "../../base/control_group.ts";
 import { CloudletError } from "../../base/errors.ts";
 import { diskError, temporaryIn } from "../../base/files.ts";
+import type { SharedCount } from "../limits.ts";
 import type { DecompressAnswer, DecompressJob } from "./decompress_worker.ts";
 
 /** What to decompress. */
@@ -20,6 +22,10 @@ export interface DecompressRequest {
   readonly name: string;
   /** Most bytes that may come out. Unlimited when absent. */
   readonly limit?: number;
+  /** What comes out is added to it; beyond its limit the work ends. */
+  readonly count?: SharedCount | undefined;
+  /** Whether the result must outlive a power cut; true when absent. */
+  readonly durable?: boolean;
 }
 
 interface Waiting {
@@ -40,7 +46,7 @@ export class DecompressPool implements Disposable {
   #disposed = false;
 
   /** @param size most workers; as many as there are processors, up to four, when absent */
-  constructor(size: number = Math.min(navigator.hardwareConcurrency, MAX_WORKERS)) {
+  constructor(size: number = Math.min(hostResources().processors, MAX_WORKERS)) {
     this.#size = size;
   }
 
@@ -65,6 +71,8 @@ export class DecompressPool implements Disposable {
       goal: temporary.path,
       name: request.name,
       limit: request.limit ?? null,
+      count: request.count ?? null,
+      durable: request.durable ?? true,
     }, signal);
     try {
       await Deno.rename(temporary.path, goal);

@@ -4,6 +4,7 @@ import { join } from "node:path";
 import { constants, gzipSync, zstdCompressSync } from "node:zlib";
 import fc from "fast-check";
 import { CloudletError } from "../../base/errors.ts";
+import { acrossPowerLoss } from "../../base/power_loss_test.ts";
 import { decompress, detectCompression } from "./decompress.ts";
 import { DecompressPool } from "./decompress_pool.ts";
 import { ZstdFrames } from "./zstd_frames.ts";
@@ -219,4 +220,22 @@ Deno.test("damage is told as such, though the source still has something when th
     );
     await new Promise((resolve) => setTimeout(resolve, 40));
   }
+});
+
+Deno.test({
+  name: "what was decompressed for keeps is whole after a power cut",
+  ignore: Deno.uid() !== 0, // a file system has to be mounted
+  fn: async () => {
+    using directory = testDirectory();
+    const source = join(directory.path, "packed");
+    const bytes = crypto.getRandomValues(new Uint8Array(50_000));
+    const packed = gzipSync(bytes);
+    await Deno.writeFile(source, packed);
+    await acrossPowerLoss(async (disk) => {
+      using pool = new DecompressPool(1);
+      await pool.decompress({ source, size: packed.length, name: "x" }, join(disk, "goal"));
+    }, async (disk) => {
+      assert.ok(Buffer.from(bytes).equals(await Deno.readFile(join(disk, "goal"))));
+    });
+  },
 });

@@ -6,6 +6,7 @@
 import { CloudletError, type ErrorCode } from "../../base/errors.ts";
 import { diskError, writeAllSync } from "../../base/files.ts";
 import { workerScope } from "../../base/worker_scope.ts";
+import { addShared, type SharedCount } from "../limits.ts";
 import { decompress } from "./decompress.ts";
 
 /** One job: `size` bytes from `offset` of `source`, decompressed into the new file `goal`. */
@@ -24,6 +25,10 @@ export interface DecompressJob {
   readonly name: string;
   /** Most bytes that may come out; null for no limit. */
   readonly limit: number | null;
+  /** What comes out is added to it; null for nothing to add to. */
+  readonly count: SharedCount | null;
+  /** Whether the result must outlive a power cut. */
+  readonly durable: boolean;
 }
 
 /** The outcome of a job. */
@@ -64,6 +69,11 @@ async function run(job: DecompressJob): Promise<number> {
   const options = { name: job.name, ...(job.limit === null ? {} : { limit: job.limit }) };
   for await (const chunk of decompress(stream, options)) {
     total += chunk.length;
+    if (job.count !== null && !addShared(job.count, chunk.length)) {
+      throw new CloudletError(`Cannot decompress ${job.name}: too many bytes come out`, {
+        code: "untrusted",
+      });
+    }
     if (filled + chunk.length > buffer.length) {
       writeAllSync(goal, buffer.subarray(0, filled));
       filled = 0;
@@ -76,6 +86,7 @@ async function run(job: DecompressJob): Promise<number> {
     }
   }
   writeAllSync(goal, buffer.subarray(0, filled));
+  if (job.durable) goal.syncSync();
   return total;
 }
 

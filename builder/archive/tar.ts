@@ -8,6 +8,7 @@
  *
  * @module
  */
+import { strictUtf8 } from "../../base/bytes.ts";
 import { CloudletError } from "../../base/errors.ts";
 import type { ByteSource } from "./source.ts";
 
@@ -49,6 +50,13 @@ export interface TarMember {
   readonly xattrs: ReadonlyMap<string, Uint8Array> | undefined;
 }
 
+/** About how many bytes a member's names and attributes have. */
+export function metadataSize({ name, linkName, xattrs }: TarMember): number {
+  let size = name.length + linkName.length;
+  for (const [key, value] of xattrs ?? []) size += key.length + value.length;
+  return size;
+}
+
 const BLOCK = 512;
 const MAX_EXTENSION = 1024 * 1024; // bytes of one pax header or long name: far above PATH_MAX
 const TYPES: Readonly<Record<string, TarMemberType>> = {
@@ -63,7 +71,6 @@ const TYPES: Readonly<Record<string, TarMemberType>> = {
   "7": "file", // contiguous file
 };
 
-const utf8 = new TextDecoder("utf-8", { fatal: true });
 const latin1 = new TextDecoder("latin1");
 
 /** Records of pax headers, still as bytes, since extended attributes are binary. */
@@ -81,7 +88,7 @@ class Reader {
 
   text(bytes: Uint8Array, offset: number): string {
     try {
-      return utf8.decode(bytes);
+      return strictUtf8.decode(bytes);
     } catch (cause) {
       const shown = JSON.stringify(latin1.decode(bytes));
       throw this.damaged(offset, `has the name ${shown}, which is not UTF-8 (${cause})`);

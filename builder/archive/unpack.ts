@@ -15,11 +15,12 @@ import {
   type Tree,
   type TreeNode,
 } from "../tree.ts";
+import type { ImageBudget } from "../limits.ts";
 import { detectCompression, MAGIC_LENGTH } from "./decompress.ts";
 import { isFile } from "./files.ts";
 import { DecompressPool } from "./decompress_pool.ts";
 import { type ByteSource, digestOf, openSource } from "./source.ts";
-import { readTar, type TarMember } from "./tar.ts";
+import { metadataSize, readTar, type TarMember } from "./tar.ts";
 
 /** A member's metadata as a node has it. */
 export function metadata(member: TarMember): Metadata {
@@ -41,13 +42,15 @@ export function metadata(member: TarMember): Metadata {
  *
  * @param source the archive
  * @param tree where its members go
+ * @param budget counts what it has
  * @throws {CloudletError} `untrusted` for a damaged or hostile archive; the tree may then have some
  *   of its members
  */
-export function addTar(source: ByteSource, tree: Tree): void {
+export function addTar(source: ByteSource, tree: Tree, budget?: ImageBudget): void {
   const links = new Set<TreeNode>();
   const files = new Map<string, FileNode>();
   for (const member of readTar(source)) {
+    budget?.addEntry(metadataSize(member));
     const node = toNode(source, member, files);
     try {
       // As dpkg does: a symbolic link does not replace a directory of another package.

@@ -6,6 +6,7 @@
  *
  * @module
  */
+import { concatBytes } from "../../base/bytes.ts";
 import { crc32 } from "node:zlib";
 
 const LE = true;
@@ -94,13 +95,7 @@ export function withoutX86Filter(xz: Uint8Array): PlainXz | undefined {
     Uint8Array.from(newIndex),
     Uint8Array.from([...withCrc(body).slice(-4), ...body, 0x59, 0x5a]),
   ];
-  const stream = new Uint8Array(parts.reduce((sum, part) => sum + part.length, 0));
-  let at = 0;
-  for (const part of parts) {
-    stream.set(part, at);
-    at += part.length;
-  }
-  return { stream, check: view.getUint32(check, LE) };
+  return { stream: concatBytes(parts), check: view.getUint32(check, LE) };
 }
 
 /** Whether the highest byte of an address is one that the filter takes for a near target. */

@@ -27,16 +27,19 @@ import { type DebianPackage, PackageIndex } from "./packages.ts";
 import { resolve } from "./resolve.ts";
 import { findSources, isBase, noMirror } from "./sources.ts";
 import { openIndexes, openRelease, type SuiteContext } from "./suite.ts";
-import { limiter, together } from "../together.ts";
+import type { ImageBudget } from "../limits.ts";
+import { limitConcurrency, mapConcurrently } from "../concurrency.ts";
 
 export type { DebianPackage } from "./packages.ts";
 
 /** Options of {@linkcode openDebian}. */
 export interface DebianOptions {
-  /** URL of the archive; the host's apt sources when absent. CLOUDLET_DEBIAN_MIRROR goes before it. */
+  /** URL of the archive; the host's apt sources when absent. CLOUDLET_DEBIAN_MIRROR overrides it. */
   readonly mirror?: string | undefined;
   /** Release name, such as `bookworm`; the host's own when absent. */
   readonly suite?: string | undefined;
+  /** URL of the mirror's security archive; beside the mirror when absent, `false` for none. */
+  readonly security?: string | false | undefined;
   /** Path of the keyring that signs the archive; Debian's own when absent. */
   readonly keyring?: string | undefined;
   /** Directory of the cache; `debian` in cloudlet's own when absent. */
@@ -70,9 +73,11 @@ export interface Debian {
    * Fetches the packages and adds their files to the tree, in the given order. The files' contents
    * stay in the cache.
    *
-   * @throws {CloudletError} `unavailable`, `untrusted`, `host`, `cancelled`
+   * @param budget what they may take, and its signal ends the work early; no limit when absent
+   * @throws {CloudletError} `unavailable`, `untrusted`, `host`, `cancelled`, `invalid-input` beyond
+   *   the limits
    */
-  unpack(packages: readonly DebianPackage[], tree: Tree): Promise<void>;
+  unpack(packages: readonly DebianPackage[], tree: Tree, budget?: ImageBudget): Promise<void>;
 }
 
 const HOUR = 3_600_000;
@@ -91,7 +96,7 @@ export async function openDebian(options: DebianOptions = {}): Promise<Debian> {
   const cache = options.cache ?? join(cacheDir(), "debian");
   const progress = options.progress ?? silentProgress;
   const mirror = Deno.env.get("CLOUDLET_DEBIAN_MIRROR") || options.mirror;
-  const sources = findSources({ mirror, suite: options.suite });
+  const sources = findSources({ mirror, suite: options.suite, security: options.security });
   // A mirror that the user set need not be one that apt's proxy knows.
   const aptConfig = mirror === undefined ? readAptConfig("/etc") : new Map<string, string>();
   const fetch: FetchOptions = {
@@ -104,7 +109,7 @@ export async function openDebian(options: DebianOptions = {}): Promise<Debian> {
   let pool: DecompressPool | undefined;
   let found = false;
   try {
-    const files = await together(sources, options.signal, async (source, signal) => {
+    const files = await mapConcurrently(sources, options.signal, async (source, signal) => {
       const keyring = options.keyring === undefined
         ? await sourceKeyring(source.signedBy, debianKeys)
         : debianKeys;
@@ -155,18 +160,19 @@ class Archive implements Debian {
   async #fetchEach<Result>(
     packages: readonly DebianPackage[],
     use: (item: DebianPackage, path: string, signal: AbortSignal) => Promise<Result>,
+    outer: AbortSignal | undefined = this.#fetch.signal,
   ): Promise<Result[]> {
     const total = packages.reduce((sum, { size }) => sum + size, 0);
     const title = `Fetch ${packages.length} package${packages.length === 1 ? "" : "s"}`;
     using task = this.#progress.task(title, { total, unit: "bytes" });
     const advance = (bytes: number) => task.advance(bytes);
-    const limited = limiter(PARALLEL);
+    const limited = limitConcurrency(PARALLEL);
     // The largest first, so that what is under way at the end is small.
     const order = packages.map((item, i) => ({ item, i })).sort((a, b) =>
       b.item.size - a.item.size || a.i - b.i
     );
     const results: Result[] = [];
-    await together(order, this.#fetch.signal, async ({ item, i }, signal) => {
+    await mapConcurrently(order, outer, async ({ item, i }, signal) => {
       const path = join(this.#pool, `${item.sha256}.deb`);
       const options = { ...this.#fetch, signal };
       if (!(await limited(() => fetchFile(item.url, path, item, options, advance)))) {
@@ -182,8 +188,24 @@ class Archive implements Debian {
     return results;
   }
 
-  async unpack(packages: readonly DebianPackage[], tree: Tree): Promise<void> {
-    const archives = await this.#archives(packages);
+  async unpack(
+    packages: readonly DebianPackage[],
+    tree: Tree,
+    budget?: ImageBudget,
+  ): Promise<void> {
+    try {
+      await this.#unpack(packages, tree, budget);
+    } catch (error) {
+      throw budget === undefined ? error : budget.explain(error);
+    }
+  }
+
+  async #unpack(
+    packages: readonly DebianPackage[],
+    tree: Tree,
+    budget: ImageBudget | undefined,
+  ): Promise<void> {
+    const archives = await this.#archives(packages, budget);
     using task = this.#progress.task(`Unpack ${packages.length} packages`, {
       total: packages.length,
       unit: "items",
@@ -191,7 +213,7 @@ class Archive implements Debian {
     for (const [i, item] of packages.entries()) {
       const name = `the files of ${item.name} ${item.version} (${item.url}, in ${archives[i]})`;
       using source = openSource(archives[i]!, name);
-      addTar(source, tree);
+      addTar(source, tree, budget);
       task.advance(1);
     }
     task.done();
@@ -203,14 +225,24 @@ class Archive implements Debian {
   }
 
   /** Fetches and decompresses what the cache lacks. */
-  async #archives(packages: readonly DebianPackage[]): Promise<string[]> {
+  async #archives(
+    packages: readonly DebianPackage[],
+    budget: ImageBudget | undefined,
+  ): Promise<string[]> {
     const missing: DebianPackage[] = [];
-    for (const item of packages) if (!(await isFile(this.#archive(item)))) missing.push(item);
+    for (const item of packages) {
+      const path = this.#archive(item);
+      if (!(await isFile(path))) missing.push(item);
+      else budget?.addBytes((await Deno.stat(path)).size);
+    }
     if (missing.length > 0) {
+      // Those who give up on the archive as a whole give up on this, too.
+      const signals = [this.#fetch.signal, budget?.signal].filter((signal) => signal !== undefined);
       using pool = new DecompressPool();
       await this.#fetchEach(
         missing,
-        (item, path, signal) => this.#decompress(pool, item, path, signal),
+        (item, path, signal) => this.#decompress(pool, item, path, budget, signal),
+        AbortSignal.any(signals),
       );
     }
     return packages.map((item) => this.#archive(item));
@@ -221,6 +253,7 @@ class Archive implements Debian {
     pool: DecompressPool,
     item: DebianPackage,
     path: string,
+    budget: ImageBudget | undefined,
     signal: AbortSignal,
   ): Promise<string> {
     const goal = this.#archive(item);
@@ -232,6 +265,7 @@ class Archive implements Debian {
       size: member.size,
       name: `${member.name} of ${item.url} (in ${path})`,
       limit: MAX_DATA,
+      count: budget?.bytes,
     };
     await pool.decompress(request, goal, signal);
     return goal;

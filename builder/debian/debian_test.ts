@@ -1,6 +1,7 @@
 import assert from "node:assert/strict";
 import { join } from "node:path";
 import { CloudletError } from "../../base/errors.ts";
+import { DEFAULT_LIMITS, ImageBudget, type ImageLimits } from "../limits.ts";
 import { symlinkNode, Tree } from "../tree.ts";
 import { makeDeb } from "../archive/fixtures_test.ts";
 import { openSource } from "../archive/source.ts";
@@ -77,7 +78,7 @@ Deno.test("packages are resolved, fetched by digest and unpacked into the tree",
   for (const item of packages) {
     assert.equal(sha256(await Deno.readFile(paths.get(item.name)!)), item.sha256);
   }
-  assert.deepEqual(test.infos.length, 2, "the mirror has neither updates nor security");
+  assert.deepEqual(test.infos.length, 1, "the mirror has no updates");
   assert.ok(
     mirror.requests.includes(
       `${INDEX}/by-hash/SHA256/${sha256(mirror.files.get(`${INDEX}/Packages.gz`)!)}`,
@@ -388,6 +389,36 @@ Deno.test("a package with a hostile archive is refused by its URL", async () => 
       failure("untrusted", packages[0]!.url),
     );
   }
+});
+
+Deno.test("packages may not take more than the image that they are for", async () => {
+  const big: TestPackage = {
+    name: "big",
+    fields: { Depends: "lib" },
+    files: [{ name: "./big", content: new Uint8Array(3 * 2 ** 20) }],
+  };
+  await using mirror = await startMirror(KEY, [...PACKAGES, big]);
+  using test = testOptions(mirror, KEY);
+  const debian = await openDebian(test.options);
+  const packages = debian.resolve(["big"]);
+  const unpack = async (changes: Partial<ImageLimits>) => {
+    using budget = new ImageBudget("x", { ...DEFAULT_LIMITS, ...changes });
+    await debian.unpack(packages, new Tree(), budget);
+  };
+  const refused = failure("invalid-input", "Cannot make the image x", "more than 2 MiB");
+  await assert.rejects(unpack({ bytes: 2 * 2 ** 20 }), refused);
+  await unpack({});
+  await assert.rejects(unpack({ bytes: 2 * 2 ** 20 }), refused, "what is cached counts, too");
+  await assert.rejects(unpack({ entries: 1 }), failure("invalid-input", "more than 1 files"));
+
+  using fresh = testOptions(mirror, KEY);
+  const slow = await openDebian(fresh.options);
+  mirror.behaviour = () => stalled(new Uint8Array(1), 1);
+  using budget = new ImageBudget("x", { ...DEFAULT_LIMITS, time: 200 });
+  await assert.rejects(
+    slow.unpack(packages, new Tree(), budget),
+    failure("invalid-input", "takes over"),
+  );
 });
 
 Deno.test("a release older than the one before is not taken back", async () => {

@@ -1,18 +1,16 @@
 /** A Debian mirror of its own for the tests beside this file, served on a loopback address. */
-import { createHash } from "node:crypto";
 import { join } from "node:path";
 import { gzipSync } from "node:zlib";
 import * as openpgp from "openpgp";
 import { makeDeb, type TarEntry, testDirectory } from "../archive/fixtures_test.ts";
+import { sha256 } from "../../base/store.ts";
 import type { Progress } from "../../base/progress.ts";
 import type { DebianOptions } from "./debian.ts";
 
 // What the developer set for real mirrors must not reach the tests.
 Deno.env.delete("CLOUDLET_DEBIAN_MIRROR");
 
-export function sha256(bytes: Uint8Array | string): string {
-  return createHash("sha256").update(bytes).digest("hex");
-}
+export { sha256 } from "../../base/store.ts";
 
 /** A signing key. */
 export interface TestKey {
@@ -87,10 +85,15 @@ export interface TestMirror extends AsyncDisposable {
   /** Paths asked for so far, with the Range header if there was one. */
   readonly requests: string[];
   behaviour: Behaviour | undefined;
-  /** Makes index and InRelease anew. */
+  /**
+   * Makes index and InRelease anew; each component has all packages.
+   *
+   * @param release fields besides the usual ones, or in their place
+   */
   publish(
     packages: readonly TestPackage[],
     release?: Readonly<Record<string, string>>,
+    components?: readonly string[],
   ): Promise<void>;
   /** Does not answer any more. */
   stop(): Promise<void>;
@@ -117,15 +120,17 @@ export async function startMirror(
     files,
     requests,
     behaviour: undefined,
-    async publish(packages, release = {}) {
+    async publish(packages, release = {}, components = ["main"]) {
       files.clear();
       const index = makeIndex(packages);
       for (const [path, deb] of index.debs) files.set(path, deb);
       const plain = new TextEncoder().encode(index.packages);
       const packed = new Uint8Array(gzipSync(plain));
-      const directory = "main/binary-amd64";
-      files.set(`dists/${SUITE}/${directory}/Packages.gz`, packed);
-      files.set(`dists/${SUITE}/${directory}/by-hash/SHA256/${sha256(packed)}`, packed);
+      const directories = components.map((component) => `${component}/binary-amd64`);
+      for (const directory of directories) {
+        files.set(`dists/${SUITE}/${directory}/Packages.gz`, packed);
+        files.set(`dists/${SUITE}/${directory}/by-hash/SHA256/${sha256(packed)}`, packed);
+      }
       const fields = {
         Origin: "Debian",
         Suite: "stable",
@@ -134,13 +139,15 @@ export async function startMirror(
         "Acquire-By-Hash": "yes",
         Architectures: "all amd64",
         "No-Support-for-Architecture-all": "Packages",
-        Components: "main",
+        Components: components.join(" "),
         ...release,
       };
       const text = Object.entries(fields).map(([name, value]) => `${name}: ${value}\n`).join("") +
         "SHA256:\n" +
-        ` ${sha256(plain)} ${plain.length} ${directory}/Packages\n` +
-        ` ${sha256(packed)} ${packed.length} ${directory}/Packages.gz\n`;
+        directories.map((directory) =>
+          ` ${sha256(plain)} ${plain.length} ${directory}/Packages\n` +
+          ` ${sha256(packed)} ${packed.length} ${directory}/Packages.gz\n`
+        ).join("");
       const signed = await clearsign(text, key);
       files.set(`dists/${SUITE}/InRelease`, new TextEncoder().encode(signed));
     },
@@ -200,6 +207,7 @@ export function testOptions(mirror: TestMirror, key: TestKey) {
   const options: DebianOptions = {
     mirror: mirror.url,
     suite: SUITE,
+    security: false, // the mirror has none
     keyring,
     cache,
     progress,

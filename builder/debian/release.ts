@@ -14,8 +14,10 @@ export interface Release {
   readonly url: string;
   /** Origin field, `Debian` for Debian. */
   readonly origin: string;
-  /** Codename field. */
+  /** Codename field, such as `bookworm-security`. */
   readonly codename: string;
+  /** Suite field, such as `oldstable-security`: which state the release is in. */
+  readonly suite: string;
   /** When it was made, in milliseconds since 1970. */
   readonly date: number;
   /** When it ends to be valid, in milliseconds since 1970. */
@@ -190,6 +192,7 @@ export function parseRelease(text: string, url: string): Release {
     url,
     origin: fields.get("origin") ?? "",
     codename: fields.get("codename") ?? "",
+    suite: fields.get("suite") ?? "",
     date,
     validUntil: time("valid-until"),
     byHash: fields.get("acquire-by-hash") === "yes",
@@ -198,6 +201,38 @@ export function parseRelease(text: string, url: string): Release {
       (fields.get("no-support-for-architecture-all") ?? "").split(/\s+/).includes("Packages"),
     files,
   };
+}
+
+/**
+ * Checks that a release is of the suite that was asked for: a mirror could answer with any other
+ * that has a good signature, such as with `bookworm` in place of `bookworm-security`. apt only warns
+ * ("Conflicting distribution").
+ *
+ * @param suite its codename or its state, as in the URL
+ * @throws {CloudletError} `untrusted` when it is another
+ */
+export function checkSuite(release: Release, suite: string): void {
+  if (release.codename === suite || release.suite === suite) return;
+  throw untrusted(
+    release.url,
+    `it is of the suite ${release.codename} (${release.suite}), not of ${suite}`,
+    "use another mirror, or correct the suite in the settings or the host's apt sources",
+  );
+}
+
+/**
+ * Checks that a release is not of the future: such a one would be taken for the newest for as long.
+ *
+ * @param maxFuture milliseconds by which this machine's clock may be late
+ * @throws {CloudletError} `untrusted` when its Date is later than that
+ */
+export function checkDate(release: Release, maxFuture: number, now: Date = new Date()): void {
+  if (release.date - now.getTime() <= maxFuture) return;
+  throw untrusted(
+    release.url,
+    `it is not valid before ${new Date(release.date).toISOString()}`,
+    "check this machine's clock, or use another mirror",
+  );
 }
 
 /**

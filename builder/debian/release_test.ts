@@ -40,6 +40,7 @@ function sourceOf(mirror: TestMirror, doubtful = false): Source {
     components: ["main"],
     signedBy: [],
     checkValidUntil: true,
+    maxFuture: 10_000,
     optional: false,
     doubtful,
   };

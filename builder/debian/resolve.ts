@@ -7,12 +7,12 @@
  *
  * @module
  */
+import { ARCHITECTURE } from "../architecture.ts";
 import { CloudletError } from "../../base/errors.ts";
 import { type Clause, formatRelation, type Relation } from "./control.ts";
 import type { PackageIndex, PackageRecord } from "./packages.ts";
 import { satisfies } from "./version.ts";
 
-const ARCHITECTURE = "amd64";
 const MAX_STEPS = 1_000_000; // clauses looked at, over all that is tried
 
 /** What is still to be done; shared between branches of the search. */

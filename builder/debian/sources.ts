@@ -5,6 +5,7 @@
  * @module
  */
 import { join } from "node:path";
+import { ARCHITECTURE } from "../architecture.ts";
 import { CloudletError } from "../../base/errors.ts";
 import { readAptConfig, readDirectory, readText } from "./apt_config.ts";
 import { parseParagraphs } from "./control.ts";
@@ -21,6 +22,8 @@ export interface Source {
   readonly signedBy: readonly string[];
   /** Whether Valid-Until is checked. */
   readonly checkValidUntil: boolean;
+  /** Milliseconds by which Date may be ahead of this machine's clock; Infinity for no check. */
+  readonly maxFuture: number;
   /** Whether the mirror may lack the suite. */
   readonly optional: boolean;
   /** Whether it may turn out to be somebody else's archive, which is then left alone. */
@@ -33,6 +36,11 @@ export interface SourceSettings {
   readonly mirror?: string | undefined;
   /** Release name, such as `bookworm`; the host's own when absent. */
   readonly suite?: string | undefined;
+  /**
+   * URL of the security archive that belongs to the mirror; beside it when absent. `false` for a
+   * mirror without one.
+   */
+  readonly security?: string | false | undefined;
   /** The host's configuration directory; `/etc` when absent. */
   readonly etc?: string;
 }
@@ -44,9 +52,20 @@ interface Entry {
   readonly components: readonly string[];
   readonly signedBy: readonly string[];
   readonly checkValidUntil: boolean | undefined;
+  readonly checkDate: boolean | undefined;
+  /** In seconds. */
+  readonly maxFuture: number | undefined;
 }
 
-const ARCHITECTURE = "amd64";
+/** What apt checks of a release's times: apt.conf(5), Acquire group. */
+interface TimeChecks {
+  readonly validUntil: boolean;
+  readonly date: boolean;
+  /** In seconds. */
+  readonly maxFuture: number;
+}
+
+const MAX_FUTURE = 10; // seconds: the default of apt's Acquire::Max-FutureTime
 /** Suites of one release that are used together; backports and proposed updates are not. */
 const POCKETS = ["", "-updates", "-security"];
 /** Names of Debian's releases by their state, which a source may use in place of a codename. */
@@ -58,6 +77,42 @@ function withSlash(uri: string): string {
 
 function isNo(value: string | undefined): boolean {
   return value !== undefined && /^(no|false|without|off|disable|0)$/i.test(value.trim());
+}
+
+/** The options of an entry about times: sources.list(5). */
+function timeOptions(option: (name: string) => string | undefined) {
+  const flag = (name: string) => {
+    const value = option(name);
+    return value === undefined ? undefined : !isNo(value);
+  };
+  const seconds = option("date-max-future");
+  return {
+    checkValidUntil: flag("check-valid-until"),
+    checkDate: flag("check-date"),
+    maxFuture: seconds !== undefined && /^\d+$/.test(seconds) ? Number(seconds) : undefined,
+  };
+}
+
+/** What apt is configured to check, unless an entry says otherwise. */
+function timeChecks(config: ReadonlyMap<string, string>): TimeChecks {
+  const seconds = config.get("acquire::max-futuretime");
+  return {
+    validUntil: !isNo(config.get("acquire::check-valid-until")),
+    date: !isNo(config.get("acquire::check-date")),
+    maxFuture: seconds !== undefined && /^\d+$/.test(seconds) ? Number(seconds) : MAX_FUTURE,
+  };
+}
+
+/** The checks of a source: without trust in the clock there are none. */
+function sourceChecks(
+  checks: TimeChecks,
+  entry: Partial<ReturnType<typeof timeOptions>> = {},
+): Pick<Source, "checkValidUntil" | "maxFuture"> {
+  if (!(entry.checkDate ?? checks.date)) return { checkValidUntil: false, maxFuture: Infinity };
+  return {
+    checkValidUntil: entry.checkValidUntil ?? checks.validUntil,
+    maxFuture: (entry.maxFuture ?? checks.maxFuture) * 1000,
+  };
 }
 
 /** Entries of a file in the one-line format: `deb [option=value ...] uri suite component...`. */
@@ -78,13 +133,12 @@ export function parseOneLine(text: string): Entry[] {
     const architectures = options.get("arch");
     if (architectures !== undefined && !architectures.split(",").includes(ARCHITECTURE)) return [];
     if (uri === undefined || suite === undefined || components.length === 0) return [];
-    const check = options.get("check-valid-until");
     return [{
       uri,
       suite,
       components,
       signedBy: (options.get("signed-by") ?? "").split(",").filter(Boolean),
-      checkValidUntil: check === undefined ? undefined : !isNo(check),
+      ...timeOptions((name) => options.get(name)),
     }];
   });
 }
@@ -96,7 +150,6 @@ export function parseDeb822(text: string): Entry[] {
     if (isNo(fields.get("enabled")) || !words("types").includes("deb")) return [];
     const architectures = words("architectures");
     if (architectures.length > 0 && !architectures.includes(ARCHITECTURE)) return [];
-    const check = fields.get("check-valid-until");
     const signedBy = fields.get("signed-by") ?? "";
     const armoured = signedBy.includes("-----BEGIN PGP")
       // In deb822 an empty line within a value is written as a single dot.
@@ -108,7 +161,7 @@ export function parseDeb822(text: string): Entry[] {
         suite,
         components: words("components"),
         signedBy: armoured,
-        checkValidUntil: check === undefined ? undefined : !isNo(check),
+        ...timeOptions((name) => fields.get(name)),
       }))
     );
   });
@@ -164,7 +217,7 @@ export function findSources(settings: SourceSettings): Source[] {
       },
     );
   }
-  const checkValidUntil = !isNo(readAptConfig(etc).get("acquire::check-valid-until"));
+  const checks = timeChecks(readAptConfig(etc));
   if (mirror !== undefined) {
     const release = suite ?? host;
     if (release === undefined) {
@@ -173,9 +226,9 @@ export function findSources(settings: SourceSettings): Source[] {
         remedy: "set [debian] suite to a release name such as bookworm in the settings",
       });
     }
-    return mirrorSources(checkUrl(mirror), release, checkValidUntil);
+    return mirrorSources(checkUrl(mirror), release, settings.security, checks);
   }
-  const sources = hostSources(hostEntries(etc), host, suite ?? host, checkValidUntil);
+  const sources = hostSources(hostEntries(etc), host, suite ?? host, checks);
   if (!sources.some(isBase)) {
     throw noMirror(
       host === undefined
@@ -199,16 +252,28 @@ export function noMirror(why: string): CloudletError {
   });
 }
 
-function mirrorSources(uri: string, suite: string, checkValidUntil: boolean): Source[] {
-  const common = { components: ["main"], signedBy: [], checkValidUntil, doubtful: false };
-  const sources: Source[] = [{ ...common, uri, suite, optional: false }];
+function mirrorSources(
+  uri: string,
+  suite: string,
+  security: string | false | undefined,
+  checks: TimeChecks,
+): Source[] {
+  const common = {
+    components: ["main"],
+    signedBy: [],
+    ...sourceChecks(checks),
+    optional: false,
+    doubtful: false,
+  };
+  const sources: Source[] = [{ ...common, uri, suite }];
   if (/^(unstable|sid)$/.test(suite)) return sources; // it is its own updates
+  sources.push({ ...common, uri, suite: `${suite}-updates`, optional: true });
+  if (security === false) return sources;
   // The layout that Debian's mirrors have in common: debian/ and debian-security/ side by side.
-  const security = `${uri.replace(/\/$/, "")}-security/`;
-  sources.push(
-    { ...common, uri, suite: `${suite}-updates`, optional: true },
-    { ...common, uri: security, suite: `${suite}-security`, optional: true },
-  );
+  const beside = `${uri.replace(/\/$/, "")}-security/`;
+  const archive = security === undefined ? beside : checkUrl(security);
+  // Not optional: whoever can answer 404 could keep security updates away.
+  sources.push({ ...common, uri: archive, suite: `${suite}-security` });
   return sources;
 }
 
@@ -216,7 +281,7 @@ function hostSources(
   entries: readonly Entry[],
   host: string | undefined,
   wanted: string | undefined,
-  checkValidUntil: boolean,
+  checks: TimeChecks,
 ): Source[] {
   if (host === undefined || wanted === undefined) return [];
   const sources = new Map<string, Source>();
@@ -230,7 +295,7 @@ function hostSources(
       suite: wanted === host ? entry.suite : wanted + pocket,
       components: entry.components,
       signedBy: entry.signedBy,
-      checkValidUntil: entry.checkValidUntil ?? checkValidUntil,
+      ...sourceChecks(checks, entry),
       optional: false,
       // Others name their suites after Debian's releases, but hardly after its pockets.
       doubtful: pocket === "",

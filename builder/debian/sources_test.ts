@@ -46,6 +46,8 @@ deb http://flat.test/debian ./
       components: ["main", "contrib"],
       signedBy: [],
       checkValidUntil: undefined,
+      checkDate: undefined,
+      maxFuture: undefined,
     },
     {
       uri: "http://opt.test/debian",
@@ -53,6 +55,8 @@ deb http://flat.test/debian ./
       components: ["main"],
       signedBy: ["/a.gpg", "/b.gpg"],
       checkValidUntil: false,
+      checkDate: undefined,
+      maxFuture: undefined,
     },
   ]);
 });
@@ -148,8 +152,15 @@ Deno.test("a mirror that is set is used in place of the host's sources", () => {
   assert.deepEqual(sources.map(({ uri, suite, optional }) => `${uri} ${suite} ${optional}`), [
     "http://mine.test/debian/ bookworm false",
     "http://mine.test/debian/ bookworm-updates true",
-    "http://mine.test/debian-security/ bookworm-security true",
+    "http://mine.test/debian-security/ bookworm-security false",
   ]);
+  const security = "http://theirs.test/security";
+  assert.deepEqual(
+    brief(find(files, { mirror: "http://mine.test/debian", security })).slice(2),
+    ["http://theirs.test/security/ bookworm-security main"],
+  );
+  const without = find(files, { mirror: "http://mine.test/debian", security: false });
+  assert.deepEqual(without.map(({ suite }) => suite), ["bookworm", "bookworm-updates"]);
   assert.equal(find(files, { mirror: "file:///srv/debian", suite: "sid" }).length, 1);
 });
 
@@ -187,6 +198,29 @@ Deno.test("Valid-Until is checked unless the host's apt or the entry says no", (
   assert.equal(checks({ ...list, "apt/apt.conf.d/99x.disabled": off }), true);
   const entry = "deb [check-valid-until=no] http://m.test/d bookworm main\n";
   assert.equal(checks({ ...list, "apt/sources.list": entry }), false);
+});
+
+Deno.test("Date may be ahead by as much as the host's apt or the entry says", () => {
+  const list = {
+    "os-release": BOOKWORM,
+    "apt/sources.list": "deb http://m.test/d bookworm main\n",
+  };
+  const checks = (files: Record<string, string>) => {
+    const { checkValidUntil, maxFuture } = find(files)[0]!;
+    return [checkValidUntil, maxFuture];
+  };
+  assert.deepEqual(checks(list), [true, 10_000]);
+  const day = "Acquire::Max-FutureTime 86400;";
+  assert.deepEqual(checks({ ...list, "apt/apt.conf": day }), [true, 86_400_000]);
+  // A clock that is not to be trusted tells nothing about Valid-Until either.
+  const off = "Acquire::Check-Date false;";
+  assert.deepEqual(checks({ ...list, "apt/apt.conf": off }), [false, Infinity]);
+  const entry = (options: string) => ({
+    ...list,
+    "apt/apt.conf": off,
+    "apt/sources.list": `deb [${options}] http://m.test/d bookworm main\n`,
+  });
+  assert.deepEqual(checks(entry("check-date=yes date-max-future=3")), [true, 3000]);
 });
 
 Deno.test("apt.conf is read with scopes, comments and lists", () => {

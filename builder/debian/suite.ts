@@ -8,16 +8,19 @@
  *
  * @module
  */
-import { createHash } from "node:crypto";
 import { dirname, join } from "node:path";
+import { ARCHITECTURE } from "../architecture.ts";
 import { CloudletError } from "../../base/errors.ts";
 import { temporaryIn, withLock, writeFileAtomic } from "../../base/files.ts";
+import { cacheKey, sha256 } from "../../base/store.ts";
 import type { Progress } from "../../base/progress.ts";
 import { isFile } from "../archive/files.ts";
 import type { DecompressPool } from "../archive/decompress_pool.ts";
 import { type Expected, fetchBytes, fetchFile, type FetchOptions } from "../fetch.ts";
 import type { IndexFile } from "./packages.ts";
 import {
+  checkDate,
+  checkSuite,
   checkValidity,
   isUnknownSigner,
   type Keyring,
@@ -47,7 +50,6 @@ interface CachedRelease {
 
 const MAX_INRELEASE = 16 * 1024 * 1024; // bytes; Debian's has 150 kB
 const MAX_INDEX = 1024 ** 3; // bytes; Debian's has 50 MB
-const ARCHITECTURE = "amd64";
 
 async function readCached(path: string, url: string): Promise<CachedRelease | undefined> {
   let value: Partial<CachedRelease> | null;
@@ -61,12 +63,6 @@ async function readCached(path: string, url: string): Promise<CachedRelease | un
   if (value?.url !== url || typeof checked !== "number") return undefined;
   if (typeof text !== "string" && text !== null) return undefined;
   return { url, checked, text };
-}
-
-function sha256(...parts: (string | Uint8Array)[]): string {
-  const hash = createHash("sha256");
-  for (const part of parts) hash.update(part).update("\0");
-  return hash.digest("hex");
 }
 
 /**
@@ -83,29 +79,34 @@ export async function openRelease(
 ): Promise<Release | undefined> {
   const url = `${source.uri}dists/${source.suite}/InRelease`;
   // With other keys, the same file may not be trusted.
-  const key = sha256(url, ...keyring.parts).slice(0, 32);
+  const key = cacheKey([url, ...keyring.parts.map(sha256)]);
   const path = join(context.cache, "release", `${key}.json`);
-  const cached = await readCached(path, url);
   const accept = (text: string | null) => {
     if (text === null) return undefined;
     const release = parseRelease(text, url);
+    checkSuite(release, source.suite);
+    checkDate(release, source.maxFuture);
     if (source.checkValidUntil) checkValidity(release);
     return release;
   };
+  const cached = usable(await readCached(path, url), source);
   const now = Date.now();
   if (
-    cached !== undefined && (cached.text !== null || source.optional) && now >= cached.checked &&
-    now - cached.checked < context.maxAge
+    cached !== undefined && now >= cached.checked && now - cached.checked < context.maxAge
   ) {
     return accept(cached.text);
   }
   let bytes: Uint8Array | undefined;
   try {
     bytes = await fetchBytes(url, MAX_INRELEASE, context.fetch);
-    if (bytes === undefined && !source.optional) {
+    // What a mirror had before is no more optional.
+    if (bytes === undefined && (!source.optional || typeof cached?.text === "string")) {
       throw new CloudletError(`Cannot fetch ${url}: the mirror has no such file`, {
         code: "unavailable",
-        remedy: "check the mirror's URL and the suite in the settings or the host's apt sources",
+        remedy: source.suite.endsWith("-security")
+          ? "set [debian] security in the settings to the URL of the security archive, or to " +
+            "false to do without security updates"
+          : "check the mirror's URL and the suite in the settings or the host's apt sources",
       });
     }
   } catch (error) {
@@ -132,6 +133,24 @@ export async function openRelease(
   }
   await remember(path, { url, checked: now, text });
   return release;
+}
+
+/**
+ * What is cached, unless it may not be used: a null where the suite is needed, or a release of another
+ * suite or of the future, which would keep newer ones away.
+ */
+function usable(cached: CachedRelease | undefined, source: Source): CachedRelease | undefined {
+  if (cached === undefined) return undefined;
+  if (cached.text === null) return source.optional ? cached : undefined;
+  try {
+    const release = parseRelease(cached.text, cached.url);
+    checkSuite(release, source.suite);
+    checkDate(release, source.maxFuture);
+    return cached;
+  } catch (error) {
+    if (error instanceof CloudletError) return undefined;
+    throw error;
+  }
 }
 
 async function remember(path: string, release: CachedRelease): Promise<void> {
@@ -193,9 +212,10 @@ async function openIndex(
     if (expected === undefined) continue;
     const goal = join(context.cache, "index", expected.sha256);
     if (await isFile(goal)) return goal;
-    // One process makes it, and the others wait.
-    const place = sha256(source.uri, source.suite, directory).slice(0, 16);
-    const made = await withLock(join(context.cache, "index", `.${place}.lock`), async () => {
+    // The lock is by content, as the file is: components can have equal indexes. Lock files stay,
+    // so only the digest's first byte names one: 256 at most.
+    const lock = join(context.cache, "index", `.${expected.sha256.slice(0, 2)}.lock`);
+    const made = await withLock(lock, async () => {
       if (await isFile(goal)) return true;
       using task = context.progress.task(`Fetch the package index of ${source.suite}`, {
         total: expected.size,

@@ -5,6 +5,7 @@
  */
 import { openSource } from "../archive/source.ts";
 import { filesKey, type KeyPart } from "../../base/store.ts";
+import type { ImageBudget } from "../limits.ts";
 import { fileNode, type Tree } from "../tree.ts";
 
 /** A file to add. */
@@ -37,14 +38,21 @@ export function additionsKey({ files, layer }: Additions): { readonly [name: str
 /**
  * Adds them to the tree.
  *
- * @throws {CloudletError} `untrusted` for a path that a file of the image is in the way of
+ * @param budget counts what they have
+ * @throws {CloudletError} `untrusted` for a path that a file of the image is in the way of,
+ *   `invalid-input` beyond the limits
  */
-export async function applyAdditions(tree: Tree, { files, layer }: Additions): Promise<void> {
+export async function applyAdditions(
+  tree: Tree,
+  { files, layer }: Additions,
+  budget: ImageBudget,
+): Promise<void> {
   for (const { path, content, mode } of files) {
     tree.add(path, fileNode(content, { mode: mode === 0 ? 0o644 : mode }));
   }
   if (layer === undefined) return;
   const { applyLayer } = await import("../oci/layer.ts"); // and with it what decompresses
   using source = openSource(layer.path, "what the image's commands changed");
-  applyLayer(source, tree);
+  budget.addBytes(source.size);
+  applyLayer(source, tree, budget);
 }

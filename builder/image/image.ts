@@ -16,48 +16,25 @@ import { CloudletError } from "../../base/errors.ts";
 import { temporaryIn } from "../../base/files.ts";
 import type { Progress } from "../../base/progress.ts";
 import { cacheKey, type KeyPart, Store } from "../../base/store.ts";
+import { isFile } from "../archive/files.ts";
 import { finishSystemTree, newSystemTree } from "../base_tree.ts";
 import { copyContent } from "../content.ts";
 import type { Debian, DebianPackage } from "../debian/debian.ts";
 import { writeErofs } from "../erofs/mod.ts";
-import { readPointer, writePointer } from "../pointers.ts";
-import type { ProgramConfig } from "../oci/manifest.ts";
+import { ImageBudget, type ImageLimits } from "../limits.ts";
+import { readRef, writeRef } from "../refs.ts";
 import { symlinkNode, type Tree } from "../tree.ts";
 import { AgentCache } from "./agent_cache.ts";
 import { type Additions, additionsKey, applyAdditions, NO_ADDITIONS } from "./additions.ts";
 import type { ImageDeclaration } from "./declarations.ts";
 import { initScript } from "./init.ts";
 import { denoState } from "./inputs.ts";
+import { damagedImage, type ImageManifest, readManifest } from "./manifest.ts";
 import { addPayload, loadPayload, type Payload } from "./payload.ts";
 
-const FORMAT = 2; // raise it when the same packages would give another tree
+export type { ImageManifest } from "./manifest.ts";
 
-/** What an image was made from, as kept beside it. */
-export interface ImageManifest {
-  /** Name of the declaration. */
-  readonly name: string;
-  /** Size of the image in bytes. */
-  readonly size: number;
-  /** SHA-256 of the image, in hex. */
-  readonly sha256: string;
-  /** The packages inside. */
-  readonly packages: readonly {
-    readonly name: string;
-    readonly version: string;
-    readonly sha256: string;
-  }[];
-  /** Version of the Deno inside, when there is one. */
-  readonly deno?: string;
-  /** SHA-256 of the agent inside, when there is one. */
-  readonly agent?: string;
-  /** The OCI image that it was made from, if any. */
-  readonly from?: {
-    /** Digest of its manifest. */
-    readonly digest: string;
-    /** How its program is started. */
-    readonly program: ProgramConfig;
-  };
-}
+const FORMAT = 2; // raise it when the same packages would give another tree
 
 /** A finished image. */
 export interface Image {
@@ -77,6 +54,8 @@ export interface ImageOptions {
   readonly progress: Progress;
   /** What is added to it; nothing when absent. */
   readonly additions?: Additions | undefined;
+  /** What it may take; the defaults when absent. */
+  readonly limits?: ImageLimits | undefined;
 }
 
 /** The store of finished images. */
@@ -108,15 +87,16 @@ async function imageTree(
   extra: Payload | undefined,
   options: ImageOptions,
 ): Promise<Tree> {
-  const { debian, additions } = options;
+  const { debian, additions, limits } = options;
+  using budget = new ImageBudget(declaration.name, limits);
   const tree = newSystemTree();
-  await debian.unpack(packages, tree);
+  await debian.unpack(packages, tree, budget);
   finishSystemTree(tree);
   if (declaration.busybox) await addApplets(tree);
   for (const path of ["usr/share/doc", "usr/share/man", "usr/share/locale", "usr/share/info"]) {
     tree.remove(path); // as Debian's own slim images do
   }
-  if (additions) await applyAdditions(tree, additions);
+  if (additions) await applyAdditions(tree, additions, budget);
   if (extra) {
     const binary = addPayload(tree, extra, initScript());
     if (declaration.deno) tree.add("usr/bin/deno", binary); // a hard link: one copy in the image
@@ -156,7 +136,7 @@ export async function buildImage(
     { manifest, label: name, progress },
     (write) => imageTree(declaration, packages, extra, options).then(write),
   );
-  await writePointer(imageStore(), name, await inputs(declaration, additions), key);
+  await writeRef(imageStore(), name, await inputs(declaration, additions), key);
   return await openImage(key);
 }
 
@@ -180,6 +160,7 @@ export async function storeImage(
   make: (write: (tree: Tree) => Promise<void>) => Promise<void>,
 ): Promise<void> {
   const { name } = manifest;
+  await findByKey(key); // a damaged one makes room
   await imageStore().getOrMake(key, async (directory) => {
     await make(async (tree) => {
       using task = progress.task(`Write the ${name} image`, { unit: "bytes" });
@@ -213,13 +194,24 @@ export async function findImage(
   additions: Additions = NO_ADDITIONS,
 ): Promise<Image | undefined> {
   const store = imageStore();
-  const key = await readPointer(store, declaration.name, await inputs(declaration, additions));
-  return key === undefined ? undefined : await openImage(key);
+  const key = await readRef(store, declaration.name, await inputs(declaration, additions));
+  return key === undefined ? undefined : await findByKey(key);
 }
 
-/** The image of a cache key that {@linkcode imageStore} lists. */
+/** The image of a key, if there is a good one; a damaged one is removed. */
+export async function findByKey(key: string): Promise<Image | undefined> {
+  return await imageStore().read(key, () => openImage(key));
+}
+
+/**
+ * The image of a cache key that {@linkcode imageStore} lists.
+ *
+ * @throws {DamagedEntry} when it is not what it was when it was made
+ */
 export async function openImage(key: string): Promise<Image> {
   const directory = join(imageStore().root, key);
-  const manifest = JSON.parse(await Deno.readTextFile(join(directory, "manifest.json")));
-  return { key, path: join(directory, "root.erofs"), manifest: manifest as ImageManifest };
+  const manifest = await readManifest(directory, key);
+  const path = join(directory, "root.erofs");
+  if (await isFile(path, manifest.size)) return { key, path, manifest };
+  throw damagedImage(key, "its root.erofs is gone, or has another size");
 }

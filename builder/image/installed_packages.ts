@@ -8,6 +8,7 @@ import { contentBytes } from "../content.ts";
 import { parseParagraphs } from "../debian/control.ts";
 import type { Debian, DebianPackage } from "../debian/debian.ts";
 import { compareVersions } from "../debian/version.ts";
+import type { ImageBudget } from "../limits.ts";
 import type { Tree } from "../tree.ts";
 
 const STATUS = "var/lib/dpkg/status"; // dpkg(1), FILES
@@ -35,6 +36,7 @@ function upstream(version: string): string {
  *
  * @param wanted packages with everything that they depend on
  * @param name of the image, for messages
+ * @param budget counts what they have
  * @throws {CloudletError} `invalid-input` when the image is no Debian system, or one of another
  *   release than the archive
  */
@@ -43,6 +45,7 @@ export async function addInstalledPackages(
   wanted: readonly DebianPackage[],
   debian: Debian,
   name: string,
+  budget: ImageBudget,
 ): Promise<void> {
   const refuse = (why: string) =>
     new CloudletError(`Cannot add Debian packages to ${name}: ${why}`, {
@@ -61,5 +64,5 @@ export async function addInstalledPackages(
     const existing = installed.get(name);
     return existing === undefined || compareVersions(existing, version) < 0;
   });
-  await debian.unpack(missing, tree);
+  await debian.unpack(missing, tree, budget);
 }

@@ -2,6 +2,7 @@ import assert from "node:assert/strict";
 import { makeKey, startMirror, testOptions, type TestPackage } from "../debian/fixtures_test.ts";
 import { openDebian } from "../debian/debian.ts";
 import { directoryNode, fileNode, symlinkNode, Tree } from "../tree.ts";
+import { ImageBudget } from "../limits.ts";
 import { addInstalledPackages } from "./installed_packages.ts";
 
 const KEY = await makeKey();
@@ -31,7 +32,8 @@ async function withTool(work: (add: (tree: Tree) => Promise<void>) => Promise<vo
   using setting = testOptions(mirror, KEY);
   const debian = await openDebian(setting.options);
   const wanted = debian.resolve(["tool"]);
-  await work((tree) => addInstalledPackages(tree, wanted, debian, "the image"));
+  using budget = new ImageBudget("the image");
+  await work((tree) => addInstalledPackages(tree, wanted, debian, "the image", budget));
 }
 
 Deno.test("a Debian image gets what it lacks, and keeps what it has", () =>

@@ -15,10 +15,11 @@ import type { Debian } from "../debian/debian.ts";
 import type { OpenOptions } from "../oci/open.ts";
 import { formatReference, type Reference } from "../oci/reference.ts";
 import { RegistryCache } from "../oci/cache.ts";
-import { readPointer, writePointer } from "../pointers.ts";
+import { ImageBudget, type ImageLimits } from "../limits.ts";
+import { readRef, writeRef } from "../refs.ts";
 import { AgentCache } from "./agent_cache.ts";
 import { type Additions, additionsKey, applyAdditions } from "./additions.ts";
-import { type Image, imageStore, openImage, storeImage } from "./image.ts";
+import { findByKey, type Image, imageStore, openImage, storeImage } from "./image.ts";
 import { HOME } from "./init.ts";
 import { denoState } from "./inputs.ts";
 import {
@@ -47,6 +48,8 @@ export interface OciImageOptions extends OpenOptions {
   readonly debian: Debian;
   /** Gets told how far it is. */
   readonly progress: Progress;
+  /** What the image may take; the defaults when absent. */
+  readonly limits?: ImageLimits | undefined;
 }
 
 async function inputs(request: OciImageRequest, digest: string): Promise<KeyPart> {
@@ -85,8 +88,9 @@ export async function findOciImage(
   }
   if (digest === undefined) return undefined;
   const store = imageStore();
-  const key = await readPointer(store, NAME, await inputs(request, digest));
-  if (key === undefined) return undefined;
+  const key = await readRef(store, NAME, await inputs(request, digest));
+  const image = key === undefined ? undefined : await findByKey(key);
+  if (image === undefined) return undefined;
   const age = asked === undefined ? 0 : Date.now() - asked.getTime();
   if (age > STALE) {
     const days = Math.floor(age / STALE);
@@ -95,7 +99,7 @@ export async function findOciImage(
         `day${days === 1 ? "" : "s"} ago; --pull asks again`,
     );
   }
-  return await openImage(key);
+  return image;
 }
 
 /**
@@ -108,10 +112,14 @@ export async function buildOciImage(
   options: OciImageOptions,
 ): Promise<Image> {
   const { reference, additions } = request;
-  const { debian, progress, signal } = options;
+  const { debian, progress } = options;
   const name = formatReference(reference);
   const { openImage: openOciImage } = await import("../oci/open.ts");
-  using open = await openOciImage(reference, options);
+  using budget = new ImageBudget(name, options.limits, options.signal);
+  using open = await openOciImage(reference, { ...options, signal: budget.signal })
+    .catch((error) => {
+      throw budget.explain(error);
+    });
   const { image } = open;
   const runtime = runtimePackages(debian);
   const payload = await loadPayload();
@@ -144,12 +152,12 @@ export async function buildOciImage(
     using directory = temporaryIn(imageStore().root);
     await Deno.mkdir(directory.path);
     const { unpackImage } = await import("../oci/unpack.ts");
-    const tree = await unpackImage(image, directory.path, { progress, signal });
+    const tree = await unpackImage(image, directory.path, { progress, budget });
     if (wanted.length > 0) {
       const { addInstalledPackages } = await import("./installed_packages.ts");
-      await addInstalledPackages(tree, wanted, debian, name);
+      await addInstalledPackages(tree, wanted, debian, name, budget);
     }
-    await applyAdditions(tree, additions);
+    await applyAdditions(tree, additions, budget);
     tree.remove(HOME);
     await addOwnRuntime(tree, debian, runtime);
     addPayload(tree, payload, init);
@@ -157,13 +165,13 @@ export async function buildOciImage(
   });
   const store = imageStore();
   const digests = new Set([image.digest]);
-  // The pointer is looked up by what the tag or the reference says, which may be an index.
+  // The name is looked up by what the tag or the reference says, which may be an index.
   if (reference.kind === "registry") {
     const digest = reference.digest ?? (await new RegistryCache().readTag(reference))?.digest;
     if (digest !== undefined) digests.add(digest);
   }
   for (const digest of digests) {
-    await writePointer(store, NAME, await inputs(request, digest), key);
+    await writeRef(store, NAME, await inputs(request, digest), key);
   }
   return await openImage(key);
 }

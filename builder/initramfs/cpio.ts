@@ -4,6 +4,7 @@
  *
  * @module
  */
+import { concatBytes } from "../../base/bytes.ts";
 import { Buffer } from "node:buffer";
 import { once } from "node:events";
 import type { Readable } from "node:stream";
@@ -126,11 +127,6 @@ export async function cpioArchive(entries: Iterable<CpioEntry>): Promise<Uint8Ar
   }
   pack.finalize();
   await end;
-  const archive = new Uint8Array(Math.ceil(size / ALIGNMENT) * ALIGNMENT);
-  let at = 0;
-  for (const chunk of chunks) {
-    archive.set(chunk, at);
-    at += chunk.length;
-  }
-  return archive;
+  const padding = new Uint8Array(Math.ceil(size / ALIGNMENT) * ALIGNMENT - size);
+  return concatBytes([...chunks, padding]);
 }

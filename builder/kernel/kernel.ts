@@ -14,16 +14,18 @@
  * @module
  */
 import { join } from "node:path";
+import { hostResources } from "../../base/control_group.ts";
 import { cacheDir } from "../../base/dirs.ts";
 import { CloudletError } from "../../base/errors.ts";
-import { writeAllSync } from "../../base/files.ts";
+import { readTextIfAny, writeAllSync } from "../../base/files.ts";
 import type { Progress } from "../../base/progress.ts";
-import { cacheKey, type KeyPart, Store } from "../../base/store.ts";
+import { cacheKey, DamagedEntry, type KeyPart, Store } from "../../base/store.ts";
+import { isFile } from "../archive/files.ts";
 import { finishSystemTree, newSystemTree } from "../base_tree.ts";
 import { copyContent } from "../content.ts";
 import type { Debian, DebianPackage } from "../debian/debian.ts";
 import { extractTree } from "../extract.ts";
-import { readPointer, writePointer } from "../pointers.ts";
+import { readRef, writeRef } from "../refs.ts";
 import { runInRoot } from "../sandbox.ts";
 import { Tree } from "../tree.ts";
 import { checkConfig, configFragments, type KernelVariant, PATCHES } from "./config.ts";
@@ -151,6 +153,7 @@ export async function buildKernel(options: KernelOptions): Promise<Kernel> {
     script: SCRIPT,
     tools: tools.map(({ sha256 }) => sha256),
   });
+  await findByKey(key); // a damaged one makes room
   await kernelStore().getOrMake(key, async (directory) => {
     const root = await toolchain(debian, tools, progress);
     const work = join(directory, "work");
@@ -189,7 +192,7 @@ export async function buildKernel(options: KernelOptions): Promise<Kernel> {
       ),
     );
   }, () => progress.info("Another process compiles this kernel; waiting for it"));
-  await writePointer(kernelStore(), variant, inputs(variant), key);
+  await writeRef(kernelStore(), variant, inputs(variant), key);
   return await openKernel(key);
 }
 
@@ -206,18 +209,40 @@ function inputs(variant: KernelVariant): KeyPart {
 
 /** The kernel of a variant that was built last, if any. */
 export async function findKernel(variant: KernelVariant): Promise<Kernel | undefined> {
-  const key = await readPointer(kernelStore(), variant, inputs(variant));
-  return key === undefined ? undefined : await openKernel(key);
+  const key = await readRef(kernelStore(), variant, inputs(variant));
+  return key === undefined ? undefined : await findByKey(key);
 }
 
-/** The kernel of a cache entry that is there. */
+/** The kernel of a key, if there is a good one; a damaged one is removed. */
+export async function findByKey(key: string): Promise<Kernel | undefined> {
+  return await kernelStore().read(key, () => openKernel(key));
+}
+
+/**
+ * The kernel of a cache entry that is there.
+ *
+ * @throws {DamagedEntry} when it is not what it was when it was made
+ */
 export async function openKernel(key: string): Promise<Kernel> {
+  const what = `the kernel ${key} of the cache`;
   const entry = join(kernelStore().root, key);
-  const { version, modules } = JSON.parse(await Deno.readTextFile(join(entry, "manifest.json")));
+  let manifest: { version?: unknown; modules?: unknown } | null;
+  try {
+    manifest = JSON.parse(await readTextIfAny(join(entry, "manifest.json")) ?? "");
+  } catch (cause) {
+    if (!(cause instanceof SyntaxError)) throw cause;
+    throw new DamagedEntry(what, "its manifest.json is gone, or no JSON", { cause });
+  }
+  const { version, modules } = manifest ?? {};
+  if (typeof version !== "string") throw new DamagedEntry(what, "its manifest.json is malformed");
+  const files = { vmlinux: join(entry, "vmlinux"), modules: join(entry, "modules.cpio") };
+  for (const path of [files.vmlinux, ...modules === true ? [files.modules] : []]) {
+    if (!(await isFile(path))) throw new DamagedEntry(what, `${path} is gone`);
+  }
   return {
     key,
-    vmlinux: join(entry, "vmlinux"),
-    ...(modules === true && { modules: join(entry, "modules.cpio") }),
+    vmlinux: files.vmlinux,
+    ...(modules === true && { modules: files.modules }),
     version,
   };
 }
@@ -237,7 +262,7 @@ async function compile(root: string, directory: string, options: KernelOptions):
     env: {
       PATH: "/usr/bin:/usr/sbin",
       LC_ALL: "C",
-      JOBS: String(navigator.hardwareConcurrency),
+      JOBS: String(hostResources().processors),
       UNUSED_SOURCE: UNUSED_SOURCE.join(" "),
       // the same bytes on every machine and day: Documentation/kbuild/reproducible-builds.rst
       KBUILD_BUILD_TIMESTAMP: "1970-01-01 00:00:00 UTC",

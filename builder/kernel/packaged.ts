@@ -10,6 +10,7 @@
  *
  * @module
  */
+import { concatBytes } from "../../base/bytes.ts";
 import { join } from "node:path";
 import { CloudletError } from "../../base/errors.ts";
 import { writeAllSync } from "../../base/files.ts";
@@ -20,9 +21,9 @@ import { contentBytes } from "../content.ts";
 import type { Debian, DebianPackage } from "../debian/debian.ts";
 import { cpioArchive, type CpioEntry } from "../initramfs/cpio.ts";
 import { MODULES_DIRECTORY, MODULES_LIST } from "../initramfs/mod.ts";
-import { readPointer, writePointer } from "../pointers.ts";
+import { readRef, writeRef } from "../refs.ts";
 import { type Content, type DirectoryNode, type FileNode, Tree } from "../tree.ts";
-import { type Kernel, kernelStore, openKernel } from "./kernel.ts";
+import { findByKey, type Kernel, kernelStore, openKernel } from "./kernel.ts";
 import { moduleName, type ModuleSource, orderModules } from "./modules.ts";
 import { unpackVmlinux } from "./vmlinuz.ts";
 
@@ -66,8 +67,7 @@ function directory(tree: Tree, paths: readonly string[], item: DebianPackage): D
 
 async function unpackModule(bytes: Uint8Array, name: string): Promise<Uint8Array> {
   const stream = new Blob([bytes as Uint8Array<ArrayBuffer>]).stream();
-  const pieces = await Array.fromAsync(decompress(stream, { name, limit: MAX_MODULE }));
-  return new Uint8Array(await new Blob(pieces as Uint8Array<ArrayBuffer>[]).arrayBuffer());
+  return concatBytes(await Array.fromAsync(decompress(stream, { name, limit: MAX_MODULE })));
 }
 
 /** The modules below `root`, by the names that the kernel knows them by. */
@@ -175,6 +175,7 @@ export async function unpackKernel(options: PackagedKernelOptions): Promise<Kern
   const { debian, progress } = options;
   const image = kernelPackage(debian);
   const key = cacheKey({ ...INPUTS, image: image.sha256 });
+  await findByKey(key); // a damaged one makes room
   await kernelStore().getOrMake(key, async (entry) => {
     const { vmlinuz, modules } = await openKernelPackage(debian, image);
     using task = progress.task("Unpack the kernel");
@@ -192,12 +193,12 @@ export async function unpackKernel(options: PackagedKernelOptions): Promise<Kern
     );
     task.done();
   }, () => progress.info("Another process unpacks this kernel; waiting for it"));
-  await writePointer(kernelStore(), NAME, INPUTS, key);
+  await writeRef(kernelStore(), NAME, INPUTS, key);
   return await openKernel(key);
 }
 
 /** Debian's kernel as it was last unpacked, if it was. */
 export async function findUnpackedKernel(): Promise<Kernel | undefined> {
-  const key = await readPointer(kernelStore(), NAME, INPUTS);
-  return key === undefined ? undefined : await openKernel(key);
+  const key = await readRef(kernelStore(), NAME, INPUTS);
+  return key === undefined ? undefined : await findByKey(key);
 }

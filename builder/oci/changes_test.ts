@@ -8,6 +8,7 @@ import { openSource } from "../archive/source.ts";
 import { testDirectory } from "../archive/fixtures_test.ts";
 import { extractTree } from "../extract.ts";
 import { directoryNode, fileNode, symlinkNode, Tree } from "../tree.ts";
+import { ImageBudget } from "../limits.ts";
 import { applyLayer } from "./layer.ts";
 import { readXattr } from "./fixtures_test.ts";
 
@@ -66,7 +67,8 @@ Deno.test({
         const layer = new Uint8Array(await new Blob(pieces).arrayBuffer());
         const tree = lower();
         using source = openSource({ kind: "bytes", bytes: layer }, "the layer");
-        applyLayer(source, tree);
+        using budget = new ImageBudget("the image");
+        applyLayer(source, tree, budget);
         assertSameTree(tree, at("root"), {
           owners: true,
           setIds: true,

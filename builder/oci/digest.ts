@@ -3,7 +3,7 @@
  *
  * @module
  */
-import { createHash } from "node:crypto";
+import { sha256 } from "../../base/store.ts";
 
 /** The hex digits of a SHA-256 digest; undefined for anything else, other algorithms included. */
 export function parseDigest(text: string): string | undefined {
@@ -12,5 +12,5 @@ export function parseDigest(text: string): string | undefined {
 
 /** The digest of some bytes. */
 export function digestOfBytes(bytes: Uint8Array): string {
-  return `sha256:${createHash("sha256").update(bytes).digest("hex")}`;
+  return `sha256:${sha256(bytes)}`;
 }

@@ -1,4 +1,5 @@
 /** Images on the disk: which one is meant, and what is wrong with others. */
+import { ARCHITECTURE } from "../architecture.ts";
 import assert from "node:assert/strict";
 import { gzipSync } from "node:zlib";
 import { dirname, join } from "node:path";
@@ -10,7 +11,7 @@ const hex = (bytes: Uint8Array) => digest(bytes).slice("sha256:".length);
 const json = (value: unknown) => new TextEncoder().encode(JSON.stringify(value));
 
 function configOf(layers: readonly Uint8Array[], more: object = {}): Uint8Array<ArrayBuffer> {
-  const architecture = Deno.build.arch === "x86_64" ? "amd64" : "arm64";
+  const architecture = ARCHITECTURE;
   return json({
     architecture,
     os: "linux",

@@ -1,4 +1,5 @@
 /** What the tests of this folder share: real registries filled by real tools, and a fake one. */
+import { ARCHITECTURE } from "../architecture.ts";
 import assert from "node:assert/strict";
 import { createHash } from "node:crypto";
 import { join } from "node:path";
@@ -10,6 +11,7 @@ import type { Tree } from "../tree.ts";
 import { RegistryCache } from "./cache.ts";
 import { openImage, type OpenOptions } from "./open.ts";
 import { parseReference } from "./reference.ts";
+import { ImageBudget, type ImageLimits } from "../limits.ts";
 import { unpackImage } from "./unpack.ts";
 
 const symbols = {
@@ -70,13 +72,14 @@ export async function makeLayout(
 export async function pull(
   reference: string,
   directory: string,
-  options: OpenOptions = {},
+  { limits, ...options }: OpenOptions & { readonly limits?: ImageLimits } = {},
 ): Promise<Tree> {
   const cache = new RegistryCache(join(directory, "oci"));
   const fetch = { attempts: 3, backoff: 1 };
   using open = await openImage(parseReference(reference), { cache, fetch, ...options });
   const layers = await Deno.makeTempDir({ dir: directory });
-  return await unpackImage(open.image, layers, { progress: silentProgress });
+  using budget = new ImageBudget(reference, limits, options.signal);
+  return await unpackImage(open.image, layers, { progress: silentProgress, budget });
 }
 
 /** A docker-registry process. */
@@ -178,7 +181,7 @@ export function fakeImage(
     add(new Uint8Array(gzipSync(tar)), change.layerType ?? `${OCI}.layer.v1.tar+gzip`)
   );
   const config = {
-    architecture: Deno.build.arch === "x86_64" ? "amd64" : "arm64",
+    architecture: ARCHITECTURE,
     os: "linux",
     rootfs: { type: "layers", diff_ids: archives.map(digest) },
   };

@@ -11,8 +11,9 @@
  */
 import { CloudletError } from "../../base/errors.ts";
 import type { ByteSource } from "../archive/source.ts";
-import { readTar, type TarMember } from "../archive/tar.ts";
+import { metadataSize, readTar, type TarMember } from "../archive/tar.ts";
 import { metadata } from "../archive/unpack.ts";
+import type { ImageBudget } from "../limits.ts";
 import {
   copyMetadata,
   type DirectoryNode,
@@ -27,8 +28,6 @@ const WHITEOUT = ".wh.";
 const OPAQUE = ".wh..wh..opq";
 /** Of the file system that came before overlay; not part of the image. */
 const AUFS = ".wh..wh.";
-/** Members of a layer; more than any distribution has files. */
-const MAX_MEMBERS = 4_000_000;
 
 /** Attributes that are of the host where the layer was made, or that EROFS has no name space for. */
 function isOfImage(name: string): boolean {
@@ -41,13 +40,14 @@ function isOfImage(name: string): boolean {
  * Adds the members of a layer to the tree of the layers below. Contents stay in the archive.
  *
  * @param source the layer, uncompressed
- * @throws {CloudletError} `untrusted` for a damaged or hostile layer; some of it is in the tree then
+ * @param budget counts what it has
+ * @throws {CloudletError} `untrusted` for a damaged or hostile layer, `invalid-input` for one beyond
+ *   the limits; some of it is in the tree then
  */
-export function applyLayer(source: ByteSource, tree: Tree): void {
+export function applyLayer(source: ByteSource, tree: Tree, budget: ImageBudget): void {
   const layer = new Application(source, tree);
-  let count = 0;
   for (const member of readTar(source, "optional")) {
-    if (++count > MAX_MEMBERS) throw layer.refuse(member, `it is one of over ${MAX_MEMBERS}`);
+    budget.addEntry(metadataSize(member));
     layer.apply(member);
   }
 }

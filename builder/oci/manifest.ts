@@ -6,6 +6,7 @@
  *
  * @module
  */
+import { ARCHITECTURE } from "../architecture.ts";
 import { z } from "zod";
 import { CloudletError } from "../../base/errors.ts";
 import { parseDigest } from "./digest.ts";
@@ -238,7 +239,6 @@ export function parseConfig(bytes: Uint8Array, what: string): ImageConfig {
 }
 
 /** GOARCH of this host, as the specification names architectures. */
-const ARCHITECTURE = Deno.build.arch === "x86_64" ? "amd64" : "arm64";
 
 /** Whether microVMs of this host run what is made for the platform. */
 export function platformFits({ architecture, os }: Platform): boolean {

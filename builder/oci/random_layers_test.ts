@@ -8,6 +8,7 @@ import { openSource } from "../archive/source.ts";
 import { contentBytes } from "../content.ts";
 import { Tree, type TreeNode } from "../tree.ts";
 import { hasTools } from "./fixtures_test.ts";
+import { ImageBudget } from "../limits.ts";
 import { applyLayer } from "./layer.ts";
 
 const name = fc.constantFrom("a", "b", "c");
@@ -74,7 +75,8 @@ function merge(archives: readonly Uint8Array<ArrayBuffer>[]): Record<string, str
   try {
     for (const bytes of archives) {
       using source = openSource({ kind: "bytes", bytes }, "layer");
-      applyLayer(source, tree);
+      using budget = new ImageBudget("the image");
+      applyLayer(source, tree, budget);
     }
   } catch {
     return undefined;

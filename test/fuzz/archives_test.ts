@@ -23,6 +23,7 @@ import { decodeX86, withoutX86Filter } from "../../builder/archive/xz_x86.ts";
 import { ZstdFrames } from "../../builder/archive/zstd_frames.ts";
 import { planImage } from "../../builder/erofs/layout.ts";
 import { cpioArchive, type CpioEntry } from "../../builder/initramfs/cpio.ts";
+import { ImageBudget } from "../../builder/limits.ts";
 import { applyLayer } from "../../builder/oci/layer.ts";
 import { contentSize, Tree } from "../../builder/tree.ts";
 import { concatenate, fuzz, type Random, refusedOr, refusedOrAsync } from "./harness.ts";
@@ -155,7 +156,10 @@ fuzz("tar-tree", () => (random) => {
 fuzz("oci-layer", () => (random) => {
   const tree = new Tree();
   const layers = Array.from({ length: 1 + random.below(3) }, () => tarOf(random));
-  for (const bytes of layers) refusedOr(() => applyLayer(sourceOf(bytes), tree), "untrusted");
+  using budget = new ImageBudget("the image");
+  for (const bytes of layers) {
+    refusedOr(() => applyLayer(sourceOf(bytes), tree, budget), "untrusted");
+  }
   checkTree(tree, concatenate(...layers));
 });
 

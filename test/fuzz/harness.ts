@@ -10,6 +10,7 @@
  *
  * @module
  */
+import { concatBytes } from "../../base/bytes.ts";
 import assert from "node:assert/strict";
 import { CloudletError } from "../../base/errors.ts";
 
@@ -220,13 +221,7 @@ export class Random {
 
 /** All bytes one after the other. */
 export function concatenate(...parts: readonly Uint8Array[]): Uint8Array<ArrayBuffer> {
-  const result = new Uint8Array(parts.reduce((sum, part) => sum + part.length, 0));
-  let at = 0;
-  for (const part of parts) {
-    result.set(part, at);
-    at += part.length;
-  }
-  return result;
+  return concatBytes(parts);
 }
 
 /** Fails for everything but a refusal: a CloudletError of one of the codes, when any are given. */

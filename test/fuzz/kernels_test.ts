@@ -10,7 +10,7 @@ import { boot_params, setup_header, XLF_KERNEL_64 } from "../../ffi/uapi/bootpar
 import { invalidKernel, type KernelFile } from "../../vmm/boot/kernel_file.ts";
 import { placeKernel, planKernel } from "../../vmm/boot/loader.ts";
 import { MIB } from "../../vmm/layout.ts";
-import { GuestMemory } from "../../vmm/memory.ts";
+import { GuestMemory } from "../../vmm/memory/guest_memory.ts";
 import { concatenate, expectRefusal, fuzz, type Random, refusedOr } from "./harness.ts";
 
 const utf8 = new TextEncoder();

@@ -2,23 +2,26 @@
 import assert from "node:assert/strict";
 import { createHash } from "node:crypto";
 import { join } from "node:path";
+import { CloudletError } from "../../base/errors.ts";
 import { OwnedFd } from "../../ffi/fd.ts";
 import { O_CLOEXEC, O_RDONLY } from "../../ffi/uapi/mman.ts";
-import { BalloonDevice } from "../../vmm/devices/balloon.ts";
-import { BlkDevice } from "../../vmm/devices/blk.ts";
-import { ConsoleDevice } from "../../vmm/devices/console.ts";
-import { PmemDevice } from "../../vmm/devices/pmem.ts";
-import { RngDevice } from "../../vmm/devices/rng.ts";
-import { VsockDevice } from "../../vmm/devices/vsock.ts";
-import { Kvm } from "../../vmm/kvm.ts";
+import { BalloonDevice } from "../../vmm/devices/balloon/device.ts";
+import { BlkDevice } from "../../vmm/devices/blk/device.ts";
+import { ConsoleDevice } from "../../vmm/devices/console/device.ts";
+import { PmemDevice } from "../../vmm/devices/pmem/device.ts";
+import { RngDevice } from "../../vmm/devices/rng/device.ts";
+import { VsockDevice } from "../../vmm/devices/vsock/device.ts";
+import { Kvm } from "../../vmm/kvm/kvm.ts";
+import { Serial } from "../../vmm/legacy/serial.ts";
 import { decodeState, encodeState, type Pieces } from "../../vmm/snapshot/format.ts";
 import { identityOf } from "../../vmm/snapshot/memory_file.ts";
+import { restoreSerial } from "../../vmm/snapshot/serial_piece.ts";
 import { Snapshot } from "../../vmm/snapshot/snapshot.ts";
-import { clockPair, restoreMachine, saveMachine } from "../../vmm/snapshot/state.ts";
+import { clockPair, restoreMachine, saveMachine } from "../../vmm/snapshot/machine_state.ts";
 import type { Device, DeviceHost } from "../../vmm/virtio/device.ts";
 import { VIRTIO_MMIO } from "../../vmm/virtio/mmio.ts";
 import { Bench, Driver, FakeMemory } from "../../vmm/virtio/testing.ts";
-import { fuzz, type Random, refusedOr } from "./harness.ts";
+import { fuzz, type Random, refusedOr, refusedOrAsync } from "./harness.ts";
 
 const utf8 = new TextEncoder();
 
@@ -69,7 +72,7 @@ fuzz("snapshot-file", () => {
   };
 });
 
-fuzz("snapshot-facts", (stack) => {
+fuzz("snapshot-facts", async (stack) => {
   const directory = Deno.makeTempDirSync();
   stack.defer(() => Deno.removeSync(directory, { recursive: true }));
   const size = 4 * 1024 * 1024;
@@ -86,11 +89,11 @@ fuzz("snapshot-facts", (stack) => {
     Deno.writeFileSync(join(directory, "state"), encodeState(pieces));
   };
   write(facts, digests);
-  Snapshot.open(directory, requires, true)[Symbol.dispose]();
-  return (random) => {
+  (await Snapshot.open(directory, requires, true))[Symbol.dispose]();
+  return async (random) => {
     write(random.damageJson(facts), random.chance(6) ? random.damage(digests) : digests);
-    refusedOr(() => {
-      using snapshot = Snapshot.open(directory, random.chance(2) ? requires : undefined);
+    await refusedOrAsync(async () => {
+      using snapshot = await Snapshot.open(directory, random.chance(2) ? requires : undefined);
       assert.equal(snapshot.facts.memory.size, size);
     }, "untrusted");
   };
@@ -101,12 +104,12 @@ const START = 0x20_0000;
 for (
   const [name, make] of [
     ["rng", (host) => new RngDevice(host)],
-    ["pmem", (host) => new PmemDevice(host, 2 ** 38, 2 ** 21)],
-    ["console", (host) => new ConsoleDevice(host, () => {})],
+    ["pmem", (host) => new PmemDevice(host, { start: 2 ** 38, size: 2 ** 21 })],
+    ["console", (host) => new ConsoleDevice(host)],
     ["balloon", (host) => new BalloonDevice(host)],
     ["blk", (host, directory) => new BlkDevice(host, { path: join(directory, "disk") })],
     ["vsock", (host, directory) => new VsockDevice(host, { cid: 9, path: join(directory, "v") })],
-  ] as [string, (host: DeviceHost, directory: string) => Device][]
+  ] as [string, (host: DeviceHost, directory: string) => Device<unknown>][]
 ) {
   // A device goes on from whatever a snapshot says of it, or refuses it; then the guest uses it.
   fuzz(`snapshot-${name}`, () => (random) => {
@@ -157,6 +160,51 @@ for (
     }
   });
 }
+
+// A port goes on from whatever a snapshot says of it, or refuses it; nothing waits for its lock.
+fuzz("snapshot-serial", () => {
+  const before = Serial.createState();
+  const word = { words: new Int32Array(new SharedArrayBuffer(4)), index: 0, value: 0 };
+  const nothing = { output: () => true, room: () => word, interrupt() {}, roomForInput() {} };
+  const used = new Serial(before, nothing);
+  used.receive(Uint8Array.of(1, 2, 3));
+  const saved = Serial.saveState(before);
+  const words = saved.length / 4;
+  return (random) => {
+    const bytes = random.chance(4) ? random.damage(saved, 3) : saved.slice();
+    if (random.chance(2) && bytes.length === saved.length) { // a register, another value
+      const value = random.pick([0, 1, 2, 3, 0xff, 0x100, 0x7fff_ffff, 0x8000_0000, 0xffff_ffff]);
+      new DataView(bytes.buffer).setUint32(4 * random.below(random.pick([14, words])), value, true);
+    }
+    const state = Serial.createState();
+    try {
+      restoreSerial(state, new Map([["serial", bytes]]));
+    } catch (error) {
+      assert(error instanceof CloudletError && error.code === "untrusted", `${error}`);
+      return;
+    }
+    const serial = new Serial(state, {
+      ...nothing,
+      output(byte) {
+        assert(byte >= 0 && byte <= 0xff);
+        return true;
+      },
+    });
+    for (let step = 0; step < 100; step++) {
+      const register = random.below(8);
+      if (random.chance(2)) {
+        const value = serial.read(register);
+        assert(Number.isInteger(value) && value >= 0 && value <= 0xff);
+      } else if (random.chance(8)) {
+        assert(serial.receive(random.bytes(random.below(2000))) <= 1024);
+      } else {
+        serial.write(register, random.u32());
+      }
+    }
+    const again = Serial.createState();
+    Serial.restoreState(again, Serial.saveState(state)); // what a port became is one that it can be
+  };
+});
 
 let kvm = true;
 try {

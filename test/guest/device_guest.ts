@@ -6,7 +6,7 @@
  */
 import { join } from "node:path";
 import { cpioArchive } from "../../builder/initramfs/mod.ts";
-import type { DevicesConfig } from "../../vmm/devices/devices.ts";
+import type { DevicesConfig } from "../../vmm/devices/registry.ts";
 import { Vm } from "../../vmm/vm.ts";
 import type { VmConfig } from "../../vmm/vm_config.ts";
 import type { VmOutcome } from "../../vmm/vm_outcome.ts";

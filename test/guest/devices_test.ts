@@ -7,6 +7,8 @@
  */
 import assert from "node:assert/strict";
 import { join } from "node:path";
+import { setBalloon } from "../../vmm/devices/balloon/kind.ts";
+import { typeAtConsole } from "../../vmm/devices/console/kind.ts";
 import { chunksOf, DeviceGuest, patternByte, Sum, writeAll } from "./device_guest.ts";
 import { hasKvm, testBuiltKernel } from "./fixtures.ts";
 
@@ -59,10 +61,13 @@ Deno.test({ name: "devices with Linux's drivers", ignore: !hasKvm() }, async (t)
         blk: [{ path: disk }],
         ...(withImage ? { pmem: [{ path: image }] } : {}),
         rng: true,
-        console: { columns: 80, rows: 24 },
+        console: {
+          columns: 80,
+          rows: 24,
+          output: (bytes) => consoleOutput += decode(bytes),
+        },
         balloon: true,
       },
-      vm: { consoleOutput: (bytes) => consoleOutput += decode(bytes) },
     }),
   );
 
@@ -191,7 +196,7 @@ Deno.test({ name: "devices with Linux's drivers", ignore: !hasKvm() }, async (t)
     while (!consoleOutput.includes("hello out there")) {
       await new Promise((resolve) => setTimeout(resolve, 20));
     }
-    guest.vm.devices.input(new TextEncoder().encode("hello in there\n"));
+    typeAtConsole(guest.vm.devices, new TextEncoder().encode("hello in there\n"));
     assert.equal(await answer, "hello in there\n");
   });
 
@@ -199,7 +204,7 @@ Deno.test({ name: "devices with Linux's drivers", ignore: !hasKvm() }, async (t)
     const free = async () => Number(await guest.command("memory"));
     const before = await free();
     const reach = async (pages: number) => {
-      guest.vm.devices.setBalloon(pages * 4096);
+      setBalloon(guest.vm.devices, pages * 4096);
       for (let i = 0;; i++) {
         const all = await guest.vm.devices.statistics();
         if (all.find(({ name }) => name === "balloon")?.counters.pages === pages) return;

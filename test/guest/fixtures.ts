@@ -9,14 +9,14 @@
 import { join } from "node:path";
 import { silentProgress } from "../../base/progress.ts";
 import { cpioArchive, type CpioEntry } from "../../builder/initramfs/mod.ts";
-import { type BootFiles, Workshop } from "../../builder/workshop.ts";
+import { type BootFiles, Builder } from "../../builder/artifacts.ts";
 import { defaultKernel } from "../../vmm/host_traits.ts";
 import { MarkScanner } from "../../vmm/marks.ts";
 import { Vm } from "../../vmm/vm.ts";
 import type { VmConfig } from "../../vmm/vm_config.ts";
 import type { VmOutcome } from "../../vmm/vm_outcome.ts";
 
-const workshop = new Workshop({ progress: silentProgress });
+const builder = new Builder({ progress: silentProgress });
 
 /** The kernel that tests ask for: its path, or its name. */
 export function testKernel(vcpus = 1): string {
@@ -31,14 +31,14 @@ export function littleMemory(): number {
 
 /** Kernel and initramfs. */
 export async function testBoot(vcpus = 1): Promise<BootFiles> {
-  const { kernel, initramfs } = await workshop.bootFiles(testKernel(vcpus), vcpus);
+  const { kernel, initramfs } = await builder.bootFiles(testKernel(vcpus), vcpus);
   const given = Deno.env.get("CLOUDLET_TEST_INITRAMFS");
   return { kernel, initramfs: given === undefined ? initramfs : [given] };
 }
 
 /** A kernel that has everything built in, for guests without cloudlet's /init. */
 export async function testBuiltKernel(): Promise<string> {
-  return Deno.env.get("CLOUDLET_TEST_KERNEL") ?? (await workshop.kernel()).vmlinux;
+  return Deno.env.get("CLOUDLET_TEST_KERNEL") ?? (await builder.kernel()).vmlinux;
 }
 
 /**

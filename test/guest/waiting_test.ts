@@ -10,10 +10,12 @@ const NAME = "waiting test.sh";
 
 /** Keys of the snapshots that wait for the program. */
 async function waiting(): Promise<string[]> {
-  return (await listSnapshots()).map(({ key }) => key).filter((key) => {
-    using snapshot = Snapshot.open(join(snapshotStore().root, key));
-    return (snapshot.facts.requires as { readonly main?: string }).main === NAME;
-  }).sort();
+  const keys: string[] = [];
+  for (const { key } of await listSnapshots()) {
+    using snapshot = await Snapshot.open(join(snapshotStore().root, key));
+    if ((snapshot.facts.requires as { readonly main?: string }).main === NAME) keys.push(key);
+  }
+  return keys.sort();
 }
 
 Deno.test({

@@ -14,7 +14,7 @@ import { imageDeclaration } from "../../builder/image/declarations.ts";
 import type { KernelVariant } from "../../builder/kernel/config.ts";
 import { kernelPackage, modulesArchive, openKernelPackage } from "../../builder/kernel/packaged.ts";
 import { directoryNode, type FileNode, fileNode, type Tree } from "../../builder/tree.ts";
-import { Workshop } from "../../builder/workshop.ts";
+import { Builder } from "../../builder/artifacts.ts";
 import { examples, runByHand, runsHere } from "../examples.ts";
 import { checkoutPath, denoDir } from "../paths.ts";
 
@@ -164,18 +164,18 @@ export async function makeHost(
     tree.add(`${HOST.expected}/${example.name}.code`, fileNode(String(code)));
   }
 
-  const workshop = new Workshop({ progress });
+  const builder = new Builder({ progress });
   for (const variant of kernels) {
-    const { vmlinux } = await workshop.kernel(variant);
+    const { vmlinux } = await builder.kernel(variant);
     tree.add(`${HOST.kernels}/${variant}`, fileFrom(vmlinux));
   }
   const root = join(directory, "root.erofs");
   await writeErofs(tree, root, { label: "host" });
   const { modules } = await openKernelPackage(debian);
   return {
-    kernel: (await workshop.debianKernel()).vmlinux,
+    kernel: (await builder.debianKernel()).vmlinux,
     initramfs: [
-      await Deno.readFile(await workshop.initramfs()),
+      await Deno.readFile(await builder.initramfs()),
       await modulesArchive(MODULES, modules),
     ],
     root,

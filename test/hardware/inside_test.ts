@@ -7,9 +7,9 @@
 import assert from "node:assert/strict";
 import { join } from "node:path";
 import { kernelStore } from "../../builder/kernel/kernel.ts";
-import { hostKind } from "../../vmm/host_probe.ts";
+import { hostKind } from "../../vmm/kvm/host_probe.ts";
 import { defaultKernel } from "../../vmm/host_traits.ts";
-import { Kvm } from "../../vmm/kvm.ts";
+import { Kvm } from "../../vmm/kvm/kvm.ts";
 import { examples } from "../examples.ts";
 import { runScript } from "../guest/fixtures.ts";
 import { checkoutPath } from "../paths.ts";

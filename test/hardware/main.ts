@@ -37,7 +37,7 @@ const GUEST = ["boot", "outcome", "stress", "snapshot", "agent"];
 const guestTests = (names: readonly string[]) =>
   names.map((name) => name === "state" ? STATE : `test/guest/${name}_test.ts`);
 /** Needs no guest, but a KVM that gives guests a TSC of their own. */
-const STATE = "vmm/snapshot/state_test.ts";
+const STATE = "vmm/snapshot/machine_state_test.ts";
 
 const PARTS: Readonly<Record<string, Part>> = {
   /** From an empty cache with Debian's kernel. */

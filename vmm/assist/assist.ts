@@ -4,11 +4,12 @@
  * @module
  */
 import { BP_VECTOR, PF_VECTOR } from "../../ffi/uapi/kvm_x86.ts";
-import type { CpuidEntry, Registers, VcpuState } from "../kvm_vcpu.ts";
-import type { GuestMemory } from "../memory.ts";
+import type { CpuidEntry, Registers, VcpuState } from "../kvm/kvm_vcpu.ts";
+import type { GuestMemory } from "../memory/guest_memory.ts";
 import { decode } from "./decode.ts";
 import { Exception, findAssist, type Machine } from "./instructions.ts";
-import { PageFault, translate } from "./page_walk.ts";
+import type { CompareExchange } from "./compare_exchange.ts";
+import { EntryChanged, PageFault, translate } from "./page_walk.ts";
 import type { XsaveComponent } from "./xsave.ts";
 
 /** KVM's register names in the order of their numbers in ModRM. */
@@ -36,10 +37,13 @@ const MAX_INSTRUCTION = 15;
 const MASK64 = (1n << 64n) - 1n;
 const XSAVE_LEAF = 0xd;
 const XCR0 = 0;
+const CMPXCHG16B_BYTES = 16;
 
 /** What became of the instruction. */
 export type AssistResult =
   | { readonly kind: "done"; readonly name: string }
+  /** Nothing was done: the guest executes it again. */
+  | { readonly kind: "again" }
   | { readonly kind: "unknown"; readonly rip: bigint; readonly bytes: Uint8Array };
 
 /** The components' places, from the CPUID leaves that the guest has. */
@@ -56,11 +60,27 @@ export function xsaveComponents(cpuid: readonly CpuidEntry[]): XsaveComponent[] 
  * @param vcpu a vCPU that this thread has just run
  * @param memory the guest's memory
  * @param components from {@linkcode xsaveComponents}
+ * @param compareExchange for instructions that are atomic
  */
 export function assistInstruction(
   vcpu: VcpuState,
   memory: GuestMemory,
   components: readonly XsaveComponent[],
+  compareExchange: CompareExchange,
+): AssistResult {
+  try {
+    return carryOut(vcpu, memory, components, compareExchange);
+  } catch (error) {
+    if (error instanceof EntryChanged) return { kind: "again" }; // thrown before anything is written
+    throw error;
+  }
+}
+
+function carryOut(
+  vcpu: VcpuState,
+  memory: GuestMemory,
+  components: readonly XsaveComponent[],
+  compareExchange: CompareExchange,
 ): AssistResult {
   const regs = vcpu.getRegs();
   const sregs = vcpu.getSregs();
@@ -114,6 +134,10 @@ export function assistInstruction(
         }
       });
     },
+    compareExchange(linear, expected, next) {
+      const physical = translate(memory, sregs, linear, { write: true, user });
+      return compareExchange(memory.hostAddress(physical, CMPXCHG16B_BYTES), expected, next);
+    },
     getXsave: () => vcpu.getXsave(),
     setXsave: (state) => vcpu.setXsave(state),
   };
@@ -153,7 +177,8 @@ function readCode(
 ): Uint8Array<ArrayBuffer> {
   try {
     return read(rip, MAX_INSTRUCTION);
-  } catch {
+  } catch (error) {
+    if (error instanceof EntryChanged) throw error;
     const rest = Number(PAGE - (rip % PAGE)); // the next page is not there
     try {
       return read(rip, Math.min(rest, MAX_INSTRUCTION));

@@ -37,6 +37,13 @@ export interface Machine {
   read(linear: bigint, length: number): Uint8Array<ArrayBuffer>;
   /** Checks that all ranges can be written, then writes them; throws PageFault before writing. */
   write(pieces: readonly { readonly linear: bigint; readonly bytes: Uint8Array }[]): void;
+  /**
+   * Replaces 16 bytes at a linear address, which is a multiple of 16, if they are what is expected, at
+   * once for all processors; throws PageFault when they cannot be written, whatever they are.
+   *
+   * @returns what was there
+   */
+  compareExchange(linear: bigint, expected: bigint, next: bigint): bigint;
   /** Extended state. */
   getXsave(): Uint8Array<ArrayBuffer>;
   setXsave(state: Uint8Array<ArrayBuffer>): void;
@@ -189,12 +196,10 @@ function cmpxchg16b(machine: Machine, instruction: Instruction): void {
   const { registers } = machine;
   const address = effectiveAddress(machine, instruction);
   if (address % 16n !== 0n) throw new Exception(GP_VECTOR, 0);
-  const current = littleEndian(machine.read(address, 16));
   const expected = (registers[RDX]! << 64n) | registers[RAX]!;
-  const equal = current === expected;
-  const next = equal ? (registers[RCX]! << 64n) | registers[RBX]! : current;
-  machine.write([{ linear: address, bytes: toBytes(next, 16) }]); // it always writes
-  if (equal) {
+  const next = (registers[RCX]! << 64n) | registers[RBX]!;
+  const current = machine.compareExchange(address, expected, next);
+  if (current === expected) {
     machine.rflags |= ZF;
   } else {
     machine.rflags &= ~ZF;

@@ -2,10 +2,10 @@ import assert from "node:assert/strict";
 import { join } from "node:path";
 import fc from "fast-check";
 import { MIB } from "../layout.ts";
-import { GuestMemory } from "../memory.ts";
+import { GuestMemory } from "../memory/guest_memory.ts";
 import { decode } from "./decode.ts";
 import { Exception, findAssist, type Machine } from "./instructions.ts";
-import { PageFault, translate } from "./page_walk.ts";
+import { EntryChanged, PageFault, translate } from "./page_walk.ts";
 import { areaSize, BadXsaveHeader, restoredState, type XsaveComponent } from "./xsave.ts";
 
 const CR4_OSXSAVE = 1n << 18n;
@@ -31,6 +31,15 @@ class FakeMachine implements Machine {
   }
   write(pieces: readonly { readonly linear: bigint; readonly bytes: Uint8Array }[]): void {
     for (const { linear, bytes } of pieces) this.memory.set(bytes, Number(linear - DATA_AT));
+  }
+  compareExchange(linear: bigint, expected: bigint, next: bigint): bigint {
+    const view = new DataView(this.memory.buffer, Number(linear - DATA_AT), 16);
+    const current = view.getBigUint64(8, true) << 64n | view.getBigUint64(0, true);
+    if (current === expected) {
+      view.setBigUint64(0, BigInt.asUintN(64, next), true);
+      view.setBigUint64(8, next >> 64n, true);
+    }
+    return current;
   }
   getXsave() {
     return this.state.slice();
@@ -225,6 +234,38 @@ Deno.test("an XSAVE header that the processor refuses is refused", () => {
   }
   assert.equal(areaSize(7n, [{ bit: 2, offset: 576, size: 256 }]), 832);
   assert.equal(areaSize(3n, [{ bit: 2, offset: 576, size: 256 }]), 576);
+});
+
+Deno.test("an entry that another processor changes meanwhile is not marked: the walk begins anew", () => {
+  using memory = GuestMemory.create(32 * MIB);
+  const state = { cr0: 1n << 31n, cr3: 0x1000n, cr4: 1n << 5n };
+  const link = (address: number, value: bigint) => memory.setBigUint64(address, value);
+  for (const table of [0x1000, 0x2000, 0x3000]) link(table, BigInt(table) + 0x1000n | 0x23n);
+  link(0x4000 + 40, 0x5000n | 3n);
+  /** Memory of which another processor writes an entry as soon as it was read. */
+  const racing = (change: (address: number) => void) => ({
+    getBigUint64(address: number) {
+      const entry = memory.getBigUint64(address);
+      change(address);
+      return entry;
+    },
+    lend: memory.lend.bind(memory),
+  });
+  const go = (memory: Parameters<typeof translate>[0]) =>
+    translate(memory, state, 0x5123n, { write: true, user: false });
+
+  // A page that is taken away: its entry stays empty.
+  assert.throws(() => go(racing((at) => at === 0x4028 && link(at, 0n))), PageFault);
+  assert.equal(memory.getBigUint64(0x4028), 0n);
+  // One that becomes another: that one is used and marked.
+  link(0x4028, 0x5000n | 3n);
+  assert.equal(go(racing((at) => at === 0x4028 && link(at, 0x6000n | 3n))), 0x6123);
+  assert.equal(memory.getBigUint64(0x4028), 0x6000n | 0x63n);
+  // One that changes for ever does not keep the thread.
+  link(0x4028, 0x5000n | 3n);
+  let frame = 0x7000n;
+  const restless = racing((at) => at === 0x4028 && link(at, (frame += 0x1000n) | 3n));
+  assert.throws(() => go(restless), EntryChanged);
 });
 
 Deno.test("page walks obey permissions, and mark what they use", () => {

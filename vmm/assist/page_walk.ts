@@ -5,7 +5,7 @@
  *
  * @module
  */
-import type { GuestMemory } from "../memory.ts";
+import type { GuestMemory } from "../memory/guest_memory.ts";
 
 /** What the walk has to know of the processor. */
 export interface PagingState {
@@ -24,6 +24,9 @@ export interface Access {
   /** Whether it comes from user mode. */
   readonly user: boolean;
 }
+
+/** Where page tables are. */
+export type TableMemory = Pick<GuestMemory, "getBigUint64" | "lend">;
 
 /** The processor would raise #PF. */
 export class PageFault extends Error {
@@ -44,6 +47,14 @@ export class PageFault extends Error {
   }
 }
 
+/** Another processor changed an entry again and again while the walk was to mark it. */
+export class EntryChanged extends Error {
+  override readonly name = "EntryChanged";
+}
+
+/** How often a walk begins anew: a guest may change its tables all the time to keep a thread here. */
+const MAX_WALKS = 64;
+
 const CR0_WP = 1n << 16n;
 const CR4_LA57 = 1n << 12n;
 const PRESENT = 1n << 0n;
@@ -63,13 +74,28 @@ const PF_USER = 4;
  * @returns guest-physical address
  * @throws {PageFault} when the access is not allowed
  * @throws {GuestAddressError} when a table is where no memory is
+ * @throws {EntryChanged} when another processor changes the tables so often that it may go on for ever
  */
 export function translate(
-  memory: GuestMemory,
+  memory: TableMemory,
   state: PagingState,
   linear: bigint,
   access: Access,
 ): number {
+  for (let walks = 0; walks < MAX_WALKS; walks++) {
+    const physical = walk(memory, state, linear, access);
+    if (physical !== undefined) return physical;
+  }
+  throw new EntryChanged("the page tables change all the time");
+}
+
+/** One walk; undefined when an entry was another one when it was to be marked. */
+function walk(
+  memory: TableMemory,
+  state: PagingState,
+  linear: bigint,
+  access: Access,
+): number | undefined {
   const fault = (present: number) =>
     new PageFault(
       linear,
@@ -87,8 +113,15 @@ export function translate(
     const leaf = level === 1 || (entry & LARGE) !== 0n && level <= 3;
     const marks = ACCESSED | (leaf && access.write ? DIRTY : 0n);
     if ((entry & marks) !== marks) {
-      // Another processor may change the entry at the same time, so set the bits atomically.
-      memory.lend(address, 8, ({ buffer }) => Atomics.or(new BigUint64Array(buffer), 0, marks));
+      // Another processor may have changed the entry since it was read above: a kernel that has taken
+      // a page away would find marks in an entry that is empty. A processor compares and exchanges.
+      const marked = memory.lend(
+        address,
+        8,
+        ({ buffer }) =>
+          Atomics.compareExchange(new BigUint64Array(buffer), 0, entry, entry | marks) === entry,
+      );
+      if (!marked) return undefined;
     }
     if (leaf) {
       const offsetMask = (1n << shift) - 1n;

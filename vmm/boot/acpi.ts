@@ -11,7 +11,7 @@
  * @module
  */
 import { bytes, struct, u16, u32, u64, u8 } from "../../ffi/struct.ts";
-import type { MmioRegion } from "../bus.ts";
+import type { MmioRegion } from "../vcpu/bus.ts";
 import {
   ACPI_ADDRESS,
   ACPI_SIZE,

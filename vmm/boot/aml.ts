@@ -4,6 +4,7 @@
  *
  * @module
  */
+import { concatBytes } from "../../base/bytes.ts";
 
 /** An encoded term. */
 export type Aml = Uint8Array<ArrayBuffer>;
@@ -25,13 +26,7 @@ const DEVICE_OP = 0x82; // after EXT_PREFIX
 const MAX_LENGTH = (1 << 20) - 1; // enough for any table, with three bytes
 
 function join(...parts: readonly (Uint8Array | readonly number[])[]): Aml {
-  const result = new Uint8Array(parts.reduce((sum, part) => sum + part.length, 0));
-  let at = 0;
-  for (const part of parts) {
-    result.set(part, at);
-    at += part.length;
-  }
-  return result;
+  return concatBytes(parts);
 }
 
 function littleEndian(value: number, size: 2 | 4): number[] {

@@ -23,7 +23,7 @@ import {
   HIGH_MEMORY_ADDRESS,
   ramRanges,
 } from "../layout.ts";
-import type { GuestMemory } from "../memory.ts";
+import type { GuestMemory } from "../memory/guest_memory.ts";
 import type { LoadedInitramfs, LoadedKernel } from "./loader.ts";
 
 const BOOT_FLAG = 0xaa55;

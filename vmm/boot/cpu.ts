@@ -3,7 +3,7 @@
  *
  * @module
  */
-import type { CpuidEntry, KvmVcpu, Msr } from "../kvm_vcpu.ts";
+import type { CpuidEntry, KvmVcpu, Msr } from "../kvm/kvm_vcpu.ts";
 
 const LEAF1_ECX_TSC_DEADLINE = 1 << 24;
 const LEAF1_ECX_HYPERVISOR = 1 << 31;

@@ -5,7 +5,7 @@
  */
 import { CloudletError } from "../../base/errors.ts";
 import { HIGH_MEMORY_ADDRESS, MIB, PAGE_SIZE, ramRanges } from "../layout.ts";
-import type { GuestMemory } from "../memory.ts";
+import type { GuestMemory } from "../memory/guest_memory.ts";
 import { isBzImage, planBzImage } from "./bzimage.ts";
 import { isElf, planElf } from "./elf.ts";
 import { invalidKernel, type KernelFile, type LoadPlan, OpenKernelFile } from "./kernel_file.ts";

@@ -2,7 +2,7 @@ import assert from "node:assert/strict";
 import { join } from "node:path";
 import { CloudletError } from "../../base/errors.ts";
 import { MIB } from "../layout.ts";
-import { GuestMemory } from "../memory.ts";
+import { GuestMemory } from "../memory/guest_memory.ts";
 import { boot_params, setup_header } from "../../ffi/uapi/bootparam.ts";
 import { invalidKernel, type KernelFile } from "./kernel_file.ts";
 import { loadInitramfs, loadKernel, placeKernel, planKernel } from "./loader.ts";

@@ -13,8 +13,8 @@ import {
   PAGE_SIZE,
   PAGE_TABLES_ADDRESS,
 } from "../layout.ts";
-import type { KvmVcpu, SystemRegisters } from "../kvm_vcpu.ts";
-import type { GuestMemory } from "../memory.ts";
+import type { KvmVcpu, SystemRegisters } from "../kvm/kvm_vcpu.ts";
+import type { GuestMemory } from "../memory/guest_memory.ts";
 
 const PRESENT = 1n << 0n;
 const WRITABLE = 1n << 1n;

@@ -12,7 +12,7 @@ import {
   MMIO_GAP_END,
   PAGE_TABLES_ADDRESS,
 } from "../layout.ts";
-import { GuestMemory } from "../memory.ts";
+import { GuestMemory } from "../memory/guest_memory.ts";
 import { translate } from "../assist/page_walk.ts";
 import { memoryMap, writeBootParams, writeCommandLine } from "./boot_params.ts";
 import { cpuidFor } from "./cpu.ts";

@@ -10,13 +10,13 @@ import { join } from "node:path";
 import type { Device, DeviceHost } from "../virtio/device.ts";
 import { VIRTIO_MMIO } from "../virtio/mmio.ts";
 import { Bench, Driver, type DriverQueue, FakeMemory } from "../virtio/testing.ts";
-import { BalloonDevice } from "./balloon.ts";
-import { BlkDevice } from "./blk.ts";
-import { ConsoleDevice } from "./console.ts";
-import { PmemDevice } from "./pmem.ts";
-import { RngDevice } from "./rng.ts";
-import { VsockDevice } from "./vsock.ts";
-import { connectUnix } from "./unix_socket.ts";
+import { BalloonDevice } from "./balloon/device.ts";
+import { BlkDevice } from "./blk/device.ts";
+import { ConsoleDevice } from "./console/device.ts";
+import { PmemDevice } from "./pmem/device.ts";
+import { RngDevice } from "./rng/device.ts";
+import { VsockDevice } from "./vsock/device.ts";
+import { connectUnix } from "./vsock/unix_socket.ts";
 import { libc } from "../../ffi/libc.ts";
 import type { OwnedFd } from "../../ffi/fd.ts";
 import { fuzz, type Random } from "../../test/fuzz/harness.ts";
@@ -193,7 +193,7 @@ function header(random: Random, entries: readonly [bytes: 2 | 4 | 8, value: numb
 }
 
 interface Target {
-  readonly make: (host: DeviceHost) => Device;
+  readonly make: (host: DeviceHost) => Device<unknown>;
   readonly request: (random: Random, bench: Bench, queue: number) => Uint8Array;
   /** Something that the host does meanwhile. */
   readonly host?: (random: Random, bench: Bench) => void;
@@ -224,18 +224,25 @@ fuzzDevice("rng", () => ({
 }));
 
 fuzzDevice("pmem", () => ({
-  make: (host) => new PmemDevice(host, 2 ** 38, 2 ** 21),
+  make: (host) => new PmemDevice(host, { start: 2 ** 38, size: 2 ** 21 }),
   request: (random) => header(random, [[4, 0]]),
 }));
 
 fuzzDevice("console", () => ({
-  make: (host) => new ConsoleDevice(host, () => {}),
+  make: (host) => new ConsoleDevice(host),
   request: (random) => random.bytes(random.below(200)),
   host: (random, bench) => {
     const device = bench.slot.device as ConsoleDevice;
-    device.input(random.bytes(random.below(300)));
+    for (const event of bench.events.splice(0)) {
+      const { length } = event as Uint8Array;
+      device.request({ kind: "taken", length });
+    }
+    device.request({ kind: "input", bytes: random.bytes(random.below(300)) });
     if (random.chance(4)) {
-      device.resize({ columns: random.below(65536), rows: random.below(65536) });
+      device.request({
+        kind: "resize",
+        size: { columns: random.below(65536), rows: random.below(65536) },
+      });
     }
   },
 }));
@@ -253,7 +260,7 @@ fuzzDevice("balloon", () => ({
     for (const [offset, length] of bench.discarded.splice(0)) {
       assert(offset >= 0 && length > 0 && offset + length <= bench.memory.size);
     }
-    (bench.slot.device as BalloonDevice).setTarget(random.u32());
+    (bench.slot.device as BalloonDevice).request({ pages: random.u32() });
   },
 }));
 

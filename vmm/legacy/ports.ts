@@ -3,6 +3,7 @@
  *
  * @module
  */
+import { Stall } from "../vcpu/stall.ts";
 import type { Serial } from "./serial.ts";
 import {
   SERIAL_PORT,
@@ -45,10 +46,21 @@ export class Ports {
     return value >>> 0;
   }
 
-  /** The guest writes `size` bytes. */
-  write(port: number, size: number, value: number): PortEvent | undefined {
+  /** The guest writes `size` bytes, of which the `first` ones were written before. */
+  write(
+    port: number,
+    size: number,
+    value: number,
+    first = 0,
+  ): PortEvent | undefined | Stall<PortEvent | undefined> {
     let event: PortEvent | undefined;
-    for (let i = 0; i < size; i++) event = this.#writeByte(port + i, value >>> (8 * i)) ?? event;
+    for (let i = first; i < size; i++) {
+      const answer = this.#writeByte(port + i, value >>> (8 * i));
+      if (answer instanceof Stall) {
+        return answer.followedBy(() => this.write(port, size, value, i + 1));
+      }
+      event = answer ?? event;
+    }
     return event;
   }
 
@@ -68,9 +80,9 @@ export class Ports {
     }
   }
 
-  #writeByte(port: number, value: number): PortEvent | undefined {
+  #writeByte(port: number, value: number): PortEvent | Stall | undefined {
     if (port >= SERIAL_PORT && port < SERIAL_END) {
-      this.#serial.write(port - SERIAL_PORT, value & 0xff);
+      return this.#serial.write(port - SERIAL_PORT, value & 0xff);
     } else if (port === RTC_INDEX) {
       this.#rtc.select(value & 0x7f); // bit 7 masks NMIs
     } else if (port === I8042_COMMAND && (value & 0xff) === I8042_PULSE_RESET) {

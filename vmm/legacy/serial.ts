@@ -5,7 +5,8 @@
  *
  * @module
  */
-import { SharedLock } from "../lock.ts";
+import { SharedLock } from "./lock.ts";
+import { type SharedWord, Stall } from "../vcpu/stall.ts";
 
 /** Register offsets. */
 const DATA = 0; // RBR, THR; DLL with DLAB
@@ -57,16 +58,31 @@ const enum Word {
 
 const RX_SIZE = 1024; // a power of two
 
+/** The largest value of a word that has a range; 0 for the lock, which belongs to threads that run. */
+const LARGEST: readonly (readonly [Word, number])[] = [
+  [Word.Lock, 0],
+  [Word.Ier, IER_MASK],
+  [Word.Fcr, 0xff],
+  [Word.Lcr, 0xff],
+  [Word.Mcr, MCR_MASK],
+  [Word.Scr, 0xff],
+  [Word.Dll, 0xff],
+  [Word.Dlm, 0xff],
+  [Word.ThrEmptyPending, 1],
+  [Word.Line, 1],
+  [Word.RxWanted, 1],
+];
+
 /** What the device needs from its surroundings. */
 export interface SerialHooks {
   /**
    * Takes a byte that the guest sends.
    *
-   * @returns false when there is no room now: the device then calls {@linkcode waitForRoom}
+   * @returns false when there is no room now
    */
   output(byte: number): boolean;
-  /** Returns when there may be room again, or at once when nobody will ever read. */
-  waitForRoom(): void;
+  /** What changes when {@linkcode output} has room again. */
+  room(): SharedWord;
   /** Sets the interrupt line. */
   interrupt(level: boolean): void;
   /** The receive buffer has room again after {@linkcode Serial.receive} could not take all. */
@@ -98,6 +114,37 @@ export class Serial {
     return state;
   }
 
+  /** The state as bytes; no thread drives the port. */
+  static saveState(state: SharedArrayBuffer): Uint8Array<ArrayBuffer> {
+    const words = new Int32Array(new Int32Array(state));
+    words[Word.Lock] = 0;
+    return new Uint8Array(words.buffer);
+  }
+
+  /**
+   * Puts back what {@linkcode saveState} gave. The lock stays free, whatever the bytes say: the thread
+   * that held it is gone, and the next one would wait for ever.
+   *
+   * @param state made by {@linkcode createState}; unchanged when this throws
+   * @param bytes of its size, from anywhere
+   * @throws {RangeError} when no port has such a state
+   */
+  static restoreState(state: SharedArrayBuffer, bytes: Uint8Array): void {
+    if (bytes.length !== state.byteLength) throw new RangeError("it has another size");
+    const words = new Int32Array(Uint8Array.from(bytes).buffer);
+    words[Word.Lock] = 0;
+    const wrong = LARGEST.find(([word, most]) => !(words[word]! >= 0 && words[word]! <= most));
+    if (wrong !== undefined) throw new RangeError(`its word ${wrong[0]} is ${words[wrong[0]]}`);
+    const received = (words[Word.RxTail]! - words[Word.RxHead]!) | 0;
+    if (received < 0 || received > RX_SIZE) {
+      throw new RangeError(`it has received ${received} bytes`);
+    }
+    if (words.subarray(Word.End).some((byte) => byte < 0 || byte > 0xff)) {
+      throw new RangeError("it has received what is no byte");
+    }
+    new Int32Array(state).set(words);
+  }
+
   /** The guest reads a register. */
   read(offset: number): number {
     const words = this.#words;
@@ -125,9 +172,14 @@ export class Serial {
     });
   }
 
-  /** The guest writes a register. */
-  write(offset: number, value: number): void {
-    while (!this.#lock.run(() => this.#tryWrite(offset, value & 0xff))) this.#hooks.waitForRoom();
+  /**
+   * The guest writes a register.
+   *
+   * @returns what it has to wait for: there is no room for what it sends
+   */
+  write(offset: number, value: number): Stall | undefined {
+    if (this.#lock.run(() => this.#tryWrite(offset, value & 0xff))) return undefined;
+    return new Stall(this.#hooks.room(), () => this.write(offset, value));
   }
 
   /**

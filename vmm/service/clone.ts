@@ -5,7 +5,7 @@
  */
 import { join } from "node:path";
 import type { Progress } from "../../base/progress.ts";
-import type { DevicesConfig } from "../devices/devices.ts";
+import type { DevicesConfig } from "../devices/registry.ts";
 import { MIB } from "../layout.ts";
 import type { Snapshot } from "../snapshot/snapshot.ts";
 import { Vm } from "../vm.ts";

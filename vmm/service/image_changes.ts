@@ -12,6 +12,7 @@ import {
   ExecuteRequestSchema,
   ExecuteResponse_Stage as Stage,
 } from "../../proto/gen/cloudlet/agent/agent_pb.ts";
+import type { ImageBudget } from "../../builder/limits.ts";
 import { asImageWants } from "./image_program.ts";
 import type { Machine, MachineRequest } from "./machine.ts";
 
@@ -50,14 +51,18 @@ $busybox umount $at/root
  *
  * @param machine booted from the image and used for nothing else
  * @param path of the layer, an uncompressed tar archive
- * @throws {CloudletError} `invalid-input` when a command fails, with what it said
+ * @param budget what the layer may take; its signal ends the work early
+ * @throws {CloudletError} `invalid-input` when a command fails, with what it said, or when the layer is
+ *   larger than the budget
  */
 export async function saveChanges(
   machine: Machine,
   run: readonly string[],
   path: string,
-  { progress, signal }: MachineRequest,
+  { progress, signal: outer }: Pick<MachineRequest, "progress" | "signal">,
+  budget: ImageBudget,
 ): Promise<void> {
+  const signal = AbortSignal.any([outer, budget.signal]);
   using task = progress.task("Run the image's commands");
   const { program } = machine;
   const busybox = program === undefined ? "/usr/bin/busybox" : "/usr/lib/cloudlet/busybox";
@@ -91,6 +96,7 @@ export async function saveChanges(
   using file = await Deno.open(path, { createNew: true, write: true });
   const layer = machine.agent.layer({ directory: `${DIRECTORY}/upper` }, { signal });
   for await (const { data } of layer) {
+    budget.addBytes(data.length); // the guest's root can send anything
     for (let rest = data; rest.length > 0;) rest = rest.subarray(await file.write(rest));
   }
   task.done();

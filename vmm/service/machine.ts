@@ -7,7 +7,7 @@ import type { Client } from "@connectrpc/connect";
 import type { InterpreterNeeds } from "../../agent/interpreter_needs.ts";
 import type { Progress } from "../../base/progress.ts";
 import type { ProgramConfig } from "../../builder/oci/manifest.ts";
-import type { RootRequest } from "../../builder/workshop.ts";
+import type { RootRequest } from "../../builder/artifacts.ts";
 import type { WorkloadRunner } from "../../proto/gen/cloudlet/agent/agent_pb.ts";
 
 /** The microVM that a run asks for. */

@@ -24,7 +24,7 @@ import { temporaryIn } from "../../base/files.ts";
 import { silentProgress } from "../../base/progress.ts";
 import { cacheKey, filesKey, type KeyPart } from "../../base/store.ts";
 import type { ProgramConfig } from "../../builder/oci/manifest.ts";
-import { type BootFiles, Workshop } from "../../builder/workshop.ts";
+import { type BootFiles, Builder } from "../../builder/artifacts.ts";
 import { defaultKernel } from "../host_traits.ts";
 import { MIB } from "../layout.ts";
 import { keepSnapshot, openCached, openOrMake, snapshotStore } from "../snapshot/cache.ts";
@@ -310,13 +310,13 @@ interface Parts extends BootFiles {
 /** Finds what a machine boots from; builds what is missing. */
 async function findParts(request: MachineRequest, kernel: string | undefined): Promise<Parts> {
   const { progress, signal, language, vcpus, packages } = request;
-  const workshop = new Workshop({ progress, signal });
-  const files = await workshop.bootFiles(kernel ?? defaultKernel(), vcpus);
+  const builder = new Builder({ progress, signal });
+  const files = await builder.bootFiles(kernel ?? defaultKernel(), vcpus);
   const wanted = { ...PLAIN_IMAGE, ...request.image, language, packages };
-  const { path, manifest } = await workshop.rootImage(wanted, async (base, run, layer) => {
+  const { path, manifest } = await builder.rootImage(wanted, async (base, run, layer, budget) => {
     const parts = { ...files, image: base.path, program: base.manifest.from?.program };
     await using machine = await boot(parts, request, {});
-    await saveChanges(machine, run, layer, request);
+    await saveChanges(machine, run, layer, request, budget);
   });
   return { ...files, image: path, program: manifest.from?.program };
 }
@@ -417,7 +417,7 @@ class MicroVm implements Machine {
         vm.resume();
       }
     }, () => agent.hold({ executionId: fork.execution, seconds: 0 }));
-    const snapshot = Snapshot.open(directory.path, requires);
+    const snapshot = await Snapshot.open(directory.path, requires);
     const clone = stack.use(await Clone.make(snapshot, hardwareOf(parts, request), fork.progress));
     fork.signal.throwIfAborted();
     const forked = await wake(clone, fork.id, clone.clockStep, fork.signal);

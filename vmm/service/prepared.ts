@@ -18,7 +18,7 @@ import { COMMAND, languageOrCommand } from "../../agent/languages.ts";
 import { cacheDir } from "../../base/dirs.ts";
 import { CloudletError } from "../../base/errors.ts";
 import { cacheKey, filesKey, sha256, Store } from "../../base/store.ts";
-import { readPointer, writePointer } from "../../builder/pointers.ts";
+import { readRef, writeRef } from "../../builder/refs.ts";
 import {
   type ExecuteRequest,
   ExecuteRequestSchema,
@@ -140,7 +140,7 @@ export class PreparedWorkloads {
     await this.#store.getOrMake(key, async (directory) => {
       await Deno.writeFile(join(directory, "workload"), toBinary(ExecuteRequestSchema, entry));
     });
-    await writePointer(this.#store, workload.language, { name: workload.name }, key);
+    await writeRef(this.#store, workload.language, { name: workload.name }, key);
     await this.#prune();
   }
 
@@ -153,7 +153,7 @@ export class PreparedWorkloads {
   async find(workload: Workload): Promise<ExecuteRequest | undefined> {
     const { execute, language, name } = workload;
     const own = isWhole(execute);
-    const key = own ? workloadKey(workload) : await readPointer(this.#store, language, { name });
+    const key = own ? workloadKey(workload) : await readRef(this.#store, language, { name });
     const entry = key === undefined ? undefined : await this.#read(key);
     if (entry === undefined) {
       if (own) return undefined;

@@ -8,6 +8,7 @@
  *
  * @module
  */
+import { concatBytes } from "../../base/bytes.ts";
 import { createServer as createHttp1Server } from "node:http";
 import { createServer as createHttp2Server } from "node:http2";
 import { createServer as createTcpServer, type Socket } from "node:net";
@@ -99,10 +100,7 @@ function sniff(socket: Socket, decide: (isHttp2: boolean) => void): void {
   socket.once("close", () => clearTimeout(timer));
   const look = () => {
     for (let chunk = socket.read(); chunk !== null; chunk = socket.read()) {
-      const joined = new Uint8Array(seen.length + chunk.length);
-      joined.set(seen);
-      joined.set(chunk, seen.length);
-      seen = joined;
+      seen = concatBytes([seen, chunk]);
     }
     const start = new TextDecoder("latin1").decode(seen.subarray(0, PREFACE.length));
     if (start.length < PREFACE.length && PREFACE.startsWith(start)) return; // too little to tell

@@ -67,7 +67,7 @@ export async function openOrMake(requires: KeyPart, options: OpenOptions): Promi
     () => options.note("Another process makes this snapshot; waiting for it"),
   );
   await collect(DEFAULT_LIMITS, cacheKey(requires));
-  return Snapshot.open(path, requires);
+  return await Snapshot.open(path, requires);
 }
 
 /**
@@ -97,7 +97,7 @@ export async function openCached(
   const path = await store.get(key);
   if (path === undefined) return undefined;
   try {
-    const snapshot = Snapshot.open(path, requires);
+    const snapshot = await Snapshot.open(path, requires);
     const now = new Date();
     await Deno.utime(path, now, now).catch(() => {}); // removed meanwhile: what is open stays
     return snapshot;

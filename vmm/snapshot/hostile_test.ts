@@ -5,7 +5,7 @@ import { CloudletError } from "../../base/errors.ts";
 import { encodeState } from "./format.ts";
 import { Snapshot } from "./snapshot.ts";
 
-Deno.test("facts that are none are refused", () => {
+Deno.test("facts that are none are refused", async () => {
   const directory = Deno.makeTempDirSync();
   try {
     Deno.writeFileSync(join(directory, "memory"), new Uint8Array(4096));
@@ -17,7 +17,7 @@ Deno.test("facts that are none are refused", () => {
         ["memory.digests", new Uint8Array(32)],
       ]);
       Deno.writeFileSync(join(directory, "state"), encodeState(pieces));
-      assert.throws(
+      await assert.rejects(
         () => Snapshot.open(directory, {}),
         (error) => error instanceof CloudletError && /facts are malformed/.test(error.message),
         facts,

@@ -6,9 +6,9 @@
 import { KVM_CAP_TSC_DEADLINE_TIMER } from "../../ffi/uapi/kvm.ts";
 import { type KeyPart, sha256 } from "../../base/store.ts";
 import { cpuidFor } from "../boot/cpu.ts";
-import { hostKind } from "../host_probe.ts";
+import { hostKind } from "../kvm/host_probe.ts";
 import { HOST_TRAITS } from "../host_traits.ts";
-import { Kvm } from "../kvm.ts";
+import { Kvm } from "../kvm/kvm.ts";
 import { FORMAT_VERSION } from "./format.ts";
 
 /** The guest in a snapshot. */

@@ -1,8 +1,9 @@
 import assert from "node:assert/strict";
 import { Buffer } from "node:buffer";
 import { join } from "node:path";
-import { GuestMemory } from "../memory.ts";
-import { openMemory, writeMemory } from "./memory_file.ts";
+import { GuestMemory } from "../memory/guest_memory.ts";
+import { openMemory } from "./memory_file.ts";
+import { writeMemory } from "./write_memory.ts";
 
 const MIB = 1 << 20;
 const SIZE = 128 * MIB;
@@ -16,7 +17,7 @@ Deno.test("only where a memory file has data is it mapped, and RAM is the same e
     using saved = GuestMemory.create(SIZE);
     for (const [i, place] of places.entries()) saved.write(place, Uint8Array.of(i + 1));
     const { identity, digests } = await writeMemory(saved, path, options);
-    using file = openMemory(path, identity, digests);
+    using file = await openMemory(path, identity, digests);
     assert.deepEqual(file.data, [
       { start: 0, end: 12 * MIB }, // 8 MiB of zeros are no reason for another range
       { start: 100 * MIB, end: SIZE }, // nor are 26
@@ -34,7 +35,7 @@ Deno.test("only where a memory file has data is it mapped, and RAM is the same e
     // What is written of it has both, and what it was mapped from has neither.
     const again = join(directory, "again");
     const written = await writeMemory(memory, again, { ...options, base: file.fd });
-    using other = openMemory(again, written.identity, written.digests);
+    using other = await openMemory(again, written.identity, written.digests);
     using third = GuestMemory.create(SIZE);
     third.mapOverRam(other.fd, other.data);
     assert.deepEqual([...third.read(50 * MIB, 2), ...third.read(0x3000, 1)], [9, 0, 9]);

@@ -7,7 +7,7 @@ import { join } from "node:path";
 import { CloudletError } from "../../base/errors.ts";
 import type { KeyPart } from "../../base/store.ts";
 import type { SlotSnapshot } from "../virtio/slot.ts";
-import type { Vm } from "../vm.ts";
+import type { GuestMemory } from "../memory/guest_memory.ts";
 import { devicesOf } from "./device_pieces.ts";
 import {
   decodeState,
@@ -18,12 +18,13 @@ import {
   type Pieces,
   refuse,
 } from "./format.ts";
-import { type FileIdentity, type MemoryFile, openMemory, writeMemory } from "./memory_file.ts";
-import { clockPair } from "./state.ts";
+import { type FileIdentity, type MemoryFile, openMemory } from "./memory_file.ts";
+import { type ClockPair, clockPair } from "./machine_state.ts";
+import { writeMemory } from "./write_memory.ts";
 
 /** What a snapshot says of itself: the piece `facts`. */
 export interface SnapshotFacts {
-  /** Everything that has to be the same for it to be used: see key.ts. */
+  /** Everything that has to be the same for it to be used; only its maker knows what it means. */
   readonly requires: KeyPart;
   /** The memory file as it was left. */
   readonly memory: FileIdentity;
@@ -35,6 +36,22 @@ export interface SnapshotFacts {
 
 const STATE = "state";
 const MEMORY = "memory";
+
+/** A VM that can be saved. */
+export interface SavableVm {
+  /** Its RAM. */
+  readonly memory: GuestMemory;
+  /** Gives the state of the paused VM, without its RAM. */
+  save(): Promise<Map<string, Uint8Array<ArrayBuffer>>>;
+}
+
+/** A VM without a guest. */
+export interface RestorableVm {
+  /** Its RAM. */
+  readonly memory: GuestMemory;
+  /** Puts a guest into it; gives kvm-clock as it was set, and when. */
+  restore(pieces: Pieces, devices: readonly SlotSnapshot[], memory: MemoryFile): ClockPair;
+}
 
 /** How a VM is saved. */
 export interface SaveOptions {
@@ -56,10 +73,10 @@ export interface SaveOptions {
  * @param directory exists and is empty; whoever made it makes it appear at once, or removes it
  * @param requires what a host and a caller must have to use it
  * @param options how
- * @throws {Deno.errors.Other} when the disk is full
+ * @throws {CloudletError} `host` when the disk is full
  */
 export async function saveSnapshot(
-  vm: Vm,
+  vm: SavableVm,
   directory: string,
   requires: KeyPart,
   options: SaveOptions = {},
@@ -109,12 +126,12 @@ export class Snapshot implements Disposable {
    * @param whole read every byte of its memory, which otherwise is done only when its file was changed
    * @throws {CloudletError} `untrusted` with the reason when it cannot be used
    */
-  static open(directory: string, requires?: KeyPart, whole = false): Snapshot {
+  static async open(directory: string, requires?: KeyPart, whole = false): Promise<Snapshot> {
     const pieces = readPieces(directory);
     const facts = factsOf(pieces);
     if (requires !== undefined) checkRequirements(facts.requires, requires);
     const digests = piece(pieces, "memory.digests");
-    const memory = openMemory(join(directory, MEMORY), facts.memory, digests, whole);
+    const memory = await openMemory(join(directory, MEMORY), facts.memory, digests, whole);
     return new Snapshot(facts, pieces, memory);
   }
 
@@ -129,7 +146,7 @@ export class Snapshot implements Disposable {
    * @returns by how many nanoseconds the guest's wall clock has to be put forward, whenever it is
    *   told
    */
-  restore(vm: Vm): bigint {
+  restore(vm: RestorableVm): bigint {
     if (vm.memory.ram.length !== this.facts.memory.size) {
       throw refuse(
         `it has ${this.facts.memory.size} bytes of memory, the VM ${vm.memory.ram.length}`,

@@ -7,7 +7,7 @@ import assert from "node:assert/strict";
 import type { Device, DeviceHost } from "./device.ts";
 import { Feature, Status, VIRTIO_MMIO } from "./mmio.ts";
 import { Word } from "./state.ts";
-import { Bench, Driver, FakeMemory } from "./testing.ts";
+import { Bench, Driver, type DriverQueue, FakeMemory } from "./testing.ts";
 
 const { ACKNOWLEDGE, DRIVER, FEATURES_OK, DRIVER_OK, DEVICE_NEEDS_RESET, FAILED } = Status;
 const LIVE = ACKNOWLEDGE | DRIVER | FEATURES_OK | DRIVER_OK;
@@ -18,11 +18,53 @@ export interface Candidate {
   /** Name for the tests. */
   readonly name: string;
   /** Makes a new device; called several times in a test. */
-  readonly make: (host: DeviceHost) => Device;
+  readonly make: (host: DeviceHost) => Device<unknown>;
+  /**
+   * Queues that the device looks at only when it has something for the guest, and what makes it have
+   * something; null where that takes more than a driver.
+   */
+  readonly sends?: Readonly<Record<number, Prompt | null>>;
 }
 
+/** Has a device that is at work send something. */
+export type Prompt = (bench: Bench, driver: Driver) => void;
+
+/** Far from every index that a test reaches: no interrupt is wanted. */
+const NEVER = 0x8000;
+
 /** Registers the tests. */
-export function testCompliance({ name, make }: Candidate): void {
+export function testCompliance({ name, make, sends = {} }: Candidate): void {
+  /** Calls `body` for each queue that the device looks at, with what makes it look. */
+  const eachQueue = (
+    bench: Bench,
+    driver: Driver,
+    body: (queue: DriverQueue, look: () => void) => void,
+  ) => {
+    for (const index of bench.slot.device.queueSizes.keys()) {
+      const prompt = sends[index];
+      if (prompt === null) continue;
+      driver.start();
+      driver.acknowledge();
+      for (const queue of driver.queues) queue.setUsedEvent(NEVER);
+      body(driver.queues[index]!, () => {
+        driver.kick(index);
+        prompt?.(bench, driver);
+        bench.turn();
+      });
+    }
+  };
+  /** Interrupt edges that come while some time passes: an interrupt may be lazy. */
+  const edges = (bench: Bench, wanted: number) => {
+    const before = bench.interrupts;
+    return (during: () => void) => {
+      during();
+      const patience = wanted === 0 ? 3 : 200;
+      for (let i = 0; i < patience && (wanted === 0 || bench.interrupts === before); i++) {
+        bench.poller.runOnce(10);
+      }
+      return bench.interrupts - before;
+    };
+  };
   const test = (what: string, body: (bench: Bench, driver: Driver) => void) =>
     Deno.test(`${name}: ${what}`, () => {
       const memory = new FakeMemory(1 << 20, START);
@@ -144,9 +186,8 @@ export function testCompliance({ name, make }: Candidate): void {
   });
 
   test("gives unfit chains back with length 0 and goes on", (bench, driver) => {
-    driver.start();
     const end = bench.memory.start + bench.memory.size;
-    driver.queues.forEach((queue, index) => {
+    eachQueue(bench, driver, (queue, look) => {
       const unfit: (() => void)[] = [
         () => queue.descriptor(0, BigInt(end), 16, 0, 0), // behind RAM
         () => queue.descriptor(0, BigInt(end - 8), 16, 2, 0), // across its end
@@ -160,29 +201,60 @@ export function testCompliance({ name, make }: Candidate): void {
         () => queue.descriptor(0, BigInt(START), 16, 1, 0xffff),
       ];
       for (const prepare of unfit) {
+        queue.offer(queue.size); // names no descriptor
+        queue.offer(0xffff);
         prepare();
         queue.offer(0);
-        driver.kick(index);
-        // A device that only sends looks at a chain when it has something.
-        for (const used of queue.collect()) assert.deepEqual(used, { head: 0, length: 0 });
+        look();
+        assert.deepEqual(queue.collect(), [{ head: 0, length: 0 }], `${prepare}`);
       }
-      queue.offer(queue.size); // names no descriptor
-      queue.offer(0xffff);
-      driver.kick(index);
-      assert.deepEqual(queue.collect(), []);
     });
     assert.equal(driver.read(VIRTIO_MMIO.STATUS), LIVE);
   });
 
+  test("interrupts for what it gives back, just when the driver wants that", (bench, driver) => {
+    eachQueue(bench, driver, (queue, look) => {
+      const give = () => {
+        queue.descriptor(0, 0n, 16, 0, 0); // no RAM: given back at once
+        queue.offer(0);
+        look();
+        assert.deepEqual(queue.collect(), [{ head: 0, length: 0 }]);
+      };
+      for (let round = 0; round < 3; round++) {
+        queue.wantInterrupt();
+        assert.equal(edges(bench, 1)(give), 1);
+        assert.deepEqual(driver.acknowledge(), { vring: true, config: false });
+        assert.equal(edges(bench, 0)(give), 0, "it was not asked for again");
+        assert.deepEqual(driver.acknowledge(), { vring: false, config: false });
+      }
+    });
+  });
+
+  test("without event indices it heeds the driver's flag", (bench, driver) => {
+    driver.start(driver.offered & ~(1n << Feature.EVENT_IDX));
+    for (const [index, queue] of driver.queues.entries()) {
+      if (sends[index] !== undefined) continue; // a device's prompt uses several queues
+      const give = () => {
+        queue.descriptor(0, 0n, 16, 0, 0);
+        queue.offer(0);
+        driver.kick(index);
+        assert.deepEqual(queue.collect(), [{ head: 0, length: 0 }]);
+      };
+      queue.setNoInterrupt(true);
+      assert.equal(edges(bench, 0)(give), 0);
+      queue.setNoInterrupt(false);
+      assert.equal(edges(bench, 1)(give), 1);
+      assert.deepEqual(driver.acknowledge(), { vring: true, config: false });
+    }
+  });
+
   test("wants a reset when an index runs wild, and works after it", (bench, driver) => {
-    bench.slot.device.queueSizes.forEach((_, index) => {
-      driver.start();
-      const queue = driver.queues[index]!;
+    eachQueue(bench, driver, (queue, look) => {
       queue.setAvailableIndex(queue.size + 1);
-      driver.kick(index);
-      if (driver.read(VIRTIO_MMIO.STATUS) === LIVE) return; // did not look: has nothing to send
+      look();
       assert.equal(driver.read(VIRTIO_MMIO.STATUS), LIVE | DEVICE_NEEDS_RESET);
       assert.equal(driver.acknowledge().config, true);
+      assert.deepEqual(queue.collect(), []);
       driver.start();
       assert.equal(driver.read(VIRTIO_MMIO.STATUS), LIVE);
     });

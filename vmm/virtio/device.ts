@@ -54,7 +54,14 @@ export interface DeviceHost {
   unwatch(fd: number): void;
   /** Gives pages back to the host: they read as whatever the mapping starts with. */
   discard(offset: number, length: number): void;
-  /** Tells the main thread something that a person may want to know. */
+  /**
+   * Tells the main thread's half of the device something: `heard` of its kind takes it. A device
+   * bounds what the main thread has not taken yet.
+   *
+   * @param event structured-clonable
+   */
+  post(event: unknown): void;
+  /** Tells the main thread something that a person may want to know; of many, the first ones. */
   warn(message: string): void;
 }
 
@@ -66,8 +73,12 @@ export interface Activation {
   readonly queues: readonly (VirtQueue | undefined)[];
 }
 
-/** One virtio device. */
-export interface Device extends DeviceDescription, Disposable {
+/**
+ * One virtio device. While its VM is frozen for a snapshot nothing but {@linkcode Device.save},
+ * {@linkcode Device.counters} and its disposal is called: whatever else it does, it does when its
+ * host calls it.
+ */
+export interface Device<Request = never> extends DeviceDescription, Disposable {
   /** A short name for messages, such as `blk`. */
   readonly name: string;
   /** The driver is ready. Called once, until {@linkcode Device.reset}. */
@@ -76,6 +87,10 @@ export interface Device extends DeviceDescription, Disposable {
   handleQueue(queue: number): void;
   /** The driver wrote to the configuration space, whose content is given. */
   handleConfig?(config: Uint8Array): void;
+  /** The main thread asks for something. */
+  request?(request: Request): void;
+  /** What the device counts, by name; called at any time. */
+  counters?(): Readonly<Record<string, number>>;
   /** Lets go of the queues and of everything that belongs to the driver's session. */
   reset(): void;
   /** What a snapshot keeps besides the transport and the queues; the device is quiet. */

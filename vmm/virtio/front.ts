@@ -3,20 +3,23 @@
  *
  * @module
  */
-import type { MmioDevice, MmioFactory } from "../bus.ts";
-import { signalEvent } from "../devices/eventfd.ts";
+import type { MmioDevice, MmioRegion } from "../vcpu/bus.ts";
+import { signalEvent } from "../../ffi/eventfd.ts";
+import type { GuestMemory } from "../memory/guest_memory.ts";
 import { MmioTransport } from "./mmio.ts";
 import { TransportState } from "./state.ts";
 
-/** {@linkcode MmioRegion.kind} of virtio devices. */
-export const VIRTIO_MMIO_KIND = "virtio-mmio";
-
-/** Descriptors of a virtio device's {@linkcode MmioRegion}: `wake`, and `queue0` and so on. */
-export const virtioMmio: MmioFactory = (region, context): MmioDevice => {
+/**
+ * Makes the front half of a device.
+ *
+ * @param region of the device, with the descriptors `wake`, and `queue0` and so on
+ * @param memory the guest's
+ */
+export function virtioMmio(region: MmioRegion, memory: GuestMemory): MmioDevice {
   const { wake } = region.fds;
   const transport = new MmioTransport(
     new TransportState(region.shared),
-    { offsetOf: (address, length) => context.memory.contains(address, length) ? 0 : -1 },
+    { offsetOf: (address, length) => memory.contains(address, length) ? 0 : -1 },
     {
       command: () => signalEvent(wake!),
       notify: (queue) => signalEvent(region.fds[`queue${queue}`]!),
@@ -45,10 +48,14 @@ export const virtioMmio: MmioFactory = (region, context): MmioDevice => {
           return transport.write(offset, 2, data.getUint16(0, true));
         case 4:
           return transport.write(offset, 4, data.getUint32(0, true));
-        case 8: // only a configuration space has 64-bit fields: 4.2.2.2 allows 32-bit halves
-          transport.write(offset, 4, data.getUint32(0, true));
-          return transport.write(offset + 4, 4, data.getUint32(4, true));
+        case 8: { // only a configuration space has 64-bit fields: 4.2.2.2 allows 32-bit halves
+          const high = data.getUint32(4, true);
+          const writeHigh = () => transport.write(offset + 4, 4, high);
+          const stall = transport.write(offset, 4, data.getUint32(0, true));
+          return stall === undefined ? writeHigh() : stall.followedBy(writeHigh);
+        }
       }
+      return undefined;
     },
   };
-};
+}

@@ -4,7 +4,7 @@
  * @module
  */
 import { HostMemory } from "../../ffi/host_memory.ts";
-import type { MemoryDescription } from "../memory.ts";
+import type { MemoryDescription } from "../memory/guest_memory.ts";
 
 /**
  * Guest RAM as a device may touch it, by offset. Everything that a guest names goes through

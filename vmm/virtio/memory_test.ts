@@ -1,6 +1,6 @@
 import assert from "node:assert/strict";
 import { MMIO_GAP_END, MMIO_GAP_START } from "../layout.ts";
-import { GuestMemory } from "../memory.ts";
+import { GuestMemory } from "../memory/guest_memory.ts";
 import { RamView } from "./memory.ts";
 
 const MIB = 1 << 20;

@@ -8,9 +8,7 @@
 import { refuseLayout } from "./queue.ts";
 import type { DeviceMemory } from "./memory.ts";
 import { Command, QueueWord, type TransportState, Word } from "./state.ts";
-
-/** Bytes of guest-physical address space per device. */
-export const VIRTIO_MMIO_SIZE = 0x1000;
+import { Stall } from "../vcpu/stall.ts";
 
 /** Register offsets: virtio 1.2, 4.2.2, table 4.1. */
 export const VIRTIO_MMIO = {
@@ -86,9 +84,6 @@ const NEXT_STATE = new Map([
   [NEGOTIATING, SETTING_UP],
   [SETTING_UP, LIVE],
 ]);
-
-/** How long a vCPU waits for the device worker to let go of the queues, in milliseconds. */
-const RESET_TIMEOUT = 5_000;
 
 /** What the vCPU's side can do besides keeping registers. */
 export interface TransportSignals {
@@ -167,13 +162,14 @@ export class MmioTransport {
    * @param offset from the device's base address
    * @param length 1, 2, 4 or 8 bytes
    * @param value little-endian
+   * @returns what the vCPU has to wait for before it goes on: the device worker, which resets
    */
-  write(offset: number, length: number, value: number): void {
+  write(offset: number, length: number, value: number): Stall | undefined {
     if (offset >= VIRTIO_MMIO.CONFIG) {
       this.#writeConfig(offset - VIRTIO_MMIO.CONFIG, length, value);
-      return;
+      return undefined;
     }
-    if (length !== 4) return;
+    if (length !== 4) return undefined;
     const { state } = this;
     switch (offset) {
       case VIRTIO_MMIO.DEVICE_FEATURES_SEL:
@@ -227,9 +223,11 @@ export class MmioTransport {
         Atomics.and(state.words, Word.interruptStatus, ~value);
         break;
       case VIRTIO_MMIO.STATUS:
+        if (value === 0) return this.#reset();
         this.#setStatus(value);
         break;
     }
+    return undefined;
   }
 
   #selected(): number {
@@ -265,10 +263,6 @@ export class MmioTransport {
 
   #setStatus(value: number): void {
     const { state } = this;
-    if (value === 0) {
-      this.#reset();
-      return;
-    }
     const now = state.get(Word.status);
     if ((now & (FAILED | DEVICE_NEEDS_RESET)) !== 0) return; // only a reset leads out
     if ((value & FAILED) !== 0) {
@@ -292,14 +286,18 @@ export class MmioTransport {
     return low === 0 && high === 0 && modern === 1;
   }
 
-  #reset(): void {
+  /**
+   * 2.4.2: "The driver SHOULD consider a driver-initiated reset complete when it reads device status
+   * as 0." Linux does not read it: vm_reset() of drivers/virtio/virtio_mmio.c (6.1, 6.12) writes 0,
+   * and its callers free the queues. So the write takes until the device worker has let go of them.
+   */
+  #reset(): Stall | undefined {
     const { state } = this;
     if (state.get(Word.active) !== 0) {
       this.#command(Command.reset);
-      if (Atomics.wait(state.words, Word.active, 1, RESET_TIMEOUT) === "timed-out") {
-        // The queues may still be in use: 2.1, the device needs a reset, which has not happened.
-        state.set(Word.status, state.get(Word.status) | DEVICE_NEEDS_RESET);
-        return;
+      if (state.get(Word.active) !== 0) {
+        const letGo = { words: state.words, index: Word.active, value: 1 };
+        return new Stall(letGo, () => this.#reset());
       }
     }
     for (let queue = 0; queue < state.get(Word.queueCount); queue++) {
@@ -318,6 +316,7 @@ export class MmioTransport {
         Word.status,
       ]
     ) state.set(word, 0);
+    return undefined;
   }
 
   #command(command: number): void {

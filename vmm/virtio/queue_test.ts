@@ -149,3 +149,28 @@ Deno.test("a chain may be as long as the queue and no longer", () => {
   device.publish();
   assert.equal(driver.collect().length, 2);
 });
+
+Deno.test("a queue whose available index runs wild gives nothing more", () => {
+  for (const ahead of [9, 100, 0x8000, 0xffff]) {
+    const { driver, device } = setUp(8);
+    driver.add([{ address: START + 0x1000, length: 1 }]);
+    assert(device.pop());
+    device.push(device.head, 0);
+    driver.setAvailableIndex(1 + ahead);
+    assert(!device.pop());
+    assert(device.broken);
+    driver.setAvailableIndex(2); // too late
+    assert(!device.pop());
+    assert(!device.hasAvailable());
+    device.publish();
+    assert.equal(driver.collect().length, 1);
+  }
+});
+
+Deno.test("as many chains as there are descriptors are not too many", () => {
+  const { driver, device } = setUp(8);
+  for (let i = 0; i < 8; i++) driver.add([{ address: START + 0x1000, length: 1 }]);
+  for (let i = 0; i < 8; i++) assert(device.pop());
+  assert(!device.pop());
+  assert(!device.broken);
+});

@@ -13,6 +13,8 @@ import { Command, QueueWord, type TransportSnapshot, TransportState, Word } from
 
 /** How long a lazy interrupt may wait, in milliseconds. */
 const LAZY_INTERRUPT = 10;
+/** The most warnings of one device: a guest could fill the log. */
+const MAX_WARNINGS = 16;
 
 /** The loop that runs the devices. */
 export interface Scheduler {
@@ -36,6 +38,8 @@ export interface SlotOptions {
   readonly interrupt: () => void;
   /** Gives pages back to the host. */
   readonly discard: (offset: number, length: number) => void;
+  /** Where events for the main thread's half of the device go. */
+  readonly post: (event: unknown) => void;
   /** Where warnings go. */
   readonly warn: (message: string) => void;
 }
@@ -57,7 +61,7 @@ export class DeviceSlot implements DeviceHost, Disposable {
   /** The guest's RAM. */
   readonly memory: DeviceMemory;
   /** The device. */
-  readonly device: Device;
+  readonly device: Device<unknown>;
   /** Its registers, shared with the vCPUs. */
   readonly state: TransportState;
   readonly #options: SlotOptions;
@@ -66,13 +70,14 @@ export class DeviceSlot implements DeviceHost, Disposable {
   #active = false;
   #lazy = false;
   #warned = false;
+  #warnings = 0;
   #disposed = false;
 
   /**
    * @param options surroundings
    * @param make makes the device, which keeps the host that it is given
    */
-  constructor(options: SlotOptions, make: (host: DeviceHost) => Device) {
+  constructor(options: SlotOptions, make: (host: DeviceHost) => Device<unknown>) {
     this.#options = options;
     this.memory = options.memory;
     this.device = make(this);
@@ -88,8 +93,10 @@ export class DeviceSlot implements DeviceHost, Disposable {
       this.#deactivate();
       Atomics.store(words, Word.active, 0);
       Atomics.notify(words, Word.active);
+      // An activation that came with it came before it: its driver waits for this one.
+    } else if ((command & Command.activate) !== 0) {
+      this.#activate();
     }
-    if ((command & Command.activate) !== 0) this.#activate();
     if ((command & Command.configWritten) !== 0 && this.#active) {
       this.device.handleConfig?.(this.state.config);
     }
@@ -98,12 +105,24 @@ export class DeviceSlot implements DeviceHost, Disposable {
   /** A queue was notified. */
   handleQueue(queue: number): void {
     if (!this.#active || this.#queues[queue] === undefined) return;
+    this.#attempt(() => this.device.handleQueue(queue));
+  }
+
+  /** The main thread asks the device for something. */
+  request(request: unknown): void {
+    this.#attempt(() => this.device.request?.(request));
+  }
+
+  /** Has the device do something, which may look at any of its queues. */
+  #attempt(task: () => void): void {
     try {
-      this.device.handleQueue(queue);
+      task();
     } catch (error) { // a defect of ours or of the host: the other devices go on
+      if (!this.#active) return this.warn(`The ${this.device.name} failed: ${messageOf(error)}`);
       this.#needsReset(`it failed: ${messageOf(error)}`);
     }
-    if (this.#queues[queue]?.broken === true) this.#needsReset(`queue ${queue} is out of order`);
+    const broken = this.#queues.findIndex((queue) => queue?.broken === true);
+    if (broken >= 0) this.#needsReset(`queue ${broken} is out of order`);
   }
 
   #activate(states?: readonly (QueueState | null)[]): void {
@@ -134,7 +153,11 @@ export class DeviceSlot implements DeviceHost, Disposable {
   #deactivate(): void {
     if (!this.#active) return;
     this.#active = false;
-    this.device.reset();
+    try {
+      this.device.reset();
+    } catch (error) { // a defect of ours: the vCPU that waits for the reset must go on
+      this.warn(`Cannot reset ${this.device.name} in full: ${messageOf(error)}`);
+    }
     this.#releaseQueues();
   }
 
@@ -150,7 +173,7 @@ export class DeviceSlot implements DeviceHost, Disposable {
     if ((before & Status.DEVICE_NEEDS_RESET) !== 0) return;
     this.#interrupt(Interrupt.CONFIG);
     if (!this.#warned) {
-      this.#warned = true; // once: a guest could fill the log
+      this.#warned = true; // once
       this.warn(`Cannot go on with ${this.device.name} before the guest resets it: ${why}`);
     }
   }
@@ -196,7 +219,7 @@ export class DeviceSlot implements DeviceHost, Disposable {
 
   /** See {@linkcode DeviceHost.watch}. */
   watch(fd: number, events: FdEvents, handler: FdHandler): void {
-    this.#options.scheduler.watch(fd, events, handler);
+    this.#options.scheduler.watch(fd, events, (events) => this.#attempt(() => handler(events)));
   }
 
   /** See {@linkcode DeviceHost.unwatch}. */
@@ -211,12 +234,22 @@ export class DeviceSlot implements DeviceHost, Disposable {
 
   /** See {@linkcode DeviceHost.warn}. */
   warn(message: string): void {
-    this.#options.warn(message);
+    if (this.#warnings++ < MAX_WARNINGS) this.#options.warn(message);
   }
 
-  /** What a snapshot keeps. The vCPUs are paused. */
-  save(): SlotSnapshot {
+  /** See {@linkcode DeviceHost.post}. */
+  post(event: unknown): void {
+    this.#options.post(event);
+  }
+
+  /** Looks at everything again after the device was frozen. */
+  thaw(): void {
     this.handleCommands();
+    for (const queue of this.#queues.keys()) this.handleQueue(queue);
+  }
+
+  /** What a snapshot keeps. The vCPUs are paused, and the scheduler is frozen. */
+  save(): SlotSnapshot {
     this.flush();
     return {
       name: this.device.name,

@@ -5,11 +5,12 @@
  * @module
  */
 import assert from "node:assert/strict";
-import { Poller } from "../devices/poller.ts";
+import { Poller } from "../device_thread/poller.ts";
 import type { Device, DeviceHost } from "./device.ts";
 import type { DeviceMemory } from "./memory.ts";
 import { Interrupt, MmioTransport, Status, VIRTIO_MMIO } from "./mmio.ts";
 import { DeviceSlot } from "./slot.ts";
+import { Word } from "./state.ts";
 
 const GUARD = 64 * 1024;
 const GUARD_BYTE = 0xa5;
@@ -56,23 +57,36 @@ export class FakeMemory implements DeviceMemory {
   }
 }
 
+/** What a driver needs of the machine that it runs in. */
+export interface GuestSide {
+  readonly memory: FakeMemory;
+  readonly transport: MmioTransport;
+  /** Interrupt edges since the start. */
+  readonly interrupts: number;
+  /** Lets the devices handle what is due, without waiting. */
+  turn(): void;
+}
+
 /** A device in its slot, without a worker. */
-export class Bench implements Disposable {
+export class Bench implements GuestSide, Disposable {
   readonly poller: Poller;
   readonly slot: DeviceSlot;
   readonly transport: MmioTransport;
   readonly warnings: string[] = [];
+  /** What the device told the main thread. */
+  readonly events: unknown[] = [];
   readonly discarded: [offset: number, length: number][] = [];
   /** Interrupt edges since the start. */
   interrupts = 0;
 
-  constructor(readonly memory: FakeMemory, make: (host: DeviceHost) => Device) {
+  constructor(readonly memory: FakeMemory, make: (host: DeviceHost) => Device<unknown>) {
     this.poller = new Poller((message) => this.warnings.push(`failed: ${message}`));
     this.slot = new DeviceSlot({
       memory,
       scheduler: this.poller,
       interrupt: () => this.interrupts++,
       discard: (offset, length) => this.discarded.push([offset, length]),
+      post: (event) => this.events.push(structuredClone(event)),
       warn: (message) => this.warnings.push(message),
     }, make);
     this.transport = new MmioTransport(this.slot.state, memory, {
@@ -152,6 +166,16 @@ export class DriverQueue {
     this.memory.view.setUint16(this.#at(this.available) + 2, this.#availableIndex, true);
   }
 
+  /** Asks for an interrupt when the next buffer comes back. */
+  wantInterrupt(): void {
+    this.setUsedEvent(this.#usedIndex);
+  }
+
+  /** Sets VIRTQ_AVAIL_F_NO_INTERRUPT, or takes it back. */
+  setNoInterrupt(set: boolean): void {
+    this.memory.view.setUint16(this.#at(this.available), set ? 1 : 0, true);
+  }
+
   /** After how many used buffers the driver wants an interrupt: the value of used_event. */
   setUsedEvent(index: number): void {
     const at = this.#at(this.available) + 4 + 2 * this.size;
@@ -189,9 +213,12 @@ export class Driver {
   readonly queues: DriverQueue[] = [];
   /** First address that the queues leave free. */
   free: number;
+  /** Interrupt edges that were seen. */
+  #edges: number;
 
-  constructor(readonly bench: Bench, from: number = bench.memory.start) {
+  constructor(readonly bench: GuestSide, from: number = bench.memory.start) {
     this.free = from;
+    this.#edges = bench.interrupts;
   }
 
   read(register: number): number {
@@ -246,7 +273,8 @@ export class Driver {
   start(features: bigint = this.offered, queueSize = 64): this {
     this.free = this.bench.memory.start;
     this.negotiate(features);
-    this.bench.slot.device.queueSizes.forEach((_, index) => this.setUpQueue(index, queueSize));
+    const count = this.bench.transport.state.get(Word.queueCount);
+    for (let index = 0; index < count; index++) this.setUpQueue(index, queueSize);
     this.write(
       VIRTIO_MMIO.STATUS,
       Status.ACKNOWLEDGE | Status.DRIVER | Status.FEATURES_OK | Status.DRIVER_OK,
@@ -259,10 +287,14 @@ export class Driver {
     this.bench.turn();
   }
 
-  /** Acknowledges interrupts and tells which there were. */
+  /** Acknowledges interrupts and tells which there were; each has come with an edge. */
   acknowledge(): { vring: boolean; config: boolean } {
+    const { interrupts } = this.bench;
+    const edges = interrupts - this.#edges;
+    this.#edges = interrupts;
     const status = this.read(VIRTIO_MMIO.INTERRUPT_STATUS);
     this.write(VIRTIO_MMIO.INTERRUPT_ACK, status);
+    assert.equal(edges > 0, status !== 0, `${edges} edges for the interrupt status ${status}`);
     return {
       vring: (status & Interrupt.VRING) !== 0,
       config: (status & Interrupt.CONFIG) !== 0,

@@ -1,0 +1,260 @@
+/**
+ * Everything a microVM boots from, found in the cache or built on the spot: the one door through
+ * which the runner and the command line reach the builders.
+ *
+ * @module
+ */
+import { join } from "node:path";
+import { cacheDir } from "../base/dirs.ts";
+import { CloudletError } from "../base/errors.ts";
+import { type Progress, silentProgress } from "../base/progress.ts";
+import { loadSettings } from "../base/settings.ts";
+import { cacheKey, Store } from "../base/store.ts";
+import { contentBytes } from "./content.ts";
+import type { Debian } from "./debian/debian.ts";
+import { type AddedFile, type Additions, additionsKey } from "./image/additions.ts";
+import { imageDeclaration } from "./image/declarations.ts";
+import { buildImage, findImage, type Image } from "./image/image.ts";
+import { buildInitramfs, INIT_SCRIPT } from "./initramfs/mod.ts";
+import type { KernelVariant } from "./kernel/config.ts";
+import { buildKernel, findKernel, type Kernel } from "./kernel/kernel.ts";
+import { findUnpackedKernel, unpackKernel } from "./kernel/packaged.ts";
+import { isKernelSource } from "./kernel/source.ts";
+import { parseReference } from "./oci/reference.ts";
+import { ImageBudget, imageLimits } from "./limits.ts";
+import { readRef, writeRef } from "./refs.ts";
+import { Tree } from "./tree.ts";
+
+/** How to build. */
+export interface BuilderOptions {
+  /** Gets told how far it is; nobody when absent. */
+  readonly progress?: Progress;
+  /** Ends what is being built; nothing half-made stays. */
+  readonly signal?: AbortSignal;
+}
+
+/** What a VM boots from, besides its root image. */
+export interface BootFiles {
+  /** Path of the kernel. */
+  readonly kernel: string;
+  /** Paths of the initramfs archives, in the order in which the kernel unpacks them. */
+  readonly initramfs: readonly string[];
+}
+
+/** A root image, and what is added to it. */
+export interface RootRequest {
+  /** Name of the language, whose own image it is without `from`. */
+  readonly language: string;
+  /** The OCI image, as users write it. */
+  readonly from?: string | undefined;
+  /** Whether to ask the registry what a tag means now. */
+  readonly pull: boolean;
+  /** Whether the registry may speak http. */
+  readonly insecure: boolean;
+  /** Debian packages to add. */
+  readonly packages: readonly string[];
+  /** Files to add, after the packages. */
+  readonly files: readonly AddedFile[];
+  /** Shell commands whose changes belong to the image, after the files. */
+  readonly run: readonly string[];
+}
+
+/** Runs commands in an image and writes what they changed, as a layer, to a new file. */
+export type ChangeMaker = (
+  image: Image,
+  run: readonly string[],
+  path: string,
+  budget: ImageBudget,
+) => Promise<void>;
+
+/** Builds and finds kernels, initramfs and images; opens the Debian archive only when it must. */
+export class Builder {
+  readonly #progress: Progress;
+  readonly #signal: AbortSignal | undefined;
+  #debian: Promise<Debian> | undefined;
+
+  /** @param options progress and cancellation */
+  constructor(options: BuilderOptions = {}) {
+    this.#progress = options.progress ?? silentProgress;
+    this.#signal = options.signal;
+  }
+
+  #archive(): Promise<Debian> {
+    return this.#debian ??= this.#openArchive();
+  }
+
+  async #openArchive(): Promise<Debian> {
+    // A run that finds everything in the cache does not wait for OpenPGP and xz to be loaded.
+    const { openDebian } = await import("./debian/debian.ts");
+    const { debian } = await loadSettings();
+    return await openDebian({ ...debian, progress: this.#progress, signal: this.#signal });
+  }
+
+  /**
+   * What a VM boots from.
+   *
+   * @param kernel a kernel's name, or the path of a vmlinux or bzImage that needs no modules
+   * @param vcpus number of processors
+   */
+  async bootFiles(kernel: string, vcpus: number): Promise<BootFiles> {
+    const initramfs = await this.initramfs();
+    if (!isKernelSource(kernel)) return { kernel, initramfs: [initramfs] };
+    const { vmlinux, modules } = kernel === "debian"
+      ? await this.debianKernel()
+      : await this.kernel(vcpus > 1 ? "smp" : "up");
+    return {
+      kernel: vmlinux,
+      initramfs: modules === undefined ? [initramfs] : [initramfs, modules],
+    };
+  }
+
+  /** Debian's kernel, for any number of vCPUs; `refresh` asks the archive for a newer one. */
+  async debianKernel(refresh = false): Promise<Kernel> {
+    const existing = refresh ? undefined : await findUnpackedKernel();
+    return existing ?? await unpackKernel({
+      debian: await this.#archive(),
+      progress: this.#progress,
+    });
+  }
+
+  /** The compiled kernel; `refresh` asks the archive whether there is a newer source. */
+  async kernel(variant: KernelVariant = "up", refresh = false): Promise<Kernel> {
+    const existing = refresh ? undefined : await findKernel(variant);
+    return existing ?? await buildKernel({
+      debian: await this.#archive(),
+      variant,
+      progress: this.#progress,
+      signal: this.#signal,
+    });
+  }
+
+  /**
+   * The root image `name`.
+   *
+   * @param options `refresh` asks the archive whether there are newer packages; `packages` are
+   *   Debian packages besides those of the image
+   * @throws {CloudletError} `not-found` for an unknown image or package
+   */
+  async image(
+    name: string,
+    options: { readonly refresh?: boolean; readonly packages?: readonly string[] } = {},
+  ): Promise<Image> {
+    const declaration = imageDeclaration(name, options.packages);
+    const existing = options.refresh ? undefined : await findImage(declaration);
+    return existing ?? await buildImage(declaration, {
+      debian: await this.#archive(),
+      progress: this.#progress,
+      limits: imageLimits((await loadSettings()).images),
+    });
+  }
+
+  /**
+   * The root image of a request: the language's own or an OCI image, with what is added to it.
+   *
+   * @param request what it is made from
+   * @param changes makes the layer of what `request.run` changes in an image
+   * @throws {CloudletError} `not-found` for an unknown image or package, and whatever pulling and
+   *   building throw
+   */
+  async rootImage(request: RootRequest, changes: ChangeMaker): Promise<Image> {
+    const { run } = request;
+    const base = await this.#withFiles(request, undefined);
+    if (run.length === 0) return base;
+    const store = new Store(join(cacheDir(), "layers"));
+    // Not the image's own key: what commands change does not depend on the agent beside them.
+    const key = cacheKey({
+      format: 1,
+      from: base.manifest.from?.digest ?? null,
+      packages: base.manifest.packages.map(({ sha256 }) => sha256),
+      ...additionsKey({ files: request.files }),
+      run,
+    });
+    const path = await store.getOrMake(
+      key,
+      async (directory) => {
+        const limits = imageLimits((await loadSettings()).images);
+        using budget = new ImageBudget(base.manifest.name, limits, this.#signal);
+        await changes(base, run, join(directory, "layer.tar"), budget).catch((error) => {
+          throw budget.explain(error);
+        });
+      },
+      () => this.#progress.info("Another process runs the image's commands; waiting for it"),
+    );
+    return await this.#withFiles(
+      { ...request, pull: false }, // asked for a moment ago
+      { key, path: join(path, "layer.tar") },
+    );
+  }
+
+  async #withFiles(request: RootRequest, layer: Additions["layer"]): Promise<Image> {
+    const { language, from, packages, files, pull } = request;
+    const additions: Additions = { files, layer };
+    const { registry, images } = await loadSettings();
+    const limits = imageLimits(images);
+    if (from === undefined) {
+      const declaration = imageDeclaration(language, packages);
+      return await findImage(declaration, additions) ?? await buildImage(declaration, {
+        debian: await this.#archive(),
+        progress: this.#progress,
+        additions,
+        limits,
+      });
+    }
+    const reference = parseReference(from);
+    const { buildOciImage, findOciImage } = await import("./image/oci_image.ts");
+    const wanted = { reference, packages, additions };
+    const existing = pull ? undefined : await findOciImage(wanted, this.#progress);
+    if (existing !== undefined) return existing;
+    const certificates = registry.ca === undefined ? [] : [await Deno.readTextFile(registry.ca)];
+    return await buildOciImage(wanted, {
+      debian: await this.#archive(),
+      progress: this.#progress,
+      signal: this.#signal,
+      limits,
+      pull,
+      insecure: request.insecure ||
+        (reference.kind === "registry" && registry.insecure.includes(reference.host)),
+      certificates,
+    });
+  }
+
+  /** Paths of the .deb files that an image was made from, in the order in which they were unpacked. */
+  async packageFiles(image: Image): Promise<string[]> {
+    const debian = await this.#archive();
+    const names = new Set(image.manifest.packages.map(({ sha256 }) => sha256));
+    const packages = debian.resolve(imageDeclaration(image.manifest.name).packages)
+      .filter(({ sha256 }) => names.has(sha256));
+    const files = await debian.fetch(packages);
+    return packages.map(({ name }) => files.get(name)!);
+  }
+
+  /** Path of the initramfs that mounts a root image, or gives a shell without one. */
+  async initramfs(): Promise<string> {
+    const store = new Store(join(cacheDir(), "initramfs"));
+    const inputs = { format: 1, init: INIT_SCRIPT };
+    let key = await readRef(store, "initramfs", inputs);
+    if (key === undefined) {
+      const debian = await this.#archive();
+      const found = debian.resolve(["busybox-static"])
+        .filter(({ name }) => name === "busybox-static");
+      key = cacheKey({ ...inputs, busybox: found.map(({ sha256 }) => sha256) });
+      await store.getOrMake(key, async (directory) => {
+        const tree = new Tree();
+        await debian.unpack(found, tree);
+        const busybox = tree.lookup("bin/busybox") ?? tree.lookup("usr/bin/busybox");
+        if (busybox?.type !== "file") {
+          throw new CloudletError("Cannot build the initramfs: busybox-static holds no busybox", {
+            code: "untrusted",
+          });
+        }
+        const archive = await buildInitramfs({
+          busybox: contentBytes(busybox.content),
+          init: INIT_SCRIPT,
+        });
+        await Deno.writeFile(join(directory, "initramfs.cpio"), archive);
+      });
+      await writeRef(store, "initramfs", inputs, key);
+    }
+    return join(store.root, key, "initramfs.cpio");
+  }
+}
