@@ -57,16 +57,20 @@ export class Metrics {
           this.set(value());
         },
       });
-    const { admission } = orchestrator;
-    gauge("cloudlet_vms", "MicroVMs that exist", () => admission.machines);
-    gauge("cloudlet_vms_limit", "MicroVMs that may exist", () => admission.limits.machines);
-    gauge("cloudlet_vm_memory_bytes", "Memory of the microVMs", () => admission.memory * 2 ** 20);
+    const now = () => orchestrator.admission;
+    gauge("cloudlet_vms", "MicroVMs that exist", () => now().machines + now().idle.machines);
+    gauge("cloudlet_vms_limit", "MicroVMs that may exist", () => now().limits.machines);
+    gauge(
+      "cloudlet_vm_memory_bytes",
+      "Memory of the microVMs",
+      () => (now().memory + now().idle.memory) * 2 ** 20,
+    );
     gauge(
       "cloudlet_vm_memory_limit_bytes",
       "Memory that microVMs may have",
-      () => admission.limits.memory * 2 ** 20,
+      () => now().limits.memory * 2 ** 20,
     );
-    gauge("cloudlet_queued_runs", "Runs that wait for a place", () => admission.queued);
+    gauge("cloudlet_queued_runs", "Runs that wait for a place", () => now().queued);
     gauge(
       "cloudlet_resident_memory_bytes",
       "Resident memory of the server",

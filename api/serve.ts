@@ -28,8 +28,10 @@ export interface Address {
 
 /** How the service is offered. */
 export interface ServeOptions {
-  /** Makes the machines. */
-  readonly machines: OrchestratorOptions["machines"];
+  /** Makes the machines; the caller closes it. */
+  readonly node?: OrchestratorOptions["node"];
+  /** In place of a node: makes machines in a node of the service's own. */
+  readonly machines?: OrchestratorOptions["machines"];
   /** Where the HTTP API listens. */
   readonly api: Address;
   /** Where VmmService listens. */
@@ -40,8 +42,8 @@ export interface ServeOptions {
   readonly prepared: PreparedWorkloads;
   /** Keys that requests must carry. */
   readonly keys?: Keys;
-  /** How much may run at a time. */
-  readonly admission: OrchestratorOptions["admission"];
+  /** How much may run at a time in a node of its own. */
+  readonly admission?: OrchestratorOptions["admission"];
   /** Bounds of one run. */
   readonly limits: RunLimits;
   /** Largest request body or message in bytes. */
@@ -87,10 +89,11 @@ export async function startService(options: ServeOptions): Promise<Service> {
   const metrics = new Metrics();
   const orchestrator = stack.use(
     new Orchestrator({
-      machines: options.machines,
       prepared: options.prepared,
       store,
-      admission: options.admission,
+      ...(options.node && { node: options.node }),
+      ...(options.machines && { machines: options.machines }),
+      ...(options.admission && { admission: options.admission }),
       limits: options.limits,
       onEnd: (run) => metrics.ended(run),
       ...(options.progress && { progress: options.progress }),

@@ -89,7 +89,6 @@ async function serve(flags: ServeFlags): Promise<void> {
   const { startService } = await import("../api/serve.ts");
   const { microVms } = await import("../node/microvms.ts");
   const { LocalNode } = await import("../node/local_node.ts");
-  const { machineFactory } = await import("../node/node_factory.ts");
   const { PreparedWorkloads } = await import("../vmm/service/prepared.ts");
   const { SharedWork } = await import("../base/shared_work.ts");
   using end = new End();
@@ -117,13 +116,12 @@ async function serve(flags: ServeFlags): Promise<void> {
     progress,
   });
   const service = await startService({
-    machines: machineFactory(node),
+    node,
     api: flags.api,
     vmm: flags.vmm,
     stateDirectory: flags.state ?? stateDir(),
     prepared: new PreparedWorkloads(),
     ...(flags.keys !== undefined && { keys: await Keys.read(flags.keys) }),
-    admission,
     limits: {
       ...host.limits,
       maxTime: flags.maxTime ?? host.limits.maxTime,

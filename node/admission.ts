@@ -66,6 +66,39 @@ function exhausted(why: string): CloudletError {
   });
 }
 
+/** What requests hold of a node. */
+export interface InUse {
+  /** What is shared out. */
+  readonly limits: AdmissionLimits;
+  /** Machines of requests. */
+  readonly machines: number;
+  /** Their memory in MiB. */
+  readonly memory: number;
+  /** Requests that wait. */
+  readonly queued: number;
+}
+
+/**
+ * Tells whether it is worth waiting for a machine's place; what is idle gives way.
+ *
+ * @param memory of the machine, in MiB
+ * @throws {CloudletError} `invalid-input` for what never fits, `exhausted` when the queue is full
+ */
+export function checkCapacity(
+  { limits, machines, memory: used, queued }: InUse,
+  memory: number,
+): void {
+  if (memory > limits.memory) {
+    throw new CloudletError(
+      `Cannot start the microVM: it asks for ${memory} MiB of memory, and all microVMs together ` +
+        `may have ${limits.memory} MiB`,
+      { code: "invalid-input", remedy: "ask for less memory, or raise the limit of the server" },
+    );
+  }
+  if (queued === 0 && machines < limits.machines && used + memory <= limits.memory) return;
+  if (queued >= limits.queue) throw exhausted(`${machines} are running and ${queued} wait`);
+}
+
 /** Shares out machines and memory. */
 export class Admission {
   #machines = 0;
@@ -104,17 +137,7 @@ export class Admission {
    * @throws {CloudletError} `invalid-input` for what never fits, `exhausted` when the queue is full
    */
   check(memory: number): void {
-    if (memory > this.limits.memory) {
-      throw new CloudletError(
-        `Cannot start the microVM: it asks for ${memory} MiB of memory, and all microVMs together ` +
-          `may have ${this.limits.memory} MiB`,
-        { code: "invalid-input", remedy: "ask for less memory, or raise the limit of the server" },
-      );
-    }
-    if (this.#waiting.size === 0 && this.#fits(memory, NOTHING)) return; // what is idle gives way
-    if (this.#waiting.size >= this.limits.queue) {
-      throw exhausted(`${this.#machines} are running and ${this.#waiting.size} wait`);
-    }
+    checkCapacity(this, memory);
   }
 
   /**

@@ -8,7 +8,7 @@ import {
   type ExecuteResponse,
   ExecuteResponse_Stage as Stage,
 } from "../../proto/gen/cloudlet/agent/agent_pb.ts";
-import type { Machine } from "../../node/machine_factory.ts";
+import type { Machine } from "../../node/node.ts";
 import type { LogStream, RunChange, RunOutcome, RunState, RunStore } from "./run_store.ts";
 
 /** How a run ended. */

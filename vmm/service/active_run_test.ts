@@ -7,7 +7,7 @@ import {
   ExecuteResponseSchema,
 } from "../../proto/gen/cloudlet/agent/agent_pb.ts";
 import { ActiveRun } from "./active_run.ts";
-import type { Machine } from "../../node/machine_factory.ts";
+import type { Machine } from "../../node/node.ts";
 import { RunStore } from "./run_store.ts";
 
 const RUN = {

@@ -13,7 +13,7 @@ import {
   type ExecuteResponse,
   OptionsSchema,
 } from "../../proto/gen/cloudlet/agent/agent_pb.ts";
-import type { Machine } from "../../node/machine_factory.ts";
+import type { Machine } from "../../node/node.ts";
 
 /** Characters of the words about an execution's end. */
 const MAX_MESSAGE = 4096;

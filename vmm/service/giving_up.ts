@@ -3,17 +3,15 @@
  *
  * @module
  */
-import type { Machine } from "../../node/machine_factory.ts";
-
 /** How long an end waits for a machine that is being made to give up, in milliseconds. */
 const GIVING_UP = 2000;
 
 /** Ends a machine that may still be being made; waits for that, but not for long. */
-export function endMachine(booting: Promise<Machine>): Promise<void> {
+export function endMachine(booting: Promise<AsyncDisposable>): Promise<void> {
   return settledSoon(disposeOf(booting));
 }
 
-async function disposeOf(booting: Promise<Machine>): Promise<void> {
+async function disposeOf(booting: Promise<AsyncDisposable>): Promise<void> {
   const machine = await booting.catch(() => undefined);
   await machine?.[Symbol.asyncDispose]();
 }

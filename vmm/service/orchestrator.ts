@@ -7,7 +7,7 @@ import { create, type MessageInitShape } from "@bufbuild/protobuf";
 import { checkRequest } from "../../agent/request.ts";
 import { unusualNeeds } from "../../agent/interpreter_needs.ts";
 import { CloudletError, messageOf } from "../../base/errors.ts";
-import type { Progress } from "../../base/progress.ts";
+import { type Progress, silentProgress } from "../../base/progress.ts";
 import {
   ExecuteRequest_Action as Action,
   type ExecuteResponse,
@@ -20,12 +20,15 @@ import {
 } from "../../proto/gen/cloudlet/agent/agent_pb.ts";
 import type { ForkRequest, RunVmmRequest } from "../../proto/gen/vmmorchestrator/vmm_pb.ts";
 import { ActiveRun } from "./active_run.ts";
-import { Admission, type AdmissionLimits } from "../../node/admission.ts";
+import { type AdmissionLimits, checkCapacity } from "../../node/admission.ts";
 import { asImageWants } from "../../node/image_program.ts";
-import type { Machine, MachineFactory } from "../../node/machine_factory.ts";
+import { LocalNode } from "../../node/local_node.ts";
+import type { MachineFactory } from "../../node/machine_factory.ts";
+import type { Capacity, CreateEvent, Machine, Node } from "../../node/node.ts";
 import { BuiltFiles } from "./built_files.ts";
 import { checkedEvents, forAction, guestEnded, isRefusal, reasonOf } from "./agent_events.ts";
 import { endMachine, unlessAborted } from "./giving_up.ts";
+import { kept, machineOf } from "./node_calls.ts";
 import { type RemarkLevel, RunProgress } from "./run_progress.ts";
 import { changeOf } from "./outcome.ts";
 import { isBuilt, type PreparedWorkloads, workloadKey } from "./prepared.ts";
@@ -35,14 +38,16 @@ import { newRunId, remarkLevelOf, type RunLimits, type Workload, workloadOf } fr
 
 /** What an {@linkcode Orchestrator} is made of. */
 export interface OrchestratorOptions {
-  /** Makes the machines. */
-  readonly machines: MachineFactory;
+  /** Makes the machines; the orchestrator does not close it. */
+  readonly node?: Node;
+  /** In place of a node: makes machines in a node of the orchestrator's own. */
+  readonly machines?: MachineFactory;
   /** Where runs are noted; the orchestrator does not close it. */
   readonly store: RunStore;
   /** Where prepared workloads are kept. */
   readonly prepared: PreparedWorkloads;
-  /** How much may run at a time. */
-  readonly admission: AdmissionLimits;
+  /** How much may run at a time in a node of its own. */
+  readonly admission?: AdmissionLimits;
   /** Bounds of one run. */
   readonly limits: RunLimits;
   /** Hears of fetching, building and booting, besides the clients that asked for it. */
@@ -61,19 +66,21 @@ function response(fields: MessageInitShape<typeof ExecuteResponseSchema>): Execu
 /** Runs workloads and keeps account of them. */
 export class Orchestrator implements AsyncDisposable {
   readonly #options: OrchestratorOptions;
-  readonly #admission: Admission;
+  readonly #node: Node;
+  readonly #own: Node | undefined;
   readonly #active = new Map<string, ActiveRun>();
   #closing = false;
 
   /** @param options what it is made of */
   constructor(options: OrchestratorOptions) {
     this.#options = options;
-    this.#admission = new Admission(options.admission);
+    this.#own = options.node === undefined ? ownNode(options) : undefined;
+    this.#node = options.node ?? this.#own!;
   }
 
-  /** Machines and memory in use, and who waits. */
-  get admission(): Pick<Admission, "machines" | "memory" | "queued" | "limits"> {
-    return this.#admission;
+  /** Machines and memory in use, and who waits: at this moment. */
+  get admission(): Capacity {
+    return this.#node.capacity;
   }
 
   /** False when no new run is taken because the service is about to end. */
@@ -102,7 +109,7 @@ export class Orchestrator implements AsyncDisposable {
     const asked = workloadOf(request, this.#options.limits);
     const found = asked.action === "run" ? await this.#options.prepared.find(asked) : undefined;
     const workload = found === undefined ? asked : { ...asked, execute: found };
-    this.#admission.check(workload.memory); // refused before anything is streamed
+    checkCapacity(this.#node.capacity, workload.memory); // refused before anything is streamed
     yield* this.#account(
       {
         id: workload.id,
@@ -132,7 +139,7 @@ export class Orchestrator implements AsyncDisposable {
     const original = this.#find(request.executionId);
     const { machine } = original;
     const record = this.#options.store.get(original.id);
-    if (machine?.fork === undefined || record === undefined) {
+    if (machine?.facts.forkable !== true || record === undefined) {
       throw new CloudletError(
         `Cannot fork the run ${original.id}: ${
           machine === undefined ? "its program does not run yet" : "its machine cannot be copied"
@@ -142,14 +149,13 @@ export class Orchestrator implements AsyncDisposable {
     }
     const id = newRunId(request.forkId);
     const level = remarkLevelOf(request.logLevel);
-    this.#admission.check(record.memory);
-    const fork = machine.fork.bind(machine);
+    checkCapacity(this.#node.capacity, record.memory);
     const { workloadName, language, memory, vcpus } = record;
     yield* this.#account(
       { id, workloadName, language, action: "fork", memory, vcpus },
       original.agentId,
       client,
-      (run) => this.#inFork(run, { fork, memory, level }),
+      (run) => this.#inFork(run, machine, level),
     );
   }
 
@@ -202,22 +208,9 @@ export class Orchestrator implements AsyncDisposable {
   async *#machine(
     run: ActiveRun,
     remarks: RunProgress,
-    memory: number,
-    make: () => Promise<Machine>,
+    events: AsyncIterable<CreateEvent>,
   ): AsyncGenerator<ExecuteResponse, Machine> {
-    const { limits } = this.#options;
-    run.own(await this.#admission.acquire(memory, run.signal));
-    const tooLong = setTimeout(
-      () =>
-        void run.end({
-          outcome: "timed-out",
-          exitCode: KILLED,
-          message: `it took longer than the service allows, ${limits.maxTime / 1000} s`,
-        }),
-      limits.maxTime,
-    );
-    run.own({ [Symbol.dispose]: () => clearTimeout(tooLong) });
-    const booting = make();
+    const booting = machineOf(events, remarks.progress, () => this.#limitTime(run));
     run.own({ [Symbol.asyncDispose]: () => endMachine(booting) });
     const boot = remarks.during(unlessAborted(booting, run.signal));
     let step = await boot.next();
@@ -228,68 +221,69 @@ export class Orchestrator implements AsyncDisposable {
     return step.value;
   }
 
+  /** The run has its place: from now on its time is limited. */
+  #limitTime(run: ActiveRun): void {
+    if (run.verdict !== undefined) return;
+    const { maxTime } = this.#options.limits;
+    const message = `it took longer than the service allows, ${maxTime / 1000} s`;
+    const tooLong = setTimeout(
+      () => void run.end({ outcome: "timed-out", exitCode: KILLED, message }),
+      maxTime,
+    );
+    run.own({ [Symbol.dispose]: () => clearTimeout(tooLong) });
+  }
+
   async *#inMachine(
     run: ActiveRun,
     workload: Workload,
     found: boolean,
   ): AsyncGenerator<ExecuteResponse> {
-    const { machines, progress, prepared } = this.#options;
-    const { action, language, memory } = workload;
+    const { progress, prepared } = this.#options;
+    const { action, language, id, memory, vcpus, packages, image } = workload;
     const remarks = new RunProgress(workload.remarkLevel, progress);
     const layer = found || action === "prepare" || isBuilt(language)
       ? workloadKey(workload)
       : undefined;
-    const machine = yield* this.#machine(run, remarks, memory, () =>
-      machines({
-        ...workload,
-        layer,
-        // The variables of an image, which are not known yet, let no interpreter wait.
-        needs: workload.image?.from === undefined
-          ? unusualNeeds(checkRequest(workload.execute))
-          : undefined,
-        rebuild: action === "prepare",
-        signal: run.signal,
-        progress: remarks.progress,
-      }));
-    const { agent } = machine;
-    let execute = asImageWants(workload.execute, machine.program);
-    if (machine.prepared !== true && (action === "prepare" || machine.keep !== undefined)) {
+    const asked = {
+      ...{ id, language, memory, vcpus, packages, image, layer },
+      // The variables of an image, which are not known yet, let no interpreter wait.
+      needs: image?.from === undefined ? unusualNeeds(checkRequest(workload.execute)) : undefined,
+      rebuild: action === "prepare",
+    };
+    const { signal } = run;
+    const machine = yield* this.#machine(run, remarks, this.#node.create(asked, { signal }));
+    const { facts } = machine;
+    let execute = asImageWants(workload.execute, facts.program);
+    if (!facts.prepared && (action === "prepare" || facts.keepable)) {
       const built = new BuiltFiles();
       const first = forAction(execute, Action.PREPARE, layer!, action !== "prepare");
-      const responses = agent.execute(first, { signal: run.signal });
+      const responses = machine.execute(first, { signal });
       const last = yield* this.#follow(run, machine, remarks, responses, built);
       if (last.outcome?.kind === Kind.PREPARED) {
         if (action === "prepare") await prepared.save(workload, built.files);
-        await machine.keep?.();
+        if (facts.keepable) await kept(machine.keep({ signal }), remarks.progress);
       }
       if (last.outcome?.kind !== Kind.PREPARED || action === "prepare") {
         return yield* endWith(run, last);
       }
     }
-    if (machine.prepared === true || machine.keep !== undefined) {
+    if (facts.prepared || facts.keepable) {
       execute = forAction(execute, Action.RUN, layer!);
     }
-    const responses = agent.execute(execute, { signal: run.signal });
+    const responses = machine.execute(execute, { signal });
     yield* endWith(run, yield* this.#follow(run, machine, remarks, responses));
   }
 
   async *#inFork(
     run: ActiveRun,
-    { fork, memory, level }: {
-      readonly fork: NonNullable<Machine["fork"]>;
-      readonly memory: number;
-      readonly level: RemarkLevel;
-    },
+    original: Machine,
+    level: RemarkLevel,
   ): AsyncGenerator<ExecuteResponse> {
     const remarks = new RunProgress(level, this.#options.progress);
-    const { id, agentId, signal } = run;
-    const machine = yield* this.#machine(
-      run,
-      remarks,
-      memory,
-      () => fork({ id, execution: agentId, signal, progress: remarks.progress }),
-    );
-    const responses = machine.agent.attach({ executionId: agentId }, { signal });
+    const { id, agentId: execution, signal } = run;
+    const events = original.fork({ id, execution }, { signal });
+    const machine = yield* this.#machine(run, remarks, events);
+    const responses = machine.attach({ executionId: execution }, { signal });
     yield* endWith(run, yield* this.#follow(run, machine, remarks, responses));
   }
 
@@ -343,8 +337,7 @@ export class Orchestrator implements AsyncDisposable {
     const runs = id === "" ? [...this.#active.values()] : [this.#find(id)];
     await Promise.all(runs.map(async (run) => {
       if (run.machine !== undefined) {
-        const { agent } = run.machine;
-        await agent.signal({ executionId: run.agentId, signal }, { signal: run.signal });
+        await run.machine.signal({ executionId: run.agentId, signal }, { signal: run.signal });
       } else if (signal === Signal.KILL || signal === Signal.TERM || signal === Signal.INT) {
         await run.end(stoppedBy("a signal before it had begun"));
       }
@@ -373,7 +366,7 @@ export class Orchestrator implements AsyncDisposable {
         yield next.value;
       }
     }
-    return await machine.agent.input(all(), { signal: AbortSignal.any([client, run.signal]) });
+    return await machine.input(all(), { signal: AbortSignal.any([client, run.signal]) });
   }
 
   /**
@@ -414,6 +407,7 @@ export class Orchestrator implements AsyncDisposable {
   /** Ends all runs at once and takes no more. */
   async [Symbol.asyncDispose](): Promise<void> {
     await this.close(0);
+    await this.#own?.[Symbol.asyncDispose]();
   }
 
   #find(id: string): ActiveRun {
@@ -424,6 +418,14 @@ export class Orchestrator implements AsyncDisposable {
       remedy: "`cloudlet ps` lists the runs",
     });
   }
+}
+
+/** A node for machines that are made otherwise. */
+function ownNode({ machines, admission }: OrchestratorOptions): Node {
+  if (machines === undefined || admission === undefined) {
+    throw new CloudletError("Cannot make an orchestrator: it has no node", { code: "internal" });
+  }
+  return new LocalNode({ machines: () => machines, admission, progress: silentProgress });
 }
 
 /** A remark as a response, which is kept with the run's output. */

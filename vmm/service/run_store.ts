@@ -286,6 +286,8 @@ export class RunStore implements Disposable {
   [Symbol.dispose](): void {
     this.#statements.clear();
     this.#database.close();
+    // Closing is not enough: a process that is being started has a copy until its exec.
+    this.#lock?.unlockSync();
     this.#lock?.close();
   }
 
