@@ -2,12 +2,12 @@
 import assert from "node:assert/strict";
 import { create } from "@bufbuild/protobuf";
 import { Code, ConnectError } from "@connectrpc/connect";
+import { concatBytes } from "../base/bytes.ts";
 import {
   bytes,
   chunk,
   envelope,
   HostileAgent,
-  join,
   pour,
   reply,
   says,
@@ -125,7 +125,7 @@ Deno.test("a message of a stream that is too large is refused before it is there
 
 Deno.test("a message in pieces of a byte costs no more than one in a piece", async () => {
   const message = new Uint8Array(200_000).fill(7);
-  const wire = join(envelope(message), envelope(new Uint8Array(0)), envelope(message, 2));
+  const wire = concatBytes([envelope(message), envelope(new Uint8Array(0)), envelope(message, 2)]);
   const got = [];
   let pieces = 0;
   async function* single() {
@@ -136,7 +136,7 @@ Deno.test("a message in pieces of a byte costs no more than one in a piece", asy
   }
   for await (const one of envelopes(single(), 1 << 20)) got.push(one);
   assert.deepEqual(got.map(({ length }) => length), [200_005, 5, 200_005]);
-  assert.deepEqual(join(...got), wire);
+  assert.deepEqual(concatBytes(got), wire);
   const cut = await Array.fromAsync(
     envelopes(ReadableStream.from([wire.subarray(0, 3), wire.subarray(3, 9)]), 1 << 20),
   );
@@ -147,12 +147,12 @@ Deno.test("a message in pieces of a byte costs no more than one in a piece", asy
   await using agent = new HostileAgent({
     Execute: async (connection) => {
       const { toBinary } = await import("@bufbuild/protobuf");
-      const body = join(
+      const body = concatBytes([
         envelope(toBinary(ExecuteResponseSchema, response)),
         envelope(new TextEncoder().encode("{}"), 2),
-      );
+      ]);
       await pour(connection, [`${STREAM}transfer-encoding: chunked\r\n\r\n`]);
-      await pour(connection, [join(...Array.from(body, (byte) => chunk(Uint8Array.of(byte))))]);
+      await pour(connection, [concatBytes(Array.from(body, (byte) => chunk(Uint8Array.of(byte))))]);
       await pour(connection, ["0\r\n\r\n"]);
     },
   });

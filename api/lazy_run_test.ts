@@ -1,8 +1,5 @@
 import { deepEqual, equal, ok, rejects, throws } from "node:assert/strict";
-import { HostProcessMachines } from "../test/host_process_machine.ts";
-import { Orchestrator } from "../vmm/service/orchestrator.ts";
-import { inMemoryTransport } from "../vmm/service/routes.ts";
-import { RunStore } from "../vmm/service/run_store.ts";
+import { withProcessRuns } from "../test/process_runs.ts";
 import { LazyRun, lazyRun } from "./lazy_run.ts";
 import { type RunOptions, runOver } from "./run.ts";
 
@@ -14,23 +11,15 @@ async function withRuns(
     active: () => number,
   ) => Promise<void>,
 ): Promise<void> {
-  await using machines = new HostProcessMachines();
-  using store = RunStore.inMemory();
-  await using service = new Orchestrator({
-    machines: machines.factory,
-    prepared: machines.prepared,
-    store,
-    admission: { machines: 4, memory: 4096, queue: 4, wait: 60_000 },
-    limits: { defaultMemory: 256, minMemory: 64, maxVcpus: 4, maxTime: 60_000 },
+  await withProcessRuns(async (transport, service) => {
+    let loads = 0;
+    const start = (options: RunOptions) =>
+      new LazyRun(() => {
+        loads++;
+        return Promise.resolve(runOver(transport, options));
+      });
+    await test(start, () => loads, () => service.active.length);
   });
-  const transport = inMemoryTransport(service);
-  let loads = 0;
-  const start = (options: RunOptions) =>
-    new LazyRun(() => {
-      loads++;
-      return Promise.resolve(runOver(transport, options));
-    });
-  await test(start, () => loads, () => service.active.length);
 }
 
 const text = (bytes: Uint8Array) => new TextDecoder().decode(bytes);

@@ -1,26 +1,15 @@
 import { deepEqual, equal, ok, rejects, throws } from "node:assert/strict";
-import { HostProcessMachines } from "../test/host_process_machine.ts";
 import { checkoutPath } from "../test/paths.ts";
-import { Orchestrator } from "../vmm/service/orchestrator.ts";
-import { inMemoryTransport } from "../vmm/service/routes.ts";
-import { RunStore } from "../vmm/service/run_store.ts";
+import { withProcessRuns } from "../test/process_runs.ts";
 import { type Run, run, type RunOptions, runOver } from "./run.ts";
 
 /** Runs over the same calls as in production; the machines are processes of this host. */
 async function withRuns(
   test: (start: (options: RunOptions) => Run, active: () => number) => Promise<void>,
 ): Promise<void> {
-  await using machines = new HostProcessMachines();
-  using store = RunStore.inMemory();
-  await using service = new Orchestrator({
-    machines: machines.factory,
-    prepared: machines.prepared,
-    store,
-    admission: { machines: 4, memory: 4096, queue: 4, wait: 60_000 },
-    limits: { defaultMemory: 256, minMemory: 64, maxVcpus: 4, maxTime: 60_000 },
+  await withProcessRuns(async (transport, service) => {
+    await test((options) => runOver(transport, options), () => service.active.length);
   });
-  const transport = inMemoryTransport(service);
-  await test((options) => runOver(transport, options), () => service.active.length);
 }
 
 const text = (bytes: Uint8Array) => new TextDecoder().decode(bytes);

@@ -5,6 +5,7 @@
  * @module
  */
 import { type DescMessage, fromBinary, type MessageShape, toBinary } from "@bufbuild/protobuf";
+import { concatBytes } from "../base/bytes.ts";
 import { type AgentClient, connectAgent } from "../agent/client.ts";
 import type { AgentLimits } from "../agent/client_limits.ts";
 import {
@@ -26,7 +27,7 @@ async function write(connection: Deno.Conn, bytes: Uint8Array): Promise<void> {
 
 /** A chunk of HTTP. */
 export function chunk(bytes: Uint8Array): Uint8Array {
-  return join(utf8.encode(`${bytes.length.toString(16)}\r\n`), bytes, utf8.encode("\r\n"));
+  return concatBytes([utf8.encode(`${bytes.length.toString(16)}\r\n`), bytes, utf8.encode("\r\n")]);
 }
 
 /** A message as Connect streams it; flag 2 ends the stream. */
@@ -34,18 +35,7 @@ export function envelope(bytes: Uint8Array, flag = 0): Uint8Array {
   const head = new Uint8Array(5);
   head[0] = flag;
   new DataView(head.buffer).setUint32(1, bytes.length);
-  return join(head, bytes);
-}
-
-/** All bytes one after the other. */
-export function join(...parts: readonly Uint8Array[]): Uint8Array {
-  const all = new Uint8Array(parts.reduce((sum, part) => sum + part.length, 0));
-  let at = 0;
-  for (const part of parts) {
-    all.set(part, at);
-    at += part.length;
-  }
-  return all;
+  return concatBytes([head, bytes]);
 }
 
 /** Says nothing until the host closes the connection. */
@@ -172,7 +162,7 @@ export class HostileAgent implements AsyncDisposable {
     const more = async () => {
       const length = await connection.read(buffer);
       if (length === null) throw new Error("the host closed the connection");
-      received = join(received, buffer.slice(0, length));
+      received = concatBytes([received, buffer.slice(0, length)]);
     };
     while (!text().includes("\r\n\r\n")) await more();
     const head = text().slice(0, text().indexOf("\r\n\r\n"));

@@ -1,45 +1,23 @@
 import assert from "node:assert/strict";
 import { join } from "node:path";
-import { CloudletError } from "../../base/errors.ts";
 import { symlinkNode, Tree } from "../tree.ts";
 import { makeDeb } from "../archive/fixtures_test.ts";
 import { openSource } from "../archive/source.ts";
 import { type DebianPackage, openDebian } from "./debian.ts";
 import {
   clearsign,
+  failure,
   filesBelow,
   makeKey,
+  PACKAGES,
   sha256,
   startMirror,
   SUITE,
   testOptions,
-  type TestPackage,
 } from "./fixtures_test.ts";
 
 const KEY = await makeKey();
 const INDEX = `dists/${SUITE}/main/binary-amd64`;
-const PACKAGES: readonly TestPackage[] = [
-  {
-    name: "app",
-    fields: { Depends: "lib (>= 1.0)" },
-    files: [{ name: "./bin/app", content: "a" }],
-  },
-  { name: "lib", files: [{ name: "./usr/lib/lib.so", content: "library" }] },
-  { name: "other" },
-];
-
-function failure(code: string, ...patterns: (RegExp | string)[]) {
-  return (error: unknown) => {
-    assert.ok(error instanceof CloudletError, String(error));
-    assert.equal(error.code, code, error.message);
-    for (const pattern of patterns) {
-      if (typeof pattern === "string") assert.ok(error.message.includes(pattern), error.message);
-      else assert.match(error.message, pattern);
-    }
-    return true;
-  };
-}
-
 function text(tree: Tree, path: string): string {
   const node = tree.lookup(path);
   assert.ok(node?.type === "file", path);

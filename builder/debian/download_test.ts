@@ -1,15 +1,17 @@
 /** Packages fetched from mirrors that misbehave, and onto disks that are full. */
 import assert from "node:assert/strict";
 import { join } from "node:path";
-import { CloudletError } from "../../base/errors.ts";
+import type { CloudletError } from "../../base/errors.ts";
 import { DEFAULT_LIMITS, ImageBudget, type ImageLimits } from "../limits.ts";
 import { Tree } from "../tree.ts";
 import { makeDeb } from "../archive/fixtures_test.ts";
 import { type DebianPackage, openDebian } from "./debian.ts";
 import {
   cutOff,
+  failure,
   filesBelow,
   makeKey,
+  PACKAGES,
   sha256,
   stalled,
   startMirror,
@@ -18,28 +20,6 @@ import {
 } from "./fixtures_test.ts";
 
 const KEY = await makeKey();
-const PACKAGES: readonly TestPackage[] = [
-  {
-    name: "app",
-    fields: { Depends: "lib (>= 1.0)" },
-    files: [{ name: "./bin/app", content: "a" }],
-  },
-  { name: "lib", files: [{ name: "./usr/lib/lib.so", content: "library" }] },
-  { name: "other" },
-];
-
-function failure(code: string, ...patterns: (RegExp | string)[]) {
-  return (error: unknown) => {
-    assert.ok(error instanceof CloudletError, String(error));
-    assert.equal(error.code, code, error.message);
-    for (const pattern of patterns) {
-      if (typeof pattern === "string") assert.ok(error.message.includes(pattern), error.message);
-      else assert.match(error.message, pattern);
-    }
-    return true;
-  };
-}
-
 function pathOf(item: DebianPackage): string {
   return decodeURIComponent(new URL(item.url).pathname.slice("/debian/".length));
 }

@@ -1,11 +1,14 @@
 /** A Debian mirror of its own for the tests beside this file, served on a loopback address. */
+import assert from "node:assert/strict";
 import { join } from "node:path";
 import { gzipSync } from "node:zlib";
 import * as openpgp from "openpgp";
 import { makeDeb, type TarEntry, testDirectory } from "../archive/fixtures_test.ts";
+import { CloudletError } from "../../base/errors.ts";
 import { sha256 } from "../../base/store.ts";
 import type { Progress } from "../../base/progress.ts";
 import type { DebianOptions } from "./debian.ts";
+import type { Source } from "./sources.ts";
 
 // What the developer set for real mirrors must not reach the tests.
 Deno.env.delete("CLOUDLET_DEBIAN_MIRROR");
@@ -228,4 +231,43 @@ export function filesBelow(directory: string): string[] {
     if (error instanceof Deno.errors.NotFound) return [];
     throw error;
   }
+}
+
+/** A small archive: a package that needs another one, and a third. */
+export const PACKAGES: readonly TestPackage[] = [
+  {
+    name: "app",
+    fields: { Depends: "lib (>= 1.0)" },
+    files: [{ name: "./bin/app", content: "a" }],
+  },
+  { name: "lib", files: [{ name: "./usr/lib/lib.so", content: "library" }] },
+  { name: "other" },
+];
+
+/** A predicate for `assert.rejects`: a CloudletError of this code whose message has all of this. */
+export function failure(code: string, ...patterns: (RegExp | string)[]) {
+  return (error: unknown) => {
+    assert.ok(error instanceof CloudletError, String(error));
+    assert.equal(error.code, code, error.message);
+    for (const pattern of patterns) {
+      if (typeof pattern === "string") assert.ok(error.message.includes(pattern), error.message);
+      else assert.match(error.message, pattern);
+    }
+    return true;
+  };
+}
+
+/** A mirror as a source of packages, as apt's files would name it. */
+export function sourceOf(mirror: TestMirror, changes: Partial<Source> = {}): Source {
+  return {
+    uri: `${mirror.url}/`,
+    suite: SUITE,
+    components: ["main"],
+    signedBy: [],
+    checkValidUntil: true,
+    maxFuture: 10_000,
+    optional: false,
+    doubtful: false,
+    ...changes,
+  };
 }

@@ -4,7 +4,7 @@ import * as openpgp from "openpgp";
 import { CloudletError } from "../../base/errors.ts";
 import { silentProgress } from "../../base/progress.ts";
 import { testDirectory } from "../archive/fixtures_test.ts";
-import { clearsign, makeKey, startMirror, SUITE, type TestMirror } from "./fixtures_test.ts";
+import { clearsign, makeKey, sourceOf, startMirror, SUITE } from "./fixtures_test.ts";
 import {
   checkValidity,
   isUnknownSigner,
@@ -12,7 +12,6 @@ import {
   parseRelease,
   verifyInRelease,
 } from "./release.ts";
-import type { Source } from "./sources.ts";
 import { openRelease } from "./suite.ts";
 
 const KEY = await makeKey();
@@ -31,19 +30,6 @@ async function signedBy(...keys: { privateKey: openpgp.PrivateKey }[]): Promise<
     message: await openpgp.createCleartextMessage({ text: TEXT }),
     signingKeys: keys.map((key) => key.privateKey),
   });
-}
-
-function sourceOf(mirror: TestMirror, doubtful = false): Source {
-  return {
-    uri: `${mirror.url}/`,
-    suite: SUITE,
-    components: ["main"],
-    signedBy: [],
-    checkValidUntil: true,
-    maxFuture: 10_000,
-    optional: false,
-    doubtful,
-  };
 }
 
 const untrusted = (pattern: RegExp) => (error: unknown) => {
@@ -189,7 +175,7 @@ Deno.test("Valid-Until counts for cached releases too, unless it is not to be ch
 Deno.test("somebody else's archive is left alone, but not one that claims to be Debian's", async () => {
   await using mirror = await startMirror(OTHER, []);
   using directory = testDirectory();
-  const source = sourceOf(mirror, true);
+  const source = sourceOf(mirror, { doubtful: true });
   const infos: string[] = [];
   const context = {
     cache: directory.path,

@@ -3,7 +3,14 @@ import { silentProgress } from "../../base/progress.ts";
 import { testDirectory } from "../archive/fixtures_test.ts";
 import { DecompressPool } from "../archive/decompress_pool.ts";
 import { openDebian } from "./debian.ts";
-import { makeKey, startMirror, SUITE, type TestMirror, testOptions } from "./fixtures_test.ts";
+import {
+  makeKey,
+  sourceOf,
+  startMirror,
+  SUITE,
+  type TestMirror,
+  testOptions,
+} from "./fixtures_test.ts";
 import type { Keyring } from "./release.ts";
 import type { Source } from "./sources.ts";
 import { openIndexes, openRelease } from "./suite.ts";
@@ -13,20 +20,6 @@ const KEYRING: Keyring = {
   name: "test keyring",
   parts: [new TextEncoder().encode(KEY.armoredPublicKey)],
 };
-
-function sourceOf(mirror: TestMirror, changes: Partial<Source> = {}): Source {
-  return {
-    uri: `${mirror.url}/`,
-    suite: SUITE,
-    components: ["main"],
-    signedBy: [],
-    checkValidUntil: true,
-    maxFuture: 10_000,
-    optional: false,
-    doubtful: false,
-    ...changes,
-  };
-}
 
 function contextOf(cache: string, maxAge = 0) {
   const infos: string[] = [];

@@ -1,0 +1,27 @@
+/**
+ * For tests of the library: the service with the calls of production, whose machines are processes of
+ * this host.
+ *
+ * @module
+ */
+import type { Transport } from "@connectrpc/connect";
+import { Orchestrator } from "../vmm/service/orchestrator.ts";
+import { inMemoryTransport } from "../vmm/service/routes.ts";
+import { RunStore } from "../vmm/service/run_store.ts";
+import { HostProcessMachines } from "./host_process_machine.ts";
+
+/** Has a test talk to such a service, which ends with it. */
+export async function withProcessRuns(
+  test: (transport: Transport, service: Orchestrator) => Promise<void>,
+): Promise<void> {
+  await using machines = new HostProcessMachines();
+  using store = RunStore.inMemory();
+  await using service = new Orchestrator({
+    machines: machines.factory,
+    prepared: machines.prepared,
+    store,
+    admission: { machines: 4, memory: 4096, queue: 4, wait: 60_000 },
+    limits: { defaultMemory: 256, minMemory: 64, maxVcpus: 4, maxTime: 60_000 },
+  });
+  await test(inMemoryTransport(service), service);
+}
