@@ -3,7 +3,7 @@
  *
  * @module
  */
-import type { AgentClient } from "../agent/client.ts";
+import type { AgentClient } from "../agent/client/client.ts";
 import { silentProgress } from "../base/progress.ts";
 import {
   ExecuteRequest_Action as Action,

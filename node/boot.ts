@@ -4,7 +4,12 @@
  * @module
  */
 import { join } from "node:path";
-import { agentBehind, type AgentClient, connectAgent, listenForReady } from "../agent/client.ts";
+import {
+  agentBehind,
+  type AgentClient,
+  connectAgent,
+  listenForReady,
+} from "../agent/client/client.ts";
 import { Builder } from "../builder/artifacts.ts";
 import type { RegistryPolicy } from "../builder/oci/policy.ts";
 import { defaultKernel } from "../vmm/host_traits.ts";

@@ -5,8 +5,8 @@
  * @module
  */
 import { create } from "@bufbuild/protobuf";
-import { bounded, type StreamLimits, within } from "../agent/client_limits.ts";
-import { COMMAND } from "../agent/languages.ts";
+import { bounded, type StreamLimits, within } from "../agent/client/limits.ts";
+import { COMMAND } from "../workload/languages.ts";
 import { CloudletError } from "../base/errors.ts";
 import {
   ExecuteRequest_Action as Action,

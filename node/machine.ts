@@ -3,7 +3,7 @@
  *
  * @module
  */
-import type { AgentClient } from "../agent/client.ts";
+import type { AgentClient } from "../agent/client/client.ts";
 import { temporaryIn } from "../base/files.ts";
 import type { ProgramConfig } from "../builder/oci/manifest.ts";
 import { saveSnapshot, Snapshot } from "../vmm/snapshot/snapshot.ts";

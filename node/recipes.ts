@@ -10,8 +10,8 @@
  *
  * @module
  */
-import { languageOrCommand } from "../agent/languages.ts";
-import type { InterpreterNeeds } from "../agent/interpreter_needs.ts";
+import { languageOrCommand } from "../workload/languages.ts";
+import type { InterpreterNeeds } from "../workload/interpreter_needs.ts";
 import { CloudletError, messageOf } from "../base/errors.ts";
 import type { Caller, SharedWork } from "../base/shared_work.ts";
 import { cacheKey, filesKey, type KeyPart } from "../base/store.ts";

@@ -5,8 +5,8 @@
  * @module
  */
 import { fileURLToPath } from "node:url";
-import { connectAgent } from "../agent/client.ts";
-import { PreparedWorkloads } from "../vmm/service/prepared.ts";
+import { connectAgent } from "../agent/client/client.ts";
+import { PreparedWorkloads } from "../service/prepared.ts";
 import type { Machine, MachineFactory, MachineRequest } from "../node/machine_factory.ts";
 
 const AGENT = fileURLToPath(new URL("../agent/main.ts", import.meta.url));

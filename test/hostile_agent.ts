@@ -6,8 +6,8 @@
  */
 import { type DescMessage, fromBinary, type MessageShape, toBinary } from "@bufbuild/protobuf";
 import { concatBytes } from "../base/bytes.ts";
-import { type AgentClient, connectAgent } from "../agent/client.ts";
-import type { AgentLimits } from "../agent/client_limits.ts";
+import { type AgentClient, connectAgent } from "../agent/client/client.ts";
+import type { AgentLimits } from "../agent/client/limits.ts";
 import {
   type ExecuteResponse,
   ExecuteResponseSchema,

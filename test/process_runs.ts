@@ -5,9 +5,9 @@
  * @module
  */
 import type { Transport } from "@connectrpc/connect";
-import { Orchestrator } from "../vmm/service/orchestrator.ts";
-import { inMemoryTransport } from "../vmm/service/routes.ts";
-import { RunStore } from "../vmm/service/run_store.ts";
+import { Orchestrator } from "../service/orchestrator.ts";
+import { inMemoryTransport } from "../service/routes.ts";
+import { RunStore } from "../service/run_store.ts";
 import { HostProcessMachines } from "./host_process_machine.ts";
 
 /** Has a test talk to such a service, which ends with it. */

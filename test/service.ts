@@ -3,7 +3,7 @@
  *
  * @module
  */
-import { type ServeOptions, type Service, startService } from "../api/serve.ts";
+import { type ServeOptions, type Service, startService } from "../api/http/serve.ts";
 import { HostProcessMachines } from "./host_process_machine.ts";
 
 /** A service under test. */

@@ -7,12 +7,12 @@
  */
 import assert from "node:assert/strict";
 import { basename } from "node:path";
-import { startService } from "../../api/serve.ts";
+import { startService } from "../../api/http/serve.ts";
 import { runtimeDir } from "../../base/dirs.ts";
 import { removeAtEnd } from "../../base/files.ts";
-import { hostLimits } from "../../vmm/service/host_limits.ts";
+import { hostLimits } from "../../service/host_limits.ts";
 import { microVms } from "../../node/microvms.ts";
-import { PreparedWorkloads } from "../../vmm/service/prepared.ts";
+import { PreparedWorkloads } from "../../service/prepared.ts";
 import { manyRuns, settle } from "../many_runs.ts";
 import { hasKvm } from "./fixtures.ts";
 
