@@ -108,7 +108,7 @@ async function serve(flags: ServeFlags): Promise<void> {
   };
   // A client that gives up does not end the build that the next one needs.
   await using shared = new SharedWork({ abandoned: ABANDONED_BUILDS });
-  await using node = new LocalNode({
+  const node = new LocalNode({
     machines: (pool) => microVms({ pool, shared, registries }),
     admission,
     prewarmed: (flags.warm ?? []).map((warm) => ({ ...warm, memory: defaultMemory })),

@@ -17,7 +17,7 @@ import { Vm } from "../vmm/vm.ts";
 import { type Parts, PLAIN_IMAGE } from "./boot_parts.ts";
 import { saveChanges } from "./image_changes.ts";
 import { hardwareOf, vmConfig } from "./hardware.ts";
-import type { MachineRequest } from "./machine_factory.ts";
+import type { HostMachineRequest } from "./host_machine.ts";
 import { untilReady } from "./readiness.ts";
 import { makeScratch } from "./scratch.ts";
 
@@ -46,7 +46,7 @@ export interface PartsOptions {
  * @throws {CloudletError} `denied` for an image that may not be pulled, and what the builders throw
  */
 export async function findParts(
-  request: MachineRequest,
+  request: HostMachineRequest,
   { kernel, registries }: PartsOptions,
 ): Promise<Parts> {
   const { progress, signal, language, vcpus, packages } = request;
@@ -73,7 +73,7 @@ export interface RunningVm extends AsyncDisposable {
 /** Boots a machine and waits for its agent. */
 export async function boot(
   parts: Parts,
-  request: MachineRequest,
+  request: HostMachineRequest,
   options: BootOptions,
 ): Promise<RunningVm> {
   const { signal, progress } = request;

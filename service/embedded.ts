@@ -3,7 +3,8 @@
  *
  * @module
  */
-import type { Progress } from "../base/progress.ts";
+import { type Progress, silentProgress } from "../base/progress.ts";
+import { LocalNode } from "../node/local_node.ts";
 import { microVms } from "../node/microvms.ts";
 import { hostLimits } from "./host_limits.ts";
 import { Orchestrator } from "./orchestrator.ts";
@@ -24,11 +25,11 @@ export interface EmbeddedOptions {
 export function embeddedService(options: EmbeddedOptions): Orchestrator {
   const { progress, kernel, snapshot = true } = options;
   const { admission, limits } = hostLimits();
+  const machines = microVms({ ...(kernel !== undefined && { kernel }), snapshots: snapshot });
   return new Orchestrator({
-    machines: microVms({ ...(kernel !== undefined && { kernel }), snapshots: snapshot }),
+    node: new LocalNode({ machines: () => machines, admission, progress: silentProgress }),
     store: RunStore.inMemory(),
     prepared: new PreparedWorkloads(),
-    admission,
     limits: { ...limits, localImages: true }, // it is the caller's own disk
     ...(progress && { progress }),
   });

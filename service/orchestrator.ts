@@ -3,16 +3,14 @@
  *
  * @module
  */
-import { create, type MessageInitShape } from "@bufbuild/protobuf";
 import { checkRequest } from "../workload/request.ts";
 import { unusualNeeds } from "../workload/interpreter_needs.ts";
 import { CloudletError, messageOf } from "../base/errors.ts";
-import { type Progress, silentProgress } from "../base/progress.ts";
+import type { Progress } from "../base/progress.ts";
 import {
   ExecuteRequest_Action as Action,
   type ExecuteResponse,
   ExecuteResponse_Stage as Stage,
-  ExecuteResponseSchema,
   type InputRequest,
   type InputResponse,
   Outcome_Kind as Kind,
@@ -20,17 +18,16 @@ import {
 } from "../proto/gen/cloudlet/agent/agent_pb.ts";
 import type { ForkRequest, RunVmmRequest } from "../proto/gen/vmmorchestrator/vmm_pb.ts";
 import { ActiveRun } from "./active_run.ts";
-import { type AdmissionLimits, checkCapacity } from "../node/admission.ts";
+import { checkCapacity } from "../node/admission.ts";
 import { asImageWants } from "../node/image_program.ts";
-import { LocalNode } from "../node/local_node.ts";
-import type { MachineFactory } from "../node/machine_factory.ts";
 import type { Capacity, CreateEvent, Machine, Node } from "../node/node.ts";
 import { BuiltFiles } from "./built_files.ts";
-import { checkedEvents, forAction, guestEnded, isRefusal, reasonOf } from "./agent_events.ts";
+import { forAction, guestEnded } from "./agent_events.ts";
+import { follow, type Followed } from "./follow.ts";
+import { debug, endWith, response } from "./responses.ts";
 import { endMachine, unlessAborted } from "./giving_up.ts";
 import { kept, machineOf } from "./node_calls.ts";
 import { type RemarkLevel, RunProgress } from "./run_progress.ts";
-import { changeOf } from "./outcome.ts";
 import { isBuilt, type PreparedWorkloads, workloadKey } from "./prepared.ts";
 import { closing, KILLED, stoppedBy } from "./run_ends.ts";
 import type { NewRun, RunRecord, RunStore } from "./run_store.ts";
@@ -38,16 +35,12 @@ import { newRunId, remarkLevelOf, type RunLimits, type Workload, workloadOf } fr
 
 /** What an {@linkcode Orchestrator} is made of. */
 export interface OrchestratorOptions {
-  /** Makes the machines; the orchestrator does not close it. */
-  readonly node?: Node;
-  /** In place of a node: makes machines in a node of the orchestrator's own. */
-  readonly machines?: MachineFactory;
+  /** Makes the machines; ends with the orchestrator. */
+  readonly node: Node;
   /** Where runs are noted; the orchestrator does not close it. */
   readonly store: RunStore;
   /** Where prepared workloads are kept. */
   readonly prepared: PreparedWorkloads;
-  /** How much may run at a time in a node of its own. */
-  readonly admission?: AdmissionLimits;
   /** Bounds of one run. */
   readonly limits: RunLimits;
   /** Hears of fetching, building and booting, besides the clients that asked for it. */
@@ -56,26 +49,17 @@ export interface OrchestratorOptions {
   readonly onEnd?: (run: RunRecord) => void;
 }
 
-/** How long an agent may take to say a first word about an execution, in milliseconds. */
-const FIRST_ANSWER = 600_000;
-
-function response(fields: MessageInitShape<typeof ExecuteResponseSchema>): ExecuteResponse {
-  return create(ExecuteResponseSchema, fields);
-}
-
 /** Runs workloads and keeps account of them. */
 export class Orchestrator implements AsyncDisposable {
   readonly #options: OrchestratorOptions;
   readonly #node: Node;
-  readonly #own: Node | undefined;
   readonly #active = new Map<string, ActiveRun>();
   #closing = false;
 
   /** @param options what it is made of */
   constructor(options: OrchestratorOptions) {
     this.#options = options;
-    this.#own = options.node === undefined ? ownNode(options) : undefined;
-    this.#node = options.node ?? this.#own!;
+    this.#node = options.node;
   }
 
   /** Machines and memory in use, and who waits: at this moment. */
@@ -258,7 +242,7 @@ export class Orchestrator implements AsyncDisposable {
       const built = new BuiltFiles();
       const first = forAction(execute, Action.PREPARE, layer!, action !== "prepare");
       const responses = machine.execute(first, { signal });
-      const last = yield* this.#follow(run, machine, remarks, responses, built);
+      const last = yield* this.#follow({ run, machine, remarks, responses, built });
       if (last.outcome?.kind === Kind.PREPARED) {
         if (action === "prepare") await prepared.save(workload, built.files);
         if (facts.keepable) await kept(machine.keep({ signal }), remarks.progress);
@@ -271,7 +255,7 @@ export class Orchestrator implements AsyncDisposable {
       execute = forAction(execute, Action.RUN, layer!);
     }
     const responses = machine.execute(execute, { signal });
-    yield* endWith(run, yield* this.#follow(run, machine, remarks, responses));
+    yield* endWith(run, yield* this.#follow({ run, machine, remarks, responses }));
   }
 
   async *#inFork(
@@ -284,48 +268,11 @@ export class Orchestrator implements AsyncDisposable {
     const events = original.fork({ id, execution }, { signal });
     const machine = yield* this.#machine(run, remarks, events);
     const responses = machine.attach({ executionId: execution }, { signal });
-    yield* endWith(run, yield* this.#follow(run, machine, remarks, responses));
+    yield* endWith(run, yield* this.#follow({ run, machine, remarks, responses }));
   }
 
-  /**
-   * Passes on what the agent says, and returns its last word.
-   *
-   * @param built takes what building made; the agent runs the program itself when absent
-   */
-  async *#follow(
-    run: ActiveRun,
-    machine: Machine,
-    remarks: RunProgress,
-    responses: AsyncIterable<ExecuteResponse>,
-    built?: BuiltFiles,
-  ): AsyncGenerator<ExecuteResponse, ExecuteResponse> {
-    const { firstAnswer = FIRST_ANSWER } = this.#options.limits;
-    const why = `its agent has said nothing for ${firstAnswer / 1000} s`;
-    const silence = setTimeout(() => run.fail(guestEnded(why)), firstAnswer);
-    try {
-      for await (const event of checkedEvents(responses, built !== undefined)) {
-        clearTimeout(silence);
-        run.agentKnows(machine, built === undefined);
-        run.note(event);
-        for (const text of remarks.take()) yield debug(run, text);
-        if (event.built !== undefined) {
-          built?.add(event.built);
-          continue;
-        }
-        if (event.stage === Stage.DONE || event.stage === Stage.FAILED) return event;
-        yield event;
-      }
-    } catch (error) {
-      // A machine that ends takes the connection with it; the reason is worth a moment's wait.
-      if (!run.signal.aborted && !isRefusal(error)) {
-        await reasonOf(machine, 1000).then((why) => why && run.fail(why));
-      }
-      run.signal.throwIfAborted(); // throws its reason
-      throw error;
-    } finally {
-      clearTimeout(silence);
-    }
-    throw guestEnded("the agent closed the stream before the workload ended");
+  #follow(followed: Followed): AsyncGenerator<ExecuteResponse, ExecuteResponse> {
+    return follow({ ...followed, firstAnswer: this.#options.limits.firstAnswer });
   }
 
   /**
@@ -407,7 +354,7 @@ export class Orchestrator implements AsyncDisposable {
   /** Ends all runs at once and takes no more. */
   async [Symbol.asyncDispose](): Promise<void> {
     await this.close(0);
-    await this.#own?.[Symbol.asyncDispose]();
+    await this.#node[Symbol.asyncDispose]();
   }
 
   #find(id: string): ActiveRun {
@@ -418,25 +365,4 @@ export class Orchestrator implements AsyncDisposable {
       remedy: "`cloudlet ps` lists the runs",
     });
   }
-}
-
-/** A node for machines that are made otherwise. */
-function ownNode({ machines, admission }: OrchestratorOptions): Node {
-  if (machines === undefined || admission === undefined) {
-    throw new CloudletError("Cannot make an orchestrator: it has no node", { code: "internal" });
-  }
-  return new LocalNode({ machines: () => machines, admission, progress: silentProgress });
-}
-
-/** A remark as a response, which is kept with the run's output. */
-function debug(run: ActiveRun, text: string): ExecuteResponse {
-  run.log("service", text + "\n");
-  return response({ stage: Stage.DEBUG, stderr: text + "\n" });
-}
-
-/** The last response. */
-function* endWith(run: ActiveRun, last: ExecuteResponse): Generator<ExecuteResponse> {
-  // The account is closed before the client hears of it, and however slowly it listens.
-  void run.end(changeOf(last));
-  yield last;
 }

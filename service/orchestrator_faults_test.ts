@@ -15,10 +15,12 @@ import {
 } from "../proto/gen/cloudlet/agent/agent_pb.ts";
 import { Language, RunVmmRequestSchema } from "../proto/gen/vmmorchestrator/vmm_pb.ts";
 import { HostileAgent, reply, says, saysAndWaits } from "../test/hostile_agent.ts";
-import type { Machine, MachineRequest } from "../node/machine_factory.ts";
+import type { HostMachine, HostMachineRequest } from "../node/host_machine.ts";
 import { Orchestrator, type OrchestratorOptions } from "./orchestrator.ts";
 import { PreparedWorkloads } from "./prepared.ts";
 import { RunStore } from "./run_store.ts";
+import type { AdmissionLimits } from "../node/admission.ts";
+import { testNode } from "../test/test_node.ts";
 
 const forever = new AbortController().signal;
 /** What is prompt takes milliseconds; the tests' patience is for a busy host. */
@@ -50,19 +52,19 @@ function bash(executionId = "one", action = Action.PREPARE_AND_RUN) {
 }
 
 async function withService(
-  machines: (request: MachineRequest) => Promise<Machine>,
+  machines: (request: HostMachineRequest) => Promise<HostMachine>,
   test: (service: Orchestrator, store: RunStore, database: DatabaseSync) => Promise<void>,
   options: Partial<OrchestratorOptions> = {},
+  admission: Partial<AdmissionLimits> = {},
 ): Promise<void> {
   const root = await Deno.makeTempDir();
   const database = new DatabaseSync(":memory:");
   try {
     using store = RunStore.inMemory({}, database);
     await using service = new Orchestrator({
-      machines,
+      node: testNode(machines, admission),
       store,
       prepared: new PreparedWorkloads(root),
-      admission: { machines: 4, memory: 4096, queue: 4, wait: 60_000 },
       limits: { defaultMemory: 256, minMemory: 64, maxVcpus: 4, maxTime: 24 * 3_600_000 },
       ...options,
     });
@@ -192,10 +194,10 @@ Deno.test("an agent that has said something may be silent for as long as it like
 Deno.test("a run whose machine is being made is stopped at once; the machine that comes is ended", async () => {
   for (const how of ["stop", "signal", "leave", "close"] as const) {
     await using agent = new HostileAgent({});
-    const made = Promise.withResolvers<Machine>();
+    const made = Promise.withResolvers<HostMachine>();
     const ended = Promise.withResolvers<void>();
-    const asked = Promise.withResolvers<MachineRequest>();
-    const machines = (request: MachineRequest) => {
+    const asked = Promise.withResolvers<HostMachineRequest>();
+    const machines = (request: HostMachineRequest) => {
       asked.resolve(request);
       return made.promise; // it does not hear that it is given up
     };
@@ -226,27 +228,34 @@ Deno.test("a run whose machine is being made is stopped at once; the machine tha
 
 Deno.test("a run that waits for a place leaves the queue when it is stopped or its client leaves", async () => {
   await using agent = new HostileAgent({ Execute: saysAndWaits(RUNNING) });
-  await withService(() => Promise.resolve(agent.machine()), async (service, store) => {
-    const first = await startedRun(service);
-    for (const how of ["stop", "leave"]) {
-      const client = new AbortController();
-      const waiting = service.run(bash(how), client.signal);
-      await waiting.next();
-      const rest = collect(waiting);
-      while (service.admission.queued === 0) await new Promise((resolve) => setTimeout(resolve, 1));
-      if (how === "stop") {
-        await prompt(service.stop(how));
-        await rest;
-      } else {
-        client.abort();
-        await rejects(prompt(rest));
+  await withService(
+    () => Promise.resolve(agent.machine()),
+    async (service, store) => {
+      const first = await startedRun(service);
+      for (const how of ["stop", "leave"]) {
+        const client = new AbortController();
+        const waiting = service.run(bash(how), client.signal);
+        await waiting.next();
+        const rest = collect(waiting);
+        while (service.admission.queued === 0) {
+          await new Promise((resolve) => setTimeout(resolve, 1));
+        }
+        if (how === "stop") {
+          await prompt(service.stop(how));
+          await rest;
+        } else {
+          client.abort();
+          await rejects(prompt(rest));
+        }
+        equal(service.admission.queued, 0);
+        equal(store.get(how)!.outcome, how === "stop" ? "stopped" : "disconnected");
       }
-      equal(service.admission.queued, 0);
-      equal(store.get(how)!.outcome, how === "stop" ? "stopped" : "disconnected");
-    }
-    await service.stop("one");
-    await first.return(undefined);
-  }, { admission: { machines: 1, memory: 4096, queue: 4, wait: 60_000 } });
+      await service.stop("one");
+      await first.return(undefined);
+    },
+    {},
+    { machines: 1 },
+  );
 });
 
 Deno.test("a client that leaves while its workload is looked up starts nothing", async () => {
@@ -272,7 +281,7 @@ Deno.test("a client that leaves while its workload is looked up starts nothing",
 });
 
 Deno.test("input for a program that does not run yet can be given up", async () => {
-  const made = Promise.withResolvers<Machine>();
+  const made = Promise.withResolvers<HostMachine>();
   await withService(() => made.promise, async (service) => {
     const responses = service.run(bash(), forever);
     await responses.next();
@@ -295,16 +304,16 @@ Deno.test("a run leaves no timer behind: the process of its service ends by itse
     import { PreparedWorkloads } from ${url("./prepared.ts")};
     import { RunStore } from ${url("./run_store.ts")};
     import { HostileAgent, says } from ${url("../test/hostile_agent.ts")};
+    import { testNode } from ${url("../test/test_node.ts")};
     import { create } from "npm:@bufbuild/protobuf";
     import { ExecuteResponseSchema } from ${url("../proto/gen/cloudlet/agent/agent_pb.ts")};
     import { RunVmmRequestSchema } from ${url("../proto/gen/vmmorchestrator/vmm_pb.ts")};
     const done = create(ExecuteResponseSchema, { stage: 3, exitCode: 3 });
     const agent = new HostileAgent({ Execute: says(() => [done]) });
     const service = new Orchestrator({
-      machines: () => Promise.resolve(agent.machine()),
+      node: testNode(() => Promise.resolve(agent.machine()), { machines: 1, wait: 3600000 }),
       store: RunStore.inMemory(),
       prepared: new PreparedWorkloads("/nowhere"),
-      admission: { machines: 1, memory: 4096, queue: 4, wait: 3600000 },
       limits: { defaultMemory: 256, minMemory: 64, maxVcpus: 4, maxTime: 86400000 },
     });
     const request = create(RunVmmRequestSchema, { language: 4, code: "true", action: 2 });

@@ -13,20 +13,22 @@ import { Language, LogLevel, RunVmmRequestSchema } from "../proto/gen/vmmorchest
 import { HostProcessMachines } from "../test/host_process_machine.ts";
 import { Orchestrator, type OrchestratorOptions } from "./orchestrator.ts";
 import { RunStore } from "./run_store.ts";
+import type { AdmissionLimits } from "../node/admission.ts";
+import { testNode } from "../test/test_node.ts";
 
 const forever = new AbortController().signal;
 
 async function withService(
   test: (service: Orchestrator, store: RunStore, machines: HostProcessMachines) => Promise<void>,
   options: Partial<OrchestratorOptions> = {},
+  admission: Partial<AdmissionLimits> = {},
 ): Promise<void> {
   await using machines = new HostProcessMachines();
   using store = RunStore.inMemory();
   await using service = new Orchestrator({
-    machines: machines.factory,
+    node: testNode(machines.factory, admission),
     store,
     prepared: machines.prepared,
-    admission: { machines: 4, memory: 4096, queue: 4, wait: 60_000 },
     limits: { defaultMemory: 256, minMemory: 64, maxVcpus: 4, maxTime: 60_000 },
     ...options,
   });
@@ -316,25 +318,29 @@ Deno.test("a machine that cannot be made ends the run with the reason", () =>
   withService(async (service, store) => {
     await rejects(collect(service.run(bash("true"), forever)), /no machine today/);
     equal(store.list()[0]?.outcome, "error");
-  }, { machines: () => Promise.reject(new Error("no machine today")) }));
+  }, { node: testNode(() => Promise.reject(new Error("no machine today"))) }));
 
 Deno.test("runs wait for a place in their order, and a full queue refuses", () =>
-  withService(async (service, store) => {
-    const first = await startedRun(service, "echo go; sleep 1000");
-    const order: string[] = [];
-    const waiting = ["a", "b"].map(async (id) => {
-      const request = bash("true", { options: { executionId: id } });
-      await collect(service.run(request, forever));
-      order.push(id);
-    });
-    while (service.admission.queued < 2) await new Promise((resolve) => setTimeout(resolve, 1));
-    await rejects(collect(service.run(bash("true"), forever)), { code: "exhausted" });
-    equal(store.list().length, 3);
-    await service.stop(first.id);
-    await collect(first.responses);
-    await Promise.all(waiting);
-    deepEqual(order, ["a", "b"]);
-  }, { admission: { machines: 1, memory: 4096, queue: 2, wait: 60_000 } }));
+  withService(
+    async (service, store) => {
+      const first = await startedRun(service, "echo go; sleep 1000");
+      const order: string[] = [];
+      const waiting = ["a", "b"].map(async (id) => {
+        const request = bash("true", { options: { executionId: id } });
+        await collect(service.run(request, forever));
+        order.push(id);
+      });
+      while (service.admission.queued < 2) await new Promise((resolve) => setTimeout(resolve, 1));
+      await rejects(collect(service.run(bash("true"), forever)), { code: "exhausted" });
+      equal(store.list().length, 3);
+      await service.stop(first.id);
+      await collect(first.responses);
+      await Promise.all(waiting);
+      deepEqual(order, ["a", "b"]);
+    },
+    {},
+    { machines: 1, queue: 2 },
+  ));
 
 Deno.test("closing asks programs to end, then ends them, and takes no new run", () =>
   withService(async (service) => {

@@ -8,6 +8,7 @@ import { createApp } from "./app.ts";
 import { Metrics } from "./metrics.ts";
 import { openApiDocument } from "./openapi.ts";
 import type { Problem } from "./problem.ts";
+import { testNode } from "../../test/test_node.ts";
 
 const MAX_BODY = 100_000;
 
@@ -18,10 +19,9 @@ async function withApp(
   using store = RunStore.inMemory();
   const metrics = new Metrics();
   await using orchestrator = new Orchestrator({
-    machines: machines.factory,
+    node: testNode(machines.factory, { machines: 1, memory: 1024, queue: 0 }),
     prepared: machines.prepared,
     store,
-    admission: { machines: 1, memory: 1024, queue: 0, wait: 60_000 },
     limits: { defaultMemory: 256, minMemory: 64, maxVcpus: 4, maxTime: 60_000 },
     onEnd: (run) => metrics.ended(run),
   });

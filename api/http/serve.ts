@@ -28,10 +28,8 @@ export interface Address {
 
 /** How the service is offered. */
 export interface ServeOptions {
-  /** Makes the machines; the caller closes it. */
-  readonly node?: OrchestratorOptions["node"];
-  /** In place of a node: makes machines in a node of the service's own. */
-  readonly machines?: OrchestratorOptions["machines"];
+  /** Makes the machines; ends with the service. */
+  readonly node: OrchestratorOptions["node"];
   /** Where the HTTP API listens. */
   readonly api: Address;
   /** Where VmmService listens. */
@@ -42,8 +40,6 @@ export interface ServeOptions {
   readonly prepared: PreparedWorkloads;
   /** Keys that requests must carry. */
   readonly keys?: Keys;
-  /** How much may run at a time in a node of its own. */
-  readonly admission?: OrchestratorOptions["admission"];
   /** Bounds of one run. */
   readonly limits: RunLimits;
   /** Largest request body or message in bytes. */
@@ -91,9 +87,7 @@ export async function startService(options: ServeOptions): Promise<Service> {
     new Orchestrator({
       prepared: options.prepared,
       store,
-      ...(options.node && { node: options.node }),
-      ...(options.machines && { machines: options.machines }),
-      ...(options.admission && { admission: options.admission }),
+      node: options.node,
       limits: options.limits,
       onEnd: (run) => metrics.ended(run),
       ...(options.progress && { progress: options.progress }),

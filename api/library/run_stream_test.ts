@@ -10,6 +10,7 @@ import { Orchestrator } from "../../service/orchestrator.ts";
 import { PreparedWorkloads } from "../../service/prepared.ts";
 import { inMemoryTransport } from "../../service/routes.ts";
 import { RunStore } from "../../service/run_store.ts";
+import { testNode } from "../../test/test_node.ts";
 
 const PROGRAM = { language: "bash", code: "true" } as const;
 const RUNNING = create(ExecuteResponseSchema, { stage: Stage.RUNNING, stdout: "out" });
@@ -25,10 +26,9 @@ async function settled<T>(work: Promise<T>): Promise<T> {
 function service() {
   const agent = new HostileAgent({ Execute: saysAndWaits(RUNNING) });
   const orchestrator = new Orchestrator({
-    machines: () => Promise.resolve(agent.machine()),
+    node: testNode(() => Promise.resolve(agent.machine()), { machines: 1 }),
     store: RunStore.inMemory(),
     prepared: new PreparedWorkloads("/nowhere"),
-    admission: { machines: 1, memory: 4096, queue: 4, wait: 60_000 },
     limits: { defaultMemory: 256, minMemory: 64, maxVcpus: 4, maxTime: 60_000 },
   });
   return {

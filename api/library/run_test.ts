@@ -102,7 +102,7 @@ Deno.test("options that do not fit together, and sources that are not there, are
 Deno.test("importing the library needs no permission, and nothing is left running", async () => {
   const module = new URL("../../mod.ts", import.meta.url).href;
   const child = new Deno.Command(Deno.execPath(), {
-    args: ["run", "--quiet", "--no-prompt", "--config", checkoutPath("../../deno.json"), "-"],
+    args: ["run", "--quiet", "--no-prompt", "--config", checkoutPath("../deno.json"), "-"],
     stdin: "piped",
     stdout: "piped",
     stderr: "piped",

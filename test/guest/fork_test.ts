@@ -18,10 +18,10 @@ async function withService(
   const directory = await Deno.makeTempDir({ prefix: "cloudlet-test-" });
   try {
     await using orchestrator = new Orchestrator({
-      machines: microVms(),
+      node: testNode(microVms(), hostLimits().admission),
       store: RunStore.inMemory(),
       prepared: new PreparedWorkloads(directory),
-      ...hostLimits(),
+      limits: hostLimits().limits,
     });
     const transport = inMemoryTransport(orchestrator);
     await work((options) => runOver(transport, { memory: MEMORY, ...options }));
@@ -203,6 +203,7 @@ whole = taken == list(range(1, len(taken) + 1))
 print("end", number, len(taken), whole, flush=True)
 sys.exit(7)
 `;
+import { testNode } from "../test_node.ts";
 
 /** The number of a line, which has to be whole. */
 function numberOf(line: string): number {
