@@ -95,6 +95,12 @@ export class Builder {
     return await openDebian({ ...debian, progress: this.#progress, signal: this.#signal });
   }
 
+  async #openKernelArchive(): Promise<Debian> {
+    const { openKernelArchive } = await import("./kernel/suite.ts");
+    const { debian } = await loadSettings();
+    return await openKernelArchive({ ...debian, progress: this.#progress, signal: this.#signal });
+  }
+
   /**
    * What a VM boots from.
    *
@@ -117,7 +123,7 @@ export class Builder {
   async debianKernel(refresh = false): Promise<Kernel> {
     const existing = refresh ? undefined : await findUnpackedKernel();
     return existing ?? await unpackKernel({
-      debian: await this.#archive(),
+      debian: await this.#openKernelArchive(),
       progress: this.#progress,
     });
   }
@@ -126,7 +132,7 @@ export class Builder {
   async kernel(variant: KernelVariant = "up", refresh = false): Promise<Kernel> {
     const existing = refresh ? undefined : await findKernel(variant);
     return existing ?? await buildKernel({
-      debian: await this.#archive(),
+      debian: await this.#openKernelArchive(),
       variant,
       progress: this.#progress,
       signal: this.#signal,

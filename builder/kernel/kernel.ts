@@ -29,9 +29,9 @@ import { readRef, writeRef } from "../refs.ts";
 import { runInRoot } from "../sandbox.ts";
 import { Tree } from "../tree.ts";
 import { checkConfig, configFragments, type KernelVariant, PATCHES } from "./config.ts";
+import { KERNEL_SUITE, SOURCE_PACKAGE } from "./suite.ts";
 
 const FORMAT = 1; // of the cache entry; raise it when the way of building changes
-const SOURCE_PACKAGE = "linux-source-6.1";
 const TOOLCHAIN = [
   ...["gcc", "libc6-dev", "make", "flex", "bison", "bc", "libelf-dev", "patch"],
   ...["tar", "xz-utils", "gzip", "dash", "coreutils", "sed", "grep", "mawk", "findutils"],
@@ -52,7 +52,7 @@ export interface Kernel {
 
 /** What {@linkcode buildKernel} needs. */
 export interface KernelOptions {
-  /** Where the packages come from. */
+  /** Where the packages come from: see {@linkcode openKernelArchive}. */
   readonly debian: Debian;
   /** `up` (the default) for one vCPU, `smp` for up to 64. */
   readonly variant?: KernelVariant;
@@ -111,7 +111,8 @@ function only(packages: readonly DebianPackage[], name: string): DebianPackage {
   if (found === undefined) {
     throw new CloudletError(`Cannot build the kernel: the archive has no package ${name}`, {
       code: "not-found",
-      remedy: "choose a Debian suite that has it ([debian] suite in the settings)",
+      remedy:
+        `use a mirror that has all of Debian's ${KERNEL_SUITE} ([debian] mirror in the settings)`,
     });
   }
   return found;
@@ -208,6 +209,7 @@ function inputs(variant: KernelVariant): KeyPart {
     fragments: configFragments(variant),
     patches: PATCHES,
     script: SCRIPT,
+    source: SOURCE_PACKAGE,
     toolchain: TOOLCHAIN,
   };
 }

@@ -25,6 +25,7 @@ import { readRef, writeRef } from "../refs.ts";
 import { type Content, type DirectoryNode, type FileNode, Tree } from "../tree.ts";
 import { findByKey, type Kernel, kernelStore, openKernel } from "./kernel.ts";
 import { moduleName, type ModuleSource, orderModules } from "./modules.ts";
+import { KERNEL_SUITE } from "./suite.ts";
 import { unpackVmlinux } from "./vmlinuz.ts";
 
 const FORMAT = 1; // of the cache entry; raise it when the same package would give another
@@ -40,11 +41,11 @@ const MODULES = [
 ];
 const MAX_MODULE = 64 * 1024 * 1024; // bytes
 
-const INPUTS = { format: FORMAT, package: PACKAGE, modules: MODULES };
+const INPUTS = { format: FORMAT, suite: KERNEL_SUITE, package: PACKAGE, modules: MODULES };
 
 /** What {@linkcode unpackKernel} needs. */
 export interface PackagedKernelOptions {
-  /** Where the package comes from. */
+  /** Where the package comes from: see {@linkcode openKernelArchive}. */
   readonly debian: Debian;
   /** Gets told how far it is. */
   readonly progress: Progress;

@@ -13,6 +13,7 @@ import { writeErofs } from "../../builder/erofs/mod.ts";
 import { imageDeclaration } from "../../builder/image/declarations.ts";
 import type { KernelVariant } from "../../builder/kernel/config.ts";
 import { kernelPackage, modulesArchive, openKernelPackage } from "../../builder/kernel/packaged.ts";
+import { openKernelArchive } from "../../builder/kernel/suite.ts";
 import { directoryNode, type FileNode, fileNode, type Tree } from "../../builder/tree.ts";
 import { Builder } from "../../builder/artifacts.ts";
 import { examples, runByHand, runsHere } from "../examples.ts";
@@ -103,6 +104,7 @@ async function addNpmCache(tree: Tree): Promise<void> {
 async function addArchive(
   tree: Tree,
   debian: Debian,
+  kernels: Debian,
   images: readonly string[],
 ): Promise<void> {
   const wanted = new Map<string, DebianPackage>();
@@ -111,9 +113,12 @@ async function addArchive(
       wanted.set(item.sha256, item);
     }
   }
-  const kernel = kernelPackage(debian);
+  const kernel = kernelPackage(kernels);
+  const files = new Map([
+    ...await debian.fetch([...wanted.values()]),
+    ...await kernels.fetch([kernel]),
+  ]);
   wanted.set(kernel.sha256, kernel);
-  const files = await debian.fetch([...wanted.values()]);
   const cache = `${HOST.cache}/debian`;
   for (const { name, sha256 } of wanted.values()) {
     tree.add(`${cache}/pool/${sha256}.deb`, fileFrom(files.get(name)!));
@@ -140,15 +145,17 @@ async function addArchive(
  *
  * @param directory where the root image goes
  * @param images names of the images that shall be built there
- * @param kernels compiled kernels that it brings along
+ * @param variants compiled kernels that it brings along
  */
 export async function makeHost(
   directory: string,
   images: readonly string[],
-  kernels: readonly KernelVariant[],
+  variants: readonly KernelVariant[],
   progress: Progress,
 ): Promise<HostImage> {
-  const debian = await openDebian({ progress, maxAge: 0 }); // so that it is young enough in there
+  // so that they are young enough in there
+  const debian = await openDebian({ progress, maxAge: 0 });
+  const kernels = await openKernelArchive({ progress, maxAge: 0 });
   const tree = newSystemTree();
   await debian.unpack(debian.resolve(PACKAGES), tree);
   finishSystemTree(tree);
@@ -156,7 +163,7 @@ export async function makeHost(
   tree.add("usr/bin/deno", deno);
   addDirectory(tree, checkoutPath("../"), HOST.checkout, (name) => name !== ".git", copyOf);
   await addNpmCache(tree);
-  await addArchive(tree, debian, images);
+  await addArchive(tree, debian, kernels, images);
   for (const example of examples()) {
     if (!await runsHere(example)) continue;
     const { stdout, code } = await runByHand(example);
@@ -165,13 +172,13 @@ export async function makeHost(
   }
 
   const builder = new Builder({ progress });
-  for (const variant of kernels) {
+  for (const variant of variants) {
     const { vmlinux } = await builder.kernel(variant);
     tree.add(`${HOST.kernels}/${variant}`, fileFrom(vmlinux));
   }
   const root = join(directory, "root.erofs");
   await writeErofs(tree, root, { label: "host" });
-  const { modules } = await openKernelPackage(debian);
+  const { modules } = await openKernelPackage(kernels);
   return {
     kernel: (await builder.debianKernel()).vmlinux,
     initramfs: [
