@@ -3,6 +3,7 @@
  *
  * @module
  */
+import { COPY_PORT } from "./layout.ts";
 import { type HostKind, hostKind } from "./kvm/host_probe.ts";
 import { Kvm } from "./kvm/kvm.ts";
 
@@ -42,6 +43,8 @@ export const HOST_TRAITS: Readonly<Record<HostKind, HostTraits>> = {
       "transparent_hugepage=always",
       // Each page fault, and with it each system call, would ask whether it is one of KVM's own.
       "no-kvmapf",
+      // The kernel has pages cleared and copied: by itself it takes a millisecond for one.
+      `host-strings=${COPY_PORT}`,
       // Its clock stands still between a snapshot and its clones, as on other hosts. That of the TSC
       // goes on, and every timer of the kernel is due at once when a clone wakes up.
       "clocksource=kvm-clock",

@@ -78,6 +78,10 @@ export const SERIAL_PORTS = 8;
 export const SLEEP_CONTROL_PORT = 0x600;
 /** The status register that belongs to it. */
 export const SLEEP_STATUS_PORT = 0x601;
+/** A kernel that is emulated has memory copied here, and filled by way of {@linkcode FILL_PORT}. */
+export const COPY_PORT = 0x610;
+/** The port that follows: its distance is the kernel's HOST_STRINGS_FILL. */
+export const FILL_PORT = COPY_PORT + 4;
 /** Sleep type "off", as the DSDT's `\\_S5` names it. */
 export const SLEEP_TYPE_OFF = 5;
 

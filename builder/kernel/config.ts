@@ -16,6 +16,7 @@ import populateOthers from "./patches/0004-madvise-populate-other-processes.patc
 import timer25Hz from "./patches/0005-timer-interrupts-25-hz.patch" with { type: "text" };
 import adjtimex from "./patches/0006-adjtimex-hashes-nothing.patch" with { type: "text" };
 import sendAtOnce from "./patches/0007-vsock-virtio-send-at-once.patch" with { type: "text" };
+import stringsByHost from "./patches/0008-x86-strings-by-the-host.patch" with { type: "text" };
 import smp from "./smp.config" with { type: "text" };
 
 /** What a kernel is built for. */
@@ -35,6 +36,7 @@ export const PATCHES: readonly string[] = [
   timer25Hz,
   adjtimex,
   sendAtOnce,
+  stringsByHost,
 ];
 
 /** Options that a fragment or a `.config` sets; `n` for those named "is not set". */

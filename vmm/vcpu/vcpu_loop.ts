@@ -24,10 +24,11 @@ import { errnoName } from "../../ffi/errno.ts";
 import { ioctlBytes } from "../../ffi/libc.ts";
 import { assistInstruction } from "../assist/assist.ts";
 import { type CompareExchange, compareExchange } from "../assist/compare_exchange.ts";
+import { doString } from "../assist/strings.ts";
 import { MmioBus } from "./bus.ts";
 import { ByteRing } from "../legacy/byte_ring.ts";
 import { VcpuState } from "../kvm/kvm_vcpu.ts";
-import { SERIAL_IRQ } from "../layout.ts";
+import { COPY_PORT, FILL_PORT, SERIAL_IRQ } from "../layout.ts";
 import { type PortEvent, Ports } from "../legacy/ports.ts";
 import { Serial } from "../legacy/serial.ts";
 import { GuestMemory } from "../memory/guest_memory.ts";
@@ -247,6 +248,12 @@ export class VcpuLoop implements Disposable {
     const count = run.getUint32(IO_COUNT, LE);
     let offset = Number(run.getBigUint64(IO_DATA_OFFSET, LE));
     const out = run.getUint8(IO_DIRECTION) === KVM_EXIT_IO_OUT;
+    if (out && size === 4 && count === 1 && this.#description.assists) {
+      if (port === COPY_PORT || port === FILL_PORT) {
+        const operation = port === COPY_PORT ? "copy" : "fill";
+        return void doString(this.#memory, operation, run.getUint32(offset, LE));
+      }
+    }
     offset += first * size;
     for (let i = first; i < count; i++, offset += size) {
       if (out) {
