@@ -55,14 +55,23 @@ done
 set +f
 [ -n "$root" ] || [ ! -b /dev/pmem0 ] || root=/dev/pmem0
 
+# IPv6 is for programs that talk to ::1; a network card would look for routers that do not exist.
+ipv6=/proc/sys/net/ipv6/conf
+if [ -d $ipv6 ]; then
+  echo 1 >$ipv6/all/disable_ipv6
+  echo 0 >$ipv6/lo/disable_ipv6
+fi
+
 fail() {
   echo "cloudlet: cannot $1" >/dev/console
   poweroff -f
 }
 
-mkdir /dev/pts /dev/shm
+mkdir /dev/pts /dev/shm /dev/mqueue
 mount -t devpts -o nosuid,noexec,mode=620,ptmxmode=666 devpts /dev/pts
 mount -t tmpfs -o nosuid,nodev,mode=1777 tmpfs /dev/shm
+# Where systemd mounts it, and with its options; a kernel of the user's may have none.
+mount -t mqueue -o nosuid,nodev,noexec mqueue /dev/mqueue 2>/dev/null || rmdir /dev/mqueue
 ln -s /proc/self/fd /dev/fd
 ln -s /proc/self/fd/0 /dev/stdin
 ln -s /proc/self/fd/1 /dev/stdout
