@@ -50,7 +50,7 @@ function partOf(path: string): string {
 
 /** What only tests may use. */
 function isForTests(path: string): boolean {
-  return /(^|[_/])(test|testing)\.ts$/.test(path) || /^(test|bench|lint)\//.test(path) ||
+  return /(^|[_/])(test|testing)\.ts$/.test(path) || /^(test|bench|lint|tools)\//.test(path) ||
     path === "vmm/virtio/compliance.ts";
 }
 

@@ -17,7 +17,7 @@ import { formatReference, type Reference } from "../oci/reference.ts";
 import { RegistryCache } from "../oci/cache.ts";
 import { ImageBudget, type ImageLimits } from "../limits.ts";
 import { readRef, writeRef } from "../refs.ts";
-import { AgentCache } from "./agent_cache.ts";
+import { AGENT_SHA256 } from "./agent/digest.ts";
 import { type Additions, additionsKey, applyAdditions } from "./additions.ts";
 import { findByKey, type Image, imageStore, openImage, storeImage } from "./image.ts";
 import { HOME } from "./init.ts";
@@ -57,7 +57,7 @@ async function inputs(request: OciImageRequest, digest: string): Promise<KeyPart
     format: FORMAT,
     digest,
     packages: request.packages,
-    agent: await new AgentCache().digest(),
+    agent: AGENT_SHA256,
     deno: await denoState(),
     init: initScript(),
     ...additionsKey(request.additions),
