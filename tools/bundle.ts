@@ -14,8 +14,7 @@ export const DIGEST = new URL("../builder/image/agent/digest.ts", import.meta.ur
 /** The module that holds a digest. */
 export function digestModule(sha256: string): string {
   return `/** SHA-256 of agent.js in hex; \`deno task bundle\` writes both. */
-export const AGENT_SHA256 =
-  ${JSON.stringify(sha256)};
+export const AGENT_SHA256 = ${JSON.stringify(sha256)};
 `;
 }
 
