@@ -92,5 +92,5 @@ function metaOf(files: ReadonlyMap<string, Uint8Array>): unknown {
     { size: content.length, checksum: `sha256-${sha256(content)}` },
   ]));
   const config = JSON.parse(new TextDecoder().decode(files.get("/deno.json")));
-  return { manifest, exports: { ".": config.exports } };
+  return { manifest, exports: config.exports };
 }

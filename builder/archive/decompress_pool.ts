@@ -10,9 +10,6 @@ import { diskError, temporaryIn } from "../../base/files.ts";
 import type { SharedCount } from "../limits.ts";
 import type { DecompressAnswer, DecompressJob } from "./decompress_worker.ts";
 
-// Never called: an import makes the worker a part of the module graph, which Deno fetches as a whole.
-void (() => import("./decompress_worker.ts"));
-
 /** What to decompress. */
 export interface DecompressRequest {
   /** Path of the compressed file. */

@@ -13,6 +13,7 @@
  * @module
  */
 import { CloudletError } from "../../base/errors.ts";
+import { lazyText } from "../../base/lazy_import.ts";
 import { newSystemTree } from "../base_tree.ts";
 import type { Debian, DebianPackage } from "../debian/debian.ts";
 import { alignElf } from "../elf_align.ts";
@@ -39,8 +40,7 @@ const LINKER = Deno.build.arch === "x86_64" ? "ld-linux-x86-64.so.2" : "ld-linux
 /** The agent's bundle, which is loaded only now, and the digest of this host's Deno. */
 export async function loadPayload(): Promise<Payload> {
   const path = Deno.execPath();
-  const { default: text } = await import("./agent/agent.js", { with: { type: "text" } });
-  const code = new TextEncoder().encode(text);
+  const code = new TextEncoder().encode(await lazyText("./agent/agent.js", import.meta.url));
   return { agent: { code, sha256: AGENT_SHA256 }, deno: { path, sha256: fileDigest(path) } };
 }
 

@@ -35,9 +35,6 @@ const INTERRUPTS: readonly number[] = Array.from({ length: 24 }, (_, line) => li
 /** VMs whose devices share a thread: one that is busy slows down few others. */
 const VMS_OF_A_THREAD = 16;
 
-// Never called: an import makes the worker a part of the module graph, which Deno fetches as a whole.
-void (() => import("./worker.ts"));
-
 /** The thread blocks outside of JavaScript: what it is sent waits at a port, and an event says so. */
 const threads = new SharedWorkers(
   new URL("./worker.ts", import.meta.url),

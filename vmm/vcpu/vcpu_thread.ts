@@ -13,9 +13,6 @@ import { SharedWorkers, type Tenancy } from "../shared_workers.ts";
 import { Command, type ExitCounts, ImmediateExit, State, VcpuControl } from "./vcpu_control.ts";
 
 const MODULE = new URL("./vcpu_worker.ts", import.meta.url);
-// Never called: an import makes the worker a part of the module graph, which Deno fetches as a whole.
-void (() => import("./vcpu_worker.ts"));
-
 /** Steers one vCPU; who runs it is up to the classes below. */
 export abstract class Vcpu implements AsyncDisposable {
   readonly #control = new VcpuControl();
