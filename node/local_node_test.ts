@@ -76,8 +76,15 @@ Deno.test("a machine comes after what happened, has many executions and outlives
 
 Deno.test("a machine says what can be done with it", async () => {
   await using machines = new HostProcessMachines();
-  const keep = () => Promise.resolve(true);
-  const fork = () => Promise.reject(new Error("no room"));
+  const signals: (AbortSignal | undefined)[] = [];
+  const keep = (call?: { readonly signal: AbortSignal }) => {
+    signals.push(call?.signal);
+    return Promise.resolve(true);
+  };
+  const fork = ({ signal }: { readonly signal: AbortSignal }) => {
+    signals.push(signal);
+    return Promise.reject(new Error("no room"));
+  };
   await using node = nodeOf(async (request) => {
     const host = await machines.factory(request);
     return {
@@ -89,9 +96,13 @@ Deno.test("a machine says what can be done with it", async () => {
   const { prepared, keepable, forkable } = machine.facts;
   assert.deepEqual([prepared, keepable, forkable], [true, true, true]);
   const kept: unknown[] = [];
-  for await (const event of machine.keep()) kept.push(event);
+  const abort = new AbortController();
+  for await (const event of machine.keep({ signal: abort.signal })) kept.push(event);
   assert.deepEqual(kept, [{ kind: "kept", kept: true }]);
-  await assert.rejects(make(machine.fork({ id: "f", execution: "x" })), /no room/);
+  const options = { signal: abort.signal };
+  await assert.rejects(make(machine.fork({ id: "f", execution: "x" }, options)), /no room/);
+  abort.abort();
+  assert.deepEqual(signals.map((signal) => signal?.aborted), [true, true]);
 });
 
 Deno.test("a machine that ends by itself says so, and keeps its place until it is ended", async () => {
