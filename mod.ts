@@ -5,10 +5,10 @@
  *
  * @module
  */
-import { lazyRun } from "./api/lazy_run.ts";
-import type { Run, RunOptions } from "./api/run.ts";
+import { lazyRun } from "./api/library/lazy_run.ts";
+import type { Run, RunOptions } from "./api/library/run.ts";
 
-export type { LanguageName } from "./agent/languages.ts";
+export type { LanguageName } from "./workload/languages.ts";
 export type {
   ForkOptions,
   ImageOptions,
@@ -19,7 +19,7 @@ export type {
   RunResult,
   RunUsage,
   ServerAddress,
-} from "./api/run.ts";
+} from "./api/library/run.ts";
 export { CloudletError, type CloudletErrorOptions, type ErrorCode } from "./base/errors.ts";
 export type { Progress, ProgressOptions, ProgressTask } from "./base/progress.ts";
 

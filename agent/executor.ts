@@ -13,12 +13,12 @@ import { findExecUser } from "./exec_user.ts";
 import type { Execution, Response } from "./execution.ts";
 import { follow } from "./follow.ts";
 import { type IdleInterpreter, IdleInterpreters, startProgram } from "./idle_interpreters.ts";
-import { type InterpreterNeeds, interpreterNeeds, isThere } from "./interpreter_needs.ts";
-import { COMMAND, type Language, type Project } from "./languages.ts";
+import { type InterpreterNeeds, interpreterNeeds, isThere } from "../workload/interpreter_needs.ts";
+import { COMMAND, type Language, type Project } from "../workload/languages.ts";
 import { SIGNAL_NUMBERS } from "./libc.ts";
 import { outOfMemoryKills } from "./memory_watch.ts";
 import { type Prepared, PreparedWorkloads, takeInterpreter } from "./prepared_workloads.ts";
-import type { Job } from "./request.ts";
+import type { Job } from "../workload/request.ts";
 import { Workspace } from "./workspace.ts";
 
 /** Where workloads are, and with what environment they run. */

@@ -3,9 +3,9 @@ import assert from "node:assert/strict";
 import { dirname, join } from "node:path";
 import { fileURLToPath, pathToFileURL } from "node:url";
 import { Code, ConnectError } from "@connectrpc/connect";
-import { type AgentBundle, bundleAgent } from "./bundle.ts";
-import { type AgentClient, connectAgent } from "./client.ts";
-import { agentCommand } from "./agent_command.ts";
+import { type AgentBundle, bundleAgent } from "../builder/image/agent_bundle.ts";
+import { type AgentClient, connectAgent } from "./client/client.ts";
+import { agentCommand } from "../builder/image/agent_command.ts";
 import {
   ExecuteRequest_Action as Action,
   type ExecuteRequestSchema,

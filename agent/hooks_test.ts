@@ -4,7 +4,7 @@ import { join } from "node:path";
 import { fileURLToPath } from "node:url";
 import { oracle } from "../test/oracle.ts";
 import { hookOf } from "./interpreter_hooks.ts";
-import { languages } from "./languages.ts";
+import { languages } from "../workload/languages.ts";
 
 const HOOKS = fileURLToPath(new URL("./hooks/", import.meta.url));
 const CONFIG = fileURLToPath(new URL("../deno.json", import.meta.url));

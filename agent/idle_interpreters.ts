@@ -6,8 +6,8 @@
 import { Child, type ChildUsage } from "./child.ts";
 import { encodeProgramStart, type ProgramStart } from "./hook_protocol.ts";
 import { hookOf, type InterpreterHook } from "./interpreter_hooks.ts";
-import { type InterpreterNeeds, sameNeeds } from "./interpreter_needs.ts";
-import type { Language } from "./languages.ts";
+import { type InterpreterNeeds, sameNeeds } from "../workload/interpreter_needs.ts";
+import type { Language } from "../workload/languages.ts";
 import { prestartThreads } from "./prestart_threads.ts";
 import { prefaultYoungGeneration } from "./scavenge.ts";
 import { Workspace } from "./workspace.ts";

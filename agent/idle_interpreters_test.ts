@@ -6,8 +6,8 @@ import {
   ExecuteRequestSchema,
   ExecuteResponse_Stage as Stage,
 } from "../proto/gen/cloudlet/agent/agent_pb.ts";
-import { checkRequest } from "./request.ts";
-import { interpreterNeeds } from "./interpreter_needs.ts";
+import { checkRequest } from "../workload/request.ts";
+import { interpreterNeeds } from "../workload/interpreter_needs.ts";
 
 /** One program for each language: it tells all that it can see of how it was started. */
 const PROGRAMS: Record<string, { program: string; code: string }> = {

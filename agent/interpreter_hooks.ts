@@ -17,7 +17,7 @@ import bash from "./hooks/bash.sh" with { type: "text" };
 import deno from "./hooks/deno.ts" with { type: "text" };
 import node from "./hooks/node.cjs" with { type: "text" };
 import python from "./hooks/python.py" with { type: "text" };
-import type { Language } from "./languages.ts";
+import type { Language } from "../workload/languages.ts";
 
 /** How one language's interpreter is started idle. */
 export interface InterpreterHook {

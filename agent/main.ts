@@ -9,7 +9,7 @@
  *
  * @module
  */
-import { AGENT_PORT } from "./vsock_ports.ts";
+import { AGENT_PORT } from "../workload/vsock_ports.ts";
 import { Runner } from "./runner.ts";
 import { serveAgent, type ServerAddress } from "./server.ts";
 

@@ -5,11 +5,11 @@
  */
 import { CloudletError } from "../base/errors.ts";
 import type { File } from "../proto/gen/cloudlet/agent/agent_pb.ts";
-import { sameFiles } from "./file_list.ts";
+import { sameFiles } from "../workload/file_list.ts";
 import type { IdleInterpreter } from "./idle_interpreters.ts";
-import { canBeIdle } from "./interpreter_needs.ts";
-import type { Project } from "./languages.ts";
-import type { Job } from "./request.ts";
+import { canBeIdle } from "../workload/interpreter_needs.ts";
+import type { Project } from "../workload/languages.ts";
+import type { Job } from "../workload/request.ts";
 import type { Workspace } from "./workspace.ts";
 
 /** A workload that is ready to run. */

@@ -18,7 +18,7 @@ import {
   Outcome_Kind as Kind,
 } from "../proto/gen/cloudlet/agent/agent_pb.ts";
 import { PreparedWorkloads } from "./prepared_workloads.ts";
-import { checkRequest } from "./request.ts";
+import { checkRequest } from "../workload/request.ts";
 import { Workspace } from "./workspace.ts";
 
 withAgent("a prepared workload is run without its source", async (agent) => {

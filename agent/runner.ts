@@ -8,10 +8,10 @@ import type { Child } from "./child.ts";
 import { adoptOrphans, endDescendants } from "./descendants.ts";
 import { Execution, type Response } from "./execution.ts";
 import { Executor, type ExecutorOptions, type Leftovers } from "./executor.ts";
-import type { InterpreterNeeds } from "./interpreter_needs.ts";
-import type { Language } from "./languages.ts";
+import type { InterpreterNeeds } from "../workload/interpreter_needs.ts";
+import type { Language } from "../workload/languages.ts";
 import { outOfMemoryKills, spareAgent } from "./memory_watch.ts";
-import type { Job } from "./request.ts";
+import type { Job } from "../workload/request.ts";
 
 /** Executions at the same time; each holds a thread that waits for its program. */
 const MAX_RUNNING = 64;

@@ -9,8 +9,8 @@ import {
   universalServerResponseToFetch,
 } from "@connectrpc/connect/protocol";
 import { WorkloadRunner } from "../proto/gen/cloudlet/agent/agent_pb.ts";
-import { AGENT_PORT, READY_PORT } from "./vsock_ports.ts";
-import { LIMITS } from "./request.ts";
+import { AGENT_PORT, READY_PORT } from "../workload/vsock_ports.ts";
+import { LIMITS } from "../workload/request.ts";
 import type { Runner } from "./runner.ts";
 import { workloadRunner } from "./service.ts";
 

@@ -9,9 +9,9 @@ import {
   SignalRequest_Signal as Signal,
   type WorkloadRunner,
 } from "../proto/gen/cloudlet/agent/agent_pb.ts";
-import { languages } from "./languages.ts";
+import { languages } from "../workload/languages.ts";
 import { SIGNAL_NUMBERS } from "./libc.ts";
-import { checkRequest, checkWarmRequest } from "./request.ts";
+import { checkRequest, checkWarmRequest } from "../workload/request.ts";
 import { GuestIdentity } from "./guest_identity.ts";
 import { packOverlayDiff } from "./overlay_diff.ts";
 import type { Runner } from "./runner.ts";

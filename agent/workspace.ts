@@ -10,7 +10,7 @@
  */
 import { CloudletError, messageOf } from "../base/errors.ts";
 import type { File } from "../proto/gen/cloudlet/agent/agent_pb.ts";
-import type { Project } from "./languages.ts";
+import type { Project } from "../workload/languages.ts";
 
 const CHUNK = 256 * 1024;
 const MAX_OUTPUT_FILES = 20_000;

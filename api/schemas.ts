@@ -4,7 +4,7 @@
  * @module
  */
 import { z } from "zod";
-import { COMMAND, languages } from "../agent/languages.ts";
+import { COMMAND, languages } from "../workload/languages.ts";
 
 /** Takes an enumeration as any client writes it: `Python`, `PREPARE_AND_RUN`, `prepareAndRun`. */
 function relaxed<const T extends readonly [string, ...string[]]>(names: T) {

@@ -6,7 +6,7 @@
  *
  * @module
  */
-import type { Machine } from "../node/machine_factory.ts";
+import type { HostMachine } from "../node/host_machine.ts";
 import { pythonMachine, runHello } from "./python_machine.ts";
 import { percentile, report } from "./report.ts";
 
@@ -26,7 +26,7 @@ const openFiles = () => [...Deno.readDirSync("/proc/self/fd")].length;
 const threads = () => [...Deno.readDirSync("/proc/self/task")].length;
 
 /** Whether a machine computes what it is asked for. */
-async function answers(machine: Machine): Promise<boolean> {
+async function answers(machine: HostMachine): Promise<boolean> {
   const number = crypto.getRandomValues(new Uint32Array(1))[0]!;
   const decoder = new TextDecoder();
   let text = "";
@@ -40,7 +40,7 @@ async function answers(machine: Machine): Promise<boolean> {
 async function alive(): Promise<void> {
   await (await pythonMachine("first"))[Symbol.asyncDispose](); // makes the snapshot, reads it into memory
   await using stack = new AsyncDisposableStack();
-  const machines: Machine[] = [];
+  const machines: HostMachine[] = [];
   const times: number[] = [];
   const before = memoryAvailable();
   for (let i = 0; i < VMS; i++) {

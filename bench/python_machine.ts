@@ -3,20 +3,20 @@
  *
  * @module
  */
-import type { AgentClient } from "../agent/client.ts";
+import type { AgentClient } from "../agent/client/client.ts";
 import { silentProgress } from "../base/progress.ts";
 import {
   ExecuteRequest_Action as Action,
   type ExecuteResponse,
 } from "../proto/gen/cloudlet/agent/agent_pb.ts";
-import type { Machine } from "../node/machine_factory.ts";
+import type { HostMachine } from "../node/host_machine.ts";
 import { microVms } from "../node/microvms.ts";
 
 /** Its memory in MiB. */
 export const MEMORY = 512;
 
 /** Restores one; the first makes the snapshot. */
-export function pythonMachine(id: string): Promise<Machine> {
+export function pythonMachine(id: string): Promise<HostMachine> {
   return microVms()({
     id,
     language: "python",

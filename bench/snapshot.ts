@@ -4,7 +4,7 @@
  * @module
  */
 import { join } from "node:path";
-import { agentBehind, connectAgent, KEEP_ALIVE } from "../agent/client.ts";
+import { agentBehind, connectAgent, KEEP_ALIVE } from "../agent/client/client.ts";
 import { Builder } from "../builder/artifacts.ts";
 import { AHEAD, newIdentity } from "../node/clone_identity.ts";
 import { listSnapshots, snapshotStore } from "../node/snapshots.ts";

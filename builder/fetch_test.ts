@@ -3,7 +3,8 @@ import { join } from "node:path";
 import { CloudletError } from "../base/errors.ts";
 import { acrossPowerLoss } from "../base/power_loss_test.ts";
 import { testDirectory } from "./archive/fixtures_test.ts";
-import { fetchBytes, fetchFile } from "./fetch.ts";
+import { fetchBytes } from "./fetch.ts";
+import { fetchFile } from "./fetch_file.ts";
 import { filesBelow, sha256 } from "./debian/fixtures_test.ts";
 
 const code = (code: string) => (error: unknown) =>

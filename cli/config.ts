@@ -7,8 +7,8 @@
 import { basename, dirname, resolve } from "node:path";
 import { parse, TomlError } from "smol-toml";
 import { z } from "zod";
-import { type LanguageName, languages } from "../agent/languages.ts";
-import { languageOfSource } from "../api/source.ts";
+import { type LanguageName, languages } from "../workload/languages.ts";
+import { languageOfSource } from "../api/library/source.ts";
 import { CloudletError, messageOf } from "../base/errors.ts";
 import { reasonOfFile } from "../base/files.ts";
 import { nearest } from "../base/nearest.ts";

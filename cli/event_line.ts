@@ -3,7 +3,7 @@
  *
  * @module
  */
-import type { RunEvent } from "../api/run.ts";
+import type { RunEvent } from "../api/library/run.ts";
 
 const strictUtf8 = new TextDecoder("utf-8", { fatal: true, ignoreBOM: true });
 

@@ -4,8 +4,8 @@
  * @module
  */
 import { buildCommand, type CommandContext } from "@stricli/core";
-import { ApiClient } from "../api/client.ts";
-import { forkRun } from "../api/run.ts";
+import { ApiClient } from "../api/client/client.ts";
+import { forkRun } from "../api/library/run.ts";
 import { exitWith } from "./context.ts";
 import { completeId, idParameter, serverFlag, type ServerFlags } from "./ps.ts";
 import { follow, type ShowFlags } from "./run.ts";

@@ -4,7 +4,7 @@
  * @module
  */
 import { buildCommand } from "@stricli/core";
-import { ApiClient } from "../api/client.ts";
+import { ApiClient } from "../api/client/client.ts";
 import type { RunInfo } from "../api/schemas.ts";
 import { CloudletError } from "../base/errors.ts";
 import { defaultServer, serverFromFlags } from "./server_address.ts";

@@ -1,5 +1,5 @@
 import { deepEqual, equal, rejects } from "node:assert/strict";
-import { ApiClient } from "../api/client.ts";
+import { ApiClient } from "../api/client/client.ts";
 import type { RunInfo } from "../api/schemas.ts";
 import { activeRuns, completeId } from "./ps.ts";
 

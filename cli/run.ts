@@ -4,8 +4,14 @@
  * @module
  */
 import { buildCommand, type CommandContext } from "@stricli/core";
-import { languageNamed, languages } from "../agent/languages.ts";
-import { type Run, run, type RunEvent, type RunOptions, type RunResult } from "../api/run.ts";
+import { languageNamed, languages } from "../workload/languages.ts";
+import {
+  type Run,
+  run,
+  type RunEvent,
+  type RunOptions,
+  type RunResult,
+} from "../api/library/run.ts";
 import { CloudletError } from "../base/errors.ts";
 import { silentProgress } from "../base/progress.ts";
 import { takeSignals } from "../base/signals.ts";

@@ -4,16 +4,16 @@
  * @module
  */
 import { buildCommand } from "@stricli/core";
-import { Keys, newKey } from "../api/keys.ts";
-import type { Address, Service } from "../api/serve.ts";
-import { languageNamed } from "../agent/languages.ts";
+import { Keys, newKey } from "../api/http/keys.ts";
+import type { Address, Service } from "../api/http/serve.ts";
+import { languageNamed } from "../workload/languages.ts";
 import { isRegistryHost } from "../base/addresses.ts";
 import { cacheDir, stateDir } from "../base/dirs.ts";
 import { CloudletError } from "../base/errors.ts";
 import { sweepTemporaryBelow } from "../base/files.ts";
 import { takeSignals } from "../base/signals.ts";
 import deno from "../deno.json" with { type: "json" };
-import { hostLimits } from "../vmm/service/host_limits.ts";
+import { hostLimits } from "../service/host_limits.ts";
 import { sweepScratch } from "../node/scratch.ts";
 import { say, writeLine } from "./output.ts";
 import { LineProgress } from "./progress.ts";
@@ -86,10 +86,10 @@ function parseRegistry(text: string): string {
 /** Serves until a signal ends it. */
 async function serve(flags: ServeFlags): Promise<void> {
   // Not loaded before they are needed: every other command starts without them.
-  const { startService } = await import("../api/serve.ts");
+  const { startService } = await import("../api/http/serve.ts");
   const { microVms } = await import("../node/microvms.ts");
   const { LocalNode } = await import("../node/local_node.ts");
-  const { PreparedWorkloads } = await import("../vmm/service/prepared.ts");
+  const { PreparedWorkloads } = await import("../service/prepared.ts");
   const { SharedWork } = await import("../base/shared_work.ts");
   using end = new End();
   sweepTemporaryBelow(cacheDir(), 2); // <cache>/<kind>/.tmp-… and <cache>/debian/<kind>/.tmp-…
@@ -108,7 +108,7 @@ async function serve(flags: ServeFlags): Promise<void> {
   };
   // A client that gives up does not end the build that the next one needs.
   await using shared = new SharedWork({ abandoned: ABANDONED_BUILDS });
-  await using node = new LocalNode({
+  const node = new LocalNode({
     machines: (pool) => microVms({ pool, shared, registries }),
     admission,
     prewarmed: (flags.warm ?? []).map((warm) => ({ ...warm, memory: defaultMemory })),

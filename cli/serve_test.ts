@@ -2,9 +2,9 @@
 import { equal, match, rejects, throws } from "node:assert/strict";
 import { join } from "node:path";
 import { fileURLToPath } from "node:url";
-import { Keys } from "../api/keys.ts";
+import { Keys } from "../api/http/keys.ts";
 import { denoDir } from "../test/paths.ts";
-import { RunStore } from "../vmm/service/run_store.ts";
+import { RunStore } from "../service/run_store.ts";
 import { parseAddress } from "./serve.ts";
 
 const MOD = fileURLToPath(new URL("../mod.ts", import.meta.url));

@@ -3,7 +3,7 @@
  *
  * @module
  */
-import type { ServerAddress } from "../api/options.ts";
+import type { ServerAddress } from "../api/library/options.ts";
 
 /** Where a server listens that was told nothing else. */
 export const defaultServer = "http://localhost:3000";

@@ -17,28 +17,35 @@ Deno.test("imports point downwards, in every form that they have", () => {
     `import { a } from "${to}";\nexport { b } from "${to}";\nexport * from "${to}";\n` +
     `import type { C } from "${to}";\nawait import("${to}");\n`;
   const up = ["layers 1", "layers 2", "layers 3", "layers 4", "layers 5"];
-  assert.deepEqual(findings("vmm/vm.ts", forms("./service/run_store.ts")), up);
+  assert.deepEqual(findings("vmm/vm.ts", forms("../service/run_store.ts")), up);
   assert.deepEqual(findings("vmm/vm.ts", forms("../node/pool.ts")), up);
-  assert.deepEqual(findings("node/pool.ts", forms("../vmm/service/run_store.ts")), up);
-  assert.deepEqual(findings("api/run.ts", forms("../node/pool.ts")), up);
-  assert.deepEqual(findings("vmm/devices/blk.ts", forms("../../api/run.ts")), up);
+  assert.deepEqual(findings("node/pool.ts", forms("../service/run_store.ts")), up);
+  assert.deepEqual(findings("api/library/run.ts", forms("../../node/pool.ts")), up);
+  assert.deepEqual(findings("vmm/devices/blk.ts", forms("../../api/library/run.ts")), up);
   assert.deepEqual(findings("base/store.ts", forms("../builder/tree.ts")), up);
   assert.deepEqual(findings("agent/main.ts", forms("../ffi/libc.ts")), up);
-  assert.deepEqual(findings("vmm/service/run_store.ts", forms("../../api/run.ts")), up);
+  assert.deepEqual(findings("agent/main.ts", forms("./client/client.ts")), up);
+  assert.deepEqual(findings("agent/client/client.ts", forms("../main.ts")), up);
+  assert.deepEqual(findings("builder/image/inputs.ts", forms("../../agent/main.ts")), up);
+  assert.deepEqual(findings("workload/request.ts", forms("../agent/main.ts")), up);
+  assert.deepEqual(findings("service/run_store.ts", forms("../api/library/run.ts")), up);
   assert.deepEqual(findings("other/x.ts", forms("../base/store.ts")), up);
   for (
     const [from, to] of [
-      ["cli/run.ts", "../api/run.ts"],
-      ["api/run.ts", "../vmm/service/run_store.ts"],
-      ["vmm/service/run_store.ts", "../../node/pool.ts"],
+      ["cli/run.ts", "../api/library/run.ts"],
+      ["api/library/run.ts", "../../service/run_store.ts"],
+      ["service/run_store.ts", "../node/pool.ts"],
       ["node/pool.ts", "../vmm/vm.ts"],
+      ["service/run_store.ts", "../agent/client/client.ts"],
+      ["agent/client/client.ts", "../../workload/request.ts"],
+      ["agent/main.ts", "../workload/request.ts"],
       ["vmm/vm.ts", "./kvm.ts"],
       ["vmm/vm.ts", "../ffi/libc.ts"],
       ["vmm/vm.ts", "node:path"],
       ["vmm/vm.ts", "zod"],
       ["mod.ts", "./cli/app.ts"],
       ["vmm/vm_test.ts", "../cli/app.ts"],
-      ["test/service.ts", "../api/serve.ts"],
+      ["test/service.ts", "../api/http/serve.ts"],
       ["examples/deno/main.ts", "./lib/collatz.ts"],
     ]
   ) assert.deepEqual(findings(from!, forms(to!)), [], `${from} -> ${to}`);
@@ -108,4 +115,14 @@ Deno.test("commands write through one file", () => {
   for (const path of ["cli/output.ts", "cli/run_test.ts", "vmm/vm.ts"]) {
     assert.deepEqual(findings(path, source), [], path);
   }
+});
+
+Deno.test("a long file gives its reason, and none is longer than the most", () => {
+  const file = (head: string, lines: number) => `/** ${head} */\n${"f();\n".repeat(lines - 1)}`;
+  assert.deepEqual(findings("vmm/x.ts", file("A thing.", 400)), []);
+  assert.deepEqual(findings("vmm/x.ts", file("A thing.", 401)), ["file-length 2"]);
+  assert.deepEqual(findings("vmm/x.ts", file("A thing; long because of it.", 450)), []);
+  assert.deepEqual(findings("vmm/x.ts", file("A thing; long because of it.", 451)), [
+    "file-length 2",
+  ]);
 });

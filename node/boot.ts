@@ -4,7 +4,12 @@
  * @module
  */
 import { join } from "node:path";
-import { agentBehind, type AgentClient, connectAgent, listenForReady } from "../agent/client.ts";
+import {
+  agentBehind,
+  type AgentClient,
+  connectAgent,
+  listenForReady,
+} from "../agent/client/client.ts";
 import { Builder } from "../builder/artifacts.ts";
 import type { RegistryPolicy } from "../builder/oci/policy.ts";
 import { defaultKernel } from "../vmm/host_traits.ts";
@@ -12,7 +17,7 @@ import { Vm } from "../vmm/vm.ts";
 import { type Parts, PLAIN_IMAGE } from "./boot_parts.ts";
 import { saveChanges } from "./image_changes.ts";
 import { hardwareOf, vmConfig } from "./hardware.ts";
-import type { MachineRequest } from "./machine_factory.ts";
+import type { HostMachineRequest } from "./host_machine.ts";
 import { untilReady } from "./readiness.ts";
 import { makeScratch } from "./scratch.ts";
 
@@ -41,7 +46,7 @@ export interface PartsOptions {
  * @throws {CloudletError} `denied` for an image that may not be pulled, and what the builders throw
  */
 export async function findParts(
-  request: MachineRequest,
+  request: HostMachineRequest,
   { kernel, registries }: PartsOptions,
 ): Promise<Parts> {
   const { progress, signal, language, vcpus, packages } = request;
@@ -68,7 +73,7 @@ export interface RunningVm extends AsyncDisposable {
 /** Boots a machine and waits for its agent. */
 export async function boot(
   parts: Parts,
-  request: MachineRequest,
+  request: HostMachineRequest,
   options: BootOptions,
 ): Promise<RunningVm> {
   const { signal, progress } = request;

@@ -5,7 +5,7 @@
  * @module
  */
 import { join } from "node:path";
-import { agentBehind, type AgentClient, connectAgent, KEEP_ALIVE } from "../agent/client.ts";
+import { agentBehind, type AgentClient, connectAgent, KEEP_ALIVE } from "../agent/client/client.ts";
 import type { Progress } from "../base/progress.ts";
 import type { Snapshot } from "../vmm/snapshot/snapshot.ts";
 import { Vm } from "../vmm/vm.ts";

@@ -4,7 +4,7 @@
  * @module
  */
 import type { MessageInitShape } from "@bufbuild/protobuf";
-import type { AgentClient } from "../agent/client.ts";
+import type { AgentClient } from "../agent/client/client.ts";
 import type { ResumeRequestSchema } from "../proto/gen/cloudlet/agent/agent_pb.ts";
 
 /**

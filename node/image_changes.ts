@@ -5,8 +5,8 @@
  * @module
  */
 import { create } from "@bufbuild/protobuf";
-import { bounded, type StreamLimits, within } from "../agent/client_limits.ts";
-import { COMMAND } from "../agent/languages.ts";
+import { bounded, type StreamLimits, within } from "../agent/client/limits.ts";
+import { COMMAND } from "../workload/languages.ts";
 import { CloudletError } from "../base/errors.ts";
 import {
   ExecuteRequest_Action as Action,
@@ -16,7 +16,7 @@ import {
 } from "../proto/gen/cloudlet/agent/agent_pb.ts";
 import type { ImageBudget } from "../builder/limits.ts";
 import { asImageWants } from "./image_program.ts";
-import type { Machine, MachineRequest } from "./machine_factory.ts";
+import type { HostMachine, HostMachineRequest } from "./host_machine.ts";
 
 /** In the guest; of the microVM's own overlay, so it is gone with it. */
 const DIRECTORY = "/run/cloudlet-changes";
@@ -74,10 +74,10 @@ $busybox umount $at/root
  *   larger than the budget
  */
 export async function saveChanges(
-  machine: Pick<Machine, "agent" | "program">,
+  machine: Pick<HostMachine, "agent" | "program">,
   run: readonly string[],
   path: string,
-  { memory, progress, signal: outer }: Pick<MachineRequest, "memory" | "progress" | "signal">,
+  { memory, progress, signal: outer }: Pick<HostMachineRequest, "memory" | "progress" | "signal">,
   budget: ImageBudget,
 ): Promise<void> {
   const signal = AbortSignal.any([outer, budget.signal]);

@@ -6,7 +6,7 @@
  * @module
  */
 import { create } from "@bufbuild/protobuf";
-import { COMMAND } from "../agent/languages.ts";
+import { COMMAND } from "../workload/languages.ts";
 import { CloudletError } from "../base/errors.ts";
 import type { ProgramConfig } from "../builder/oci/manifest.ts";
 import {

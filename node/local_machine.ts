@@ -14,7 +14,7 @@ import type {
   InputResponse,
   SignalRequestSchema,
 } from "../proto/gen/cloudlet/agent/agent_pb.ts";
-import type { Machine as HostMachine } from "./machine_factory.ts";
+import type { HostMachine } from "./host_machine.ts";
 import type {
   CallOptions,
   CreateEvent,

@@ -9,7 +9,7 @@ import type { Progress } from "../base/progress.ts";
 import { Admission, type AdmissionLimits, type Lease } from "./admission.ts";
 import type { Clock } from "./clock.ts";
 import { LocalMachine } from "./local_machine.ts";
-import type { Machine as HostMachine, MachineFactory } from "./machine_factory.ts";
+import type { HostMachine, HostMachineFactory } from "./host_machine.ts";
 import type { CallOptions, Capacity, CreateEvent, Machine, MachineRequest, Node } from "./node.ts";
 import { type PausedLimits, Pool, type PrewarmedKind, type Waiting } from "./pool.ts";
 import { eventProgress, progressQueue } from "./progress_events.ts";
@@ -30,7 +30,7 @@ export type NodePool<C extends Waiting> = Pool<HostMachine, C>;
 /** What a node is made of. */
 export interface LocalNodeOptions<C extends Waiting> {
   /** Makes machines; may take paused clones out of the pool, which is there when it is called. */
-  readonly machines: (pool: () => NodePool<C>) => MachineFactory;
+  readonly machines: (pool: () => NodePool<C>) => HostMachineFactory;
   /** How much may be in use at a time. */
   readonly admission: AdmissionLimits;
   /** The prewarmed VMs that wait; none when absent. */
@@ -66,7 +66,7 @@ interface Order {
 export class LocalNode<C extends Waiting = never> implements Node {
   readonly #admission: Admission;
   readonly #pool: NodePool<C>;
-  readonly #make: MachineFactory;
+  readonly #make: HostMachineFactory;
   readonly #machines = new Set<LocalMachine>();
   /** What is being made, for a caller or for none any more. */
   readonly #making = new Set<Promise<unknown>>();

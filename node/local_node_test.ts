@@ -3,7 +3,7 @@ import { silentProgress } from "../base/progress.ts";
 import { ExecuteRequest_Action as Action } from "../proto/gen/cloudlet/agent/agent_pb.ts";
 import { HostProcessMachines } from "../test/host_process_machine.ts";
 import { LocalNode } from "./local_node.ts";
-import type { MachineFactory } from "./machine_factory.ts";
+import type { HostMachineFactory } from "./host_machine.ts";
 import type { CreateEvent, Machine, MachineRequest } from "./node.ts";
 
 const REQUEST: MachineRequest = {
@@ -15,7 +15,7 @@ const REQUEST: MachineRequest = {
 };
 
 function nodeOf(
-  factory: MachineFactory,
+  factory: HostMachineFactory,
   { prewarmed = 0, memory = 1000, machines = 10, queue = 10 } = {},
 ): LocalNode {
   return new LocalNode({

@@ -3,7 +3,7 @@
  *
  * @module
  */
-import type { AgentClient } from "../agent/client.ts";
+import type { AgentClient } from "../agent/client/client.ts";
 import { temporaryIn } from "../base/files.ts";
 import type { ProgramConfig } from "../builder/oci/manifest.ts";
 import { saveSnapshot, Snapshot } from "../vmm/snapshot/snapshot.ts";
@@ -11,7 +11,7 @@ import type { Vm } from "../vmm/vm.ts";
 import type { Parts } from "./boot_parts.ts";
 import { Clone } from "./clone.ts";
 import { hardwareOf } from "./hardware.ts";
-import type { ForkRequest, Machine, MachineRequest } from "./machine_factory.ts";
+import type { HostForkRequest, HostMachine, HostMachineRequest } from "./host_machine.ts";
 import { describe } from "./readiness.ts";
 import { keepLayer } from "./recipes.ts";
 import { snapshotStore } from "./snapshots.ts";
@@ -28,24 +28,24 @@ export interface MicroVmParts {
   /** What it was booted from, or would be. */
   readonly parts: Parts;
   /** What was asked for. */
-  readonly request: MachineRequest;
+  readonly request: HostMachineRequest;
   /** Everything that ends with it. */
   readonly resources: AsyncDisposable;
   /** The snapshot that it was restored from. */
   readonly base?: Snapshot;
-  /** Whether the workload of {@linkcode MachineRequest.layer} is prepared in it. */
+  /** Whether the workload of {@linkcode HostMachineRequest.layer} is prepared in it. */
   readonly prepared?: boolean;
 }
 
 /** See the module. */
-export class MicroVm implements Machine {
+export class MicroVm implements HostMachine {
   readonly ended: Promise<string>;
   /** The VM; for tests and benchmarks. */
   readonly vm: Vm;
   readonly agent: AgentClient;
   readonly program: ProgramConfig | undefined;
   readonly prepared: boolean;
-  readonly keep?: NonNullable<Machine["keep"]>;
+  readonly keep?: NonNullable<HostMachine["keep"]>;
   readonly #made: MicroVmParts;
   #saving: Promise<unknown> = Promise.resolve();
 
@@ -82,7 +82,7 @@ export class MicroVm implements Machine {
     return await saved;
   }
 
-  async fork(fork: ForkRequest): Promise<Machine> {
+  async fork(fork: HostForkRequest): Promise<HostMachine> {
     const { vm, agent, parts, request, base } = this.#made;
     await using stack = new AsyncDisposableStack();
     using directory = temporaryIn(snapshotStore().root); // the clone keeps the file open

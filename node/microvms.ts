@@ -14,7 +14,7 @@ import { AHEAD } from "./clone_identity.ts";
 import { hardwareOf } from "./hardware.ts";
 import { MicroVm } from "./machine.ts";
 import type { NodePool } from "./local_node.ts";
-import type { MachineFactory, MachineRequest } from "./machine_factory.ts";
+import type { HostMachineFactory, HostMachineRequest } from "./host_machine.ts";
 import { findSnapshot, type Found } from "./recipes.ts";
 import { sweepScratch } from "./scratch.ts";
 import { openCached } from "./snapshots.ts";
@@ -30,7 +30,7 @@ export interface MicroVmOptions extends BootOptions, PartsOptions {
 }
 
 /** @param given how they are made */
-export function microVms(given: MicroVmOptions = {}): MachineFactory {
+export function microVms(given: MicroVmOptions = {}): HostMachineFactory {
   const shared = given.shared ?? new SharedWork({ abandoned: 0 });
   const options = { ...given, shared };
   return async (request) => {
@@ -61,7 +61,7 @@ export function microVms(given: MicroVmOptions = {}): MachineFactory {
 async function cloneOf(
   { snapshot, requires }: Found,
   parts: Parts,
-  request: MachineRequest,
+  request: HostMachineRequest,
   options: MicroVmOptions,
 ): Promise<Clone> {
   const hardware = hardwareOf(parts, request);

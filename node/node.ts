@@ -14,7 +14,7 @@
  * @module
  */
 import type { MessageInitShape } from "@bufbuild/protobuf";
-import type { InterpreterNeeds } from "../agent/interpreter_needs.ts";
+import type { InterpreterNeeds } from "../workload/interpreter_needs.ts";
 import type { ProgramConfig } from "../builder/oci/manifest.ts";
 import type { RootRequest } from "../builder/artifacts.ts";
 import type {

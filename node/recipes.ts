@@ -10,8 +10,8 @@
  *
  * @module
  */
-import { languageOrCommand } from "../agent/languages.ts";
-import type { InterpreterNeeds } from "../agent/interpreter_needs.ts";
+import { languageOrCommand } from "../workload/languages.ts";
+import type { InterpreterNeeds } from "../workload/interpreter_needs.ts";
 import { CloudletError, messageOf } from "../base/errors.ts";
 import type { Caller, SharedWork } from "../base/shared_work.ts";
 import { cacheKey, filesKey, type KeyPart } from "../base/store.ts";
@@ -23,7 +23,7 @@ import { fileOf, type Parts } from "./boot_parts.ts";
 import { Clone } from "./clone.ts";
 import { AHEAD, clockError, newIdentity } from "./clone_identity.ts";
 import { hardwareOf, vmConfig } from "./hardware.ts";
-import type { MachineRequest } from "./machine_factory.ts";
+import type { HostMachineRequest } from "./host_machine.ts";
 import { reclaimFreeMemory } from "./reclaim.ts";
 import { type GuestParts, snapshotRequirements } from "./snapshot_key.ts";
 import { keepSnapshot, openCached, openOrMake } from "./snapshots.ts";
@@ -41,7 +41,7 @@ export interface Found {
   readonly requires: KeyPart;
   /** Open; the caller closes it. */
   readonly snapshot: Snapshot;
-  /** Whether the workload of {@linkcode MachineRequest.layer} is prepared in it. */
+  /** Whether the workload of {@linkcode HostMachineRequest.layer} is prepared in it. */
   readonly prepared: boolean;
 }
 
@@ -52,7 +52,7 @@ export interface Found {
  */
 function requirementsOf(
   parts: Parts,
-  request: MachineRequest,
+  request: HostMachineRequest,
   more: Pick<GuestParts, "main" | "files" | "workload"> = {},
 ): KeyPart {
   const { devices } = vmConfig(hardwareOf(parts, request), "", request.progress);
@@ -72,7 +72,7 @@ function requirementsOf(
 /** The snapshot that serves a request: with its layer, or with as much as there can be of it. */
 export async function findSnapshot(
   parts: Parts,
-  request: MachineRequest,
+  request: HostMachineRequest,
   options: RecipeOptions,
 ): Promise<Found> {
   const { layer, rebuild = false } = request;
@@ -87,7 +87,7 @@ export async function findSnapshot(
 /** Of a machine whose interpreter waits for the program, or at least for its language. */
 async function unpreparedSnapshot(
   parts: Parts,
-  request: MachineRequest,
+  request: HostMachineRequest,
   options: RecipeOptions,
 ): Promise<Found> {
   const { needs, signal, progress, language } = request;
@@ -107,9 +107,9 @@ async function unpreparedSnapshot(
 /** From the cache, or made now, for all who want it: `make` is not the request's own work. */
 async function findOrMake(
   requires: KeyPart,
-  request: MachineRequest,
+  request: HostMachineRequest,
   { shared }: RecipeOptions,
-  make: (directory: string, request: MachineRequest) => Promise<void>,
+  make: (directory: string, request: HostMachineRequest) => Promise<void>,
 ): Promise<Found> {
   const made = (caller: Caller) =>
     openOrMake(requires, {
@@ -129,7 +129,7 @@ async function findOrMake(
 /** Of a machine that was booted and has just become ready. */
 async function readySnapshot(
   parts: Parts,
-  request: MachineRequest,
+  request: HostMachineRequest,
   options: RecipeOptions,
 ): Promise<Found> {
   const requires = requirementsOf(parts, request);
@@ -152,7 +152,7 @@ async function readySnapshot(
 /** Of a machine in which an interpreter waits for one program: made of the ready one. */
 async function programSnapshot(
   parts: Parts,
-  request: MachineRequest,
+  request: HostMachineRequest,
   needs: InterpreterNeeds,
   options: RecipeOptions,
 ): Promise<Found> {
@@ -185,7 +185,7 @@ export async function keepLayer(
   { vm, agent }: Pick<RunningVm, "vm" | "agent">,
   layer: string,
   parts: Parts,
-  request: MachineRequest,
+  request: HostMachineRequest,
   base: MemoryFile,
 ): Promise<boolean> {
   const { signal, progress } = request;

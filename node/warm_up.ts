@@ -4,9 +4,9 @@
  * @module
  */
 import { setTimeout as delay } from "node:timers/promises";
-import type { AgentClient } from "../agent/client.ts";
-import { bounded, within } from "../agent/client_limits.ts";
-import { COMMAND, type LanguageName, languageOrCommand } from "../agent/languages.ts";
+import type { AgentClient } from "../agent/client/client.ts";
+import { bounded, within } from "../agent/client/limits.ts";
+import { COMMAND, type LanguageName, languageOrCommand } from "../workload/languages.ts";
 import {
   ExecuteRequest_Action as Action,
   type ExecuteResponse,

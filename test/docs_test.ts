@@ -2,12 +2,12 @@
 import assert from "node:assert/strict";
 import { dirname, join } from "node:path";
 import { fileURLToPath } from "node:url";
-import { problemOf } from "../api/problem.ts";
-import { createApp } from "../api/app.ts";
+import { problemOf } from "../api/http/problem.ts";
+import { createApp } from "../api/http/app.ts";
 import { CloudletError, type ErrorCode } from "../base/errors.ts";
 import { file_cloudlet_agent_agent } from "../proto/gen/cloudlet/agent/agent_pb.ts";
 import { file_vmmorchestrator_vmm } from "../proto/gen/vmmorchestrator/vmm_pb.ts";
-import { toConnectError } from "../vmm/service/connect_errors.ts";
+import { toConnectError } from "../service/connect_errors.ts";
 import { Code } from "@connectrpc/connect";
 
 const ROOT = fileURLToPath(new URL("..", import.meta.url));

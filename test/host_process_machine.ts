@@ -5,9 +5,9 @@
  * @module
  */
 import { fileURLToPath } from "node:url";
-import { connectAgent } from "../agent/client.ts";
-import { PreparedWorkloads } from "../vmm/service/prepared.ts";
-import type { Machine, MachineFactory, MachineRequest } from "../node/machine_factory.ts";
+import { connectAgent } from "../agent/client/client.ts";
+import { PreparedWorkloads } from "../service/prepared.ts";
+import type { HostMachine, HostMachineFactory, HostMachineRequest } from "../node/host_machine.ts";
 
 const AGENT = fileURLToPath(new URL("../agent/main.ts", import.meta.url));
 const CONFIG = fileURLToPath(new URL("../deno.json", import.meta.url));
@@ -22,7 +22,7 @@ export class HostProcessMachines implements AsyncDisposable {
   count = 0;
 
   /** Makes a machine. */
-  readonly factory: MachineFactory = async (request) => {
+  readonly factory: HostMachineFactory = async (request) => {
     using task = request.progress.task(`Start the agent of ${request.id}`);
     const machine = await HostProcessMachine.start(`${this.#directory}/${++this.count}`, request);
     this.#machines.add(machine);
@@ -47,8 +47,8 @@ export class HostProcessMachines implements AsyncDisposable {
   }
 }
 
-class HostProcessMachine implements Machine {
-  readonly agent: Machine["agent"];
+class HostProcessMachine implements HostMachine {
+  readonly agent: HostMachine["agent"];
   readonly ended: Promise<string>;
   readonly gone: Promise<void>;
   readonly #process: Deno.ChildProcess;
@@ -62,7 +62,10 @@ class HostProcessMachine implements Machine {
     this.agent = connectAgent({ unixPath: `${directory}/agent.sock`, vsockPort: undefined });
   }
 
-  static async start(directory: string, { signal }: MachineRequest): Promise<HostProcessMachine> {
+  static async start(
+    directory: string,
+    { signal }: HostMachineRequest,
+  ): Promise<HostProcessMachine> {
     signal.throwIfAborted();
     await Deno.mkdir(directory);
     const process = new Deno.Command(Deno.execPath(), {

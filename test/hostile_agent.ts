@@ -6,13 +6,13 @@
  */
 import { type DescMessage, fromBinary, type MessageShape, toBinary } from "@bufbuild/protobuf";
 import { concatBytes } from "../base/bytes.ts";
-import { type AgentClient, connectAgent } from "../agent/client.ts";
-import type { AgentLimits } from "../agent/client_limits.ts";
+import { type AgentClient, connectAgent } from "../agent/client/client.ts";
+import type { AgentLimits } from "../agent/client/limits.ts";
 import {
   type ExecuteResponse,
   ExecuteResponseSchema,
 } from "../proto/gen/cloudlet/agent/agent_pb.ts";
-import type { Machine } from "../node/machine_factory.ts";
+import type { HostMachine } from "../node/host_machine.ts";
 
 /** What is done with a request: the connection is closed when it returns. */
 export type Answer = (connection: Deno.Conn, body: Uint8Array) => Promise<void>;
@@ -128,7 +128,7 @@ export class HostileAgent implements AsyncDisposable {
   }
 
   /** A machine in which it is the agent. */
-  machine(more: Partial<Machine> = {}, limits?: Partial<AgentLimits>): Machine {
+  machine(more: Partial<HostMachine> = {}, limits?: Partial<AgentLimits>): HostMachine {
     const { promise: ended, resolve } = Promise.withResolvers<string>();
     return {
       agent: this.client(limits),

@@ -76,7 +76,7 @@ Deno.test({
   sanitizeOps: false,
   sanitizeResources: false,
   async fn() {
-    const { RunStore } = await import("../vmm/service/run_store.ts");
+    const { RunStore } = await import("../service/run_store.ts");
     await using stack = new AsyncDisposableStack();
     const stateDirectory = await Deno.makeTempDir();
     stack.defer(() => Deno.remove(stateDirectory, { recursive: true }));

@@ -5,10 +5,11 @@
  * @module
  */
 import type { Transport } from "@connectrpc/connect";
-import { Orchestrator } from "../vmm/service/orchestrator.ts";
-import { inMemoryTransport } from "../vmm/service/routes.ts";
-import { RunStore } from "../vmm/service/run_store.ts";
+import { Orchestrator } from "../service/orchestrator.ts";
+import { inMemoryTransport } from "../service/routes.ts";
+import { RunStore } from "../service/run_store.ts";
 import { HostProcessMachines } from "./host_process_machine.ts";
+import { testNode } from "./test_node.ts";
 
 /** Has a test talk to such a service, which ends with it. */
 export async function withProcessRuns(
@@ -17,10 +18,9 @@ export async function withProcessRuns(
   await using machines = new HostProcessMachines();
   using store = RunStore.inMemory();
   await using service = new Orchestrator({
-    machines: machines.factory,
+    node: testNode(machines.factory),
     prepared: machines.prepared,
     store,
-    admission: { machines: 4, memory: 4096, queue: 4, wait: 60_000 },
     limits: { defaultMemory: 256, minMemory: 64, maxVcpus: 4, maxTime: 60_000 },
   });
   await test(inMemoryTransport(service), service);

@@ -3,8 +3,9 @@
  *
  * @module
  */
-import { type ServeOptions, type Service, startService } from "../api/serve.ts";
+import { type ServeOptions, type Service, startService } from "../api/http/serve.ts";
 import { HostProcessMachines } from "./host_process_machine.ts";
+import { testNode } from "./test_node.ts";
 
 /** A service under test. */
 export interface TestService extends AsyncDisposable {
@@ -28,10 +29,9 @@ export async function testService(options: Partial<ServeOptions> = {}): Promise<
   }
   const machines = stack.use(new HostProcessMachines());
   const service = await startService({
-    machines: machines.factory,
+    node: testNode(machines.factory, { machines: 8, memory: 8192, queue: 1000 }),
     api: { hostname: "localhost", port: 0 },
     vmm: { hostname: "localhost", port: 0 },
-    admission: { machines: 8, memory: 8192, queue: 1000, wait: 60_000 },
     limits: { defaultMemory: 256, minMemory: 64, maxVcpus: 4, maxTime: 60_000 },
     maxBody: 1 << 20,
     version: "0.0.0-test",

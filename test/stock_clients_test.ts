@@ -9,7 +9,7 @@ import { createConnectTransport, createGrpcWebTransport } from "@connectrpc/conn
 import grpc from "@grpc/grpc-js";
 import { fromJSON, loadSync } from "@grpc/proto-loader";
 import { EventSource } from "eventsource";
-import { Keys, newKey } from "../api/keys.ts";
+import { Keys, newKey } from "../api/http/keys.ts";
 import { VmmService } from "../proto/gen/vmmorchestrator/vmm_pb.ts";
 import { testService } from "./service.ts";
 

@@ -5,6 +5,7 @@
  *
  * That package's copyright file: "The keys in the keyrings don't fall under any copyright."
  * Debian publishes the fingerprints, so that anybody can compare them with those below.
+ * The file is long because of the certificates.
  *
  * @module
  */

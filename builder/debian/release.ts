@@ -6,7 +6,7 @@
  */
 import { CloudletError, messageOf } from "../../base/errors.ts";
 import { parseParagraph } from "./control.ts";
-import type { Expected } from "../fetch.ts";
+import type { Expected } from "../fetch_file.ts";
 
 /** What a verified InRelease says. */
 export interface Release {

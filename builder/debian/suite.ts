@@ -16,7 +16,8 @@ import { cacheKey, sha256 } from "../../base/store.ts";
 import type { Progress } from "../../base/progress.ts";
 import { isFile } from "../archive/files.ts";
 import type { DecompressPool } from "../archive/decompress_pool.ts";
-import { type Expected, fetchBytes, fetchFile, type FetchOptions } from "../fetch.ts";
+import { fetchBytes, type FetchOptions } from "../fetch.ts";
+import { type Expected, fetchFile } from "../fetch_file.ts";
 import type { IndexFile } from "./packages.ts";
 import {
   checkDate,

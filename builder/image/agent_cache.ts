@@ -10,7 +10,7 @@
  * @module
  */
 import { join } from "node:path";
-import type { AgentBundle } from "../../agent/bundle.ts";
+import type { AgentBundle } from "./agent_bundle.ts";
 import { cacheDir } from "../../base/dirs.ts";
 import { readTextIfAny, writeFileAtomic } from "../../base/files.ts";
 import { cacheKey, sha256 } from "../../base/store.ts";
@@ -46,8 +46,8 @@ export class AgentCache {
     this.#options = {
       directory: join(cacheDir(), "agents"),
       entry: new URL("../../agent/main.ts", import.meta.url),
-      bundle: async (entry) => (await import("../../agent/bundle.ts")).bundleAgent(entry),
-      bundlers: [new URL("../../agent/bundle.ts", import.meta.url)],
+      bundle: async (entry) => (await import("./agent_bundle.ts")).bundleAgent(entry),
+      bundlers: [new URL("./agent_bundle.ts", import.meta.url)],
       ...options,
     };
   }

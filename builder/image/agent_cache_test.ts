@@ -1,7 +1,7 @@
 import assert from "node:assert/strict";
 import { join } from "node:path";
 import { pathToFileURL } from "node:url";
-import { bundleAgent } from "../../agent/bundle.ts";
+import { bundleAgent } from "./agent_bundle.ts";
 import { edit, ownSources, temporaryCopy } from "../../agent/harness_test.ts";
 import { sha256 } from "../../base/store.ts";
 import { testDirectory } from "../archive/fixtures_test.ts";
@@ -9,8 +9,12 @@ import { AgentCache } from "./agent_cache.ts";
 
 Deno.test("the agent is bundled when one of its sources changed, and only then", async () => {
   using directory = testDirectory();
-  const hostOnly = ["agent/client.ts", "agent/http_client.ts", "agent/client_test.ts"];
-  const paths = [...ownSources(await bundleAgent()), ...hostOnly, "agent/bundle.ts"];
+  const hostOnly = [
+    "agent/client/client.ts",
+    "agent/client/http_client.ts",
+    "agent/client/client_test.ts",
+  ];
+  const paths = [...ownSources(await bundleAgent()), ...hostOnly, "builder/image/agent_bundle.ts"];
   await using copy = await temporaryCopy(paths);
   const { root } = copy;
   let bundled = 0;
@@ -22,7 +26,7 @@ Deno.test("the agent is bundled when one of its sources changed, and only then",
         bundled++;
         return bundleAgent(entry);
       },
-      bundlers: [pathToFileURL(join(root, "agent/bundle.ts"))],
+      bundlers: [pathToFileURL(join(root, "builder/image/agent_bundle.ts"))],
     });
 
   const first = await cache().digest();
@@ -40,7 +44,7 @@ Deno.test("the agent is bundled when one of its sources changed, and only then",
   assert.equal(await cache().digest(), first);
   assert.equal(bundled, 1, "not for what only the host uses");
 
-  await edit(join(root, "agent/bundle.ts"), "import", "// an edit\nimport");
+  await edit(join(root, "builder/image/agent_bundle.ts"), "import", "// an edit\nimport");
   assert.equal(await cache().digest(), first, "another bundler may give the same bundle");
   assert.equal(bundled, 2);
 

@@ -5,7 +5,7 @@
  */
 import { CloudletError } from "../../base/errors.ts";
 import { nearest } from "../../base/nearest.ts";
-import { type LanguageName, languages } from "../../agent/languages.ts";
+import { type LanguageName, languages } from "../../workload/languages.ts";
 import { BUSYBOX, DENO_NEEDS } from "./payload.ts";
 
 /** What an image is made of. */

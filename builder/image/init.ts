@@ -3,7 +3,7 @@
  *
  * @module
  */
-import { agentCommand, agentEnvironment } from "../../agent/agent_command.ts";
+import { agentCommand, agentEnvironment } from "./agent_command.ts";
 
 /** Where in an image cloudlet's own things are. */
 export const HOME = "usr/lib/cloudlet";

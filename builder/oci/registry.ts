@@ -6,7 +6,8 @@
  */
 import { CloudletError } from "../../base/errors.ts";
 import { isLoopback } from "../../base/addresses.ts";
-import { fetchDocument, fetchFile, type FetchOptions, networkReason } from "../fetch.ts";
+import { fetchDocument, type FetchOptions, networkReason } from "../fetch.ts";
+import { fetchFile } from "../fetch_file.ts";
 import { parseChallenges } from "./challenge.ts";
 import { type Credentials, findCredentials } from "./credentials.ts";
 import { digestOfBytes, parseDigest } from "./digest.ts";

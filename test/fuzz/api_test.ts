@@ -1,18 +1,18 @@
 /** What clients of the server send, and what a server answers to ours. */
 import assert from "node:assert/strict";
 import { create, fromBinary, toBinary } from "@bufbuild/protobuf";
-import { Keys, newKey } from "../../api/keys.ts";
-import { readJson, readQuery } from "../../api/read.ts";
+import { Keys, newKey } from "../../api/http/keys.ts";
+import { readJson, readQuery } from "../../api/http/read.ts";
 import { forkRequest, logsQuery, runRequest, runsQuery } from "../../api/schemas.ts";
 import { eventData, eventStream } from "../../api/sse.ts";
-import { toLogLevel, toRunVmmRequest } from "../../api/wire.ts";
+import { toLogLevel, toRunVmmRequest } from "../../api/http/wire.ts";
 import {
   LogLevel,
   type RunVmmRequest,
   RunVmmRequestSchema,
 } from "../../proto/gen/vmmorchestrator/vmm_pb.ts";
-import { PreparedWorkloads, workloadKey } from "../../vmm/service/prepared.ts";
-import { workloadOf } from "../../vmm/service/workload.ts";
+import { PreparedWorkloads, workloadKey } from "../../service/prepared.ts";
+import { workloadOf } from "../../service/workload.ts";
 import {
   concatenate,
   expectRefusal,

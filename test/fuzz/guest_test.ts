@@ -1,10 +1,10 @@
 /** What comes out of a guest, and what a guest and its programs are told. */
 import assert from "node:assert/strict";
 import { create, fromBinary, toBinary } from "@bufbuild/protobuf";
-import { httpClient } from "../../agent/http_client.ts";
-import { checkRequest, LIMITS } from "../../agent/request.ts";
+import { httpClient } from "../../agent/client/http_client.ts";
+import { checkRequest, LIMITS } from "../../workload/request.ts";
 import { encodeProgramStart } from "../../agent/hook_protocol.ts";
-import { toEvent } from "../../api/wire.ts";
+import { toEvent } from "../../api/http/wire.ts";
 import {
   ExecuteRequest_Action as Action,
   ExecuteRequestSchema,
@@ -13,7 +13,7 @@ import {
   FileSchema,
 } from "../../proto/gen/cloudlet/agent/agent_pb.ts";
 import { MarkScanner } from "../../vmm/marks.ts";
-import { BuiltFiles } from "../../vmm/service/built_files.ts";
+import { BuiltFiles } from "../../service/built_files.ts";
 import { concatenate, fuzz, type Random, refusedOr, refusedOrAsync } from "./harness.ts";
 
 const utf8 = new TextEncoder();

@@ -15,7 +15,7 @@ import {
   parseManifest,
 } from "../../builder/oci/manifest.ts";
 import { formatReference, parseReference } from "../../builder/oci/reference.ts";
-import { checkRequest } from "../../agent/request.ts";
+import { checkRequest } from "../../workload/request.ts";
 import { asImageWants } from "../../node/image_program.ts";
 import { create } from "@bufbuild/protobuf";
 import { ExecuteRequestSchema } from "../../proto/gen/cloudlet/agent/agent_pb.ts";

@@ -8,11 +8,11 @@ import {
   Outcome_Kind as Kind,
   SignalRequest_Signal as Signal,
 } from "../../proto/gen/cloudlet/agent/agent_pb.ts";
-import type { Machine } from "../../node/machine_factory.ts";
+import type { HostMachine } from "../../node/host_machine.ts";
 import { microVms } from "../../node/microvms.ts";
 import { hasKvm, testKernel } from "./fixtures.ts";
 
-type Options = NonNullable<Parameters<Machine["agent"]["execute"]>[0]["options"]>;
+type Options = NonNullable<Parameters<HostMachine["agent"]["execute"]>[0]["options"]>;
 
 const encoder = new TextEncoder();
 

@@ -3,7 +3,7 @@ import assert from "node:assert/strict";
 import { collect } from "../../agent/harness_test.ts";
 import { silentProgress } from "../../base/progress.ts";
 import { ExecuteRequest_Action as Action } from "../../proto/gen/cloudlet/agent/agent_pb.ts";
-import type { Machine } from "../../node/machine_factory.ts";
+import type { HostMachine } from "../../node/host_machine.ts";
 import { microVms } from "../../node/microvms.ts";
 import { hasKvm, testKernel } from "./fixtures.ts";
 
@@ -54,7 +54,7 @@ const FILES: Readonly<Record<string, string>> = {
   bash: "main.sh",
 };
 
-function clone(language: string, id: string): Promise<Machine> {
+function clone(language: string, id: string): Promise<HostMachine> {
   return microVms({ kernel: testKernel() })({
     id,
     language,
@@ -66,7 +66,7 @@ function clone(language: string, id: string): Promise<Machine> {
   });
 }
 
-async function output({ agent }: Machine, language: string, cold: boolean): Promise<string> {
+async function output({ agent }: HostMachine, language: string, cold: boolean): Promise<string> {
   const content = new TextEncoder().encode(PROGRAMS[language]);
   const { out, err, last } = await collect(agent.execute({
     language,
@@ -78,7 +78,7 @@ async function output({ agent }: Machine, language: string, cold: boolean): Prom
 }
 
 /** By how many milliseconds the guest's clock is off, of some answers the one that tells best. */
-async function clockError({ agent }: Machine): Promise<number> {
+async function clockError({ agent }: HostMachine): Promise<number> {
   let best = { took: Infinity, error: Infinity };
   for (let i = 0; i < 20; i++) {
     const asked = performance.timeOrigin + performance.now();

@@ -15,11 +15,11 @@ import {
   Outcome_Kind as Kind,
   SignalRequest_Signal as Signal,
 } from "../../proto/gen/cloudlet/agent/agent_pb.ts";
-import type { Machine } from "../../node/machine_factory.ts";
+import type { HostMachine } from "../../node/host_machine.ts";
 import { microVms } from "../../node/microvms.ts";
 import { hasKvm } from "./fixtures.ts";
 
-type Agent = Machine["agent"];
+type Agent = HostMachine["agent"];
 type Options = NonNullable<Parameters<Agent["execute"]>[0]["options"]>;
 
 const LONG = Deno.env.get("CLOUDLET_TEST_LONG") === "1";
@@ -28,7 +28,7 @@ const MB = 1_000_000;
 const MEMORY = 192;
 
 /** A clone with bash in it. */
-function clone(): Promise<Machine> {
+function clone(): Promise<HostMachine> {
   return microVms()({
     id: crypto.randomUUID(),
     language: "bash",

@@ -1,12 +1,12 @@
 /** A run that is copied while its program runs, and workloads that are prepared in a snapshot. */
 import assert from "node:assert/strict";
-import { inMemoryTransport } from "../../vmm/service/routes.ts";
+import { inMemoryTransport } from "../../service/routes.ts";
 import { microVms } from "../../node/microvms.ts";
-import { Orchestrator } from "../../vmm/service/orchestrator.ts";
-import { PreparedWorkloads } from "../../vmm/service/prepared.ts";
-import { RunStore } from "../../vmm/service/run_store.ts";
-import { hostLimits } from "../../vmm/service/host_limits.ts";
-import { type Run, type RunOptions, runOver } from "../../api/run.ts";
+import { Orchestrator } from "../../service/orchestrator.ts";
+import { PreparedWorkloads } from "../../service/prepared.ts";
+import { RunStore } from "../../service/run_store.ts";
+import { hostLimits } from "../../service/host_limits.ts";
+import { type Run, type RunOptions, runOver } from "../../api/library/run.ts";
 import { hasKvm } from "./fixtures.ts";
 
 const MEMORY = 1024; // as the other guest tests: they share the snapshot
@@ -18,10 +18,10 @@ async function withService(
   const directory = await Deno.makeTempDir({ prefix: "cloudlet-test-" });
   try {
     await using orchestrator = new Orchestrator({
-      machines: microVms(),
+      node: testNode(microVms(), hostLimits().admission),
       store: RunStore.inMemory(),
       prepared: new PreparedWorkloads(directory),
-      ...hostLimits(),
+      limits: hostLimits().limits,
     });
     const transport = inMemoryTransport(orchestrator);
     await work((options) => runOver(transport, { memory: MEMORY, ...options }));
@@ -203,6 +203,7 @@ whole = taken == list(range(1, len(taken) + 1))
 print("end", number, len(taken), whole, flush=True)
 sys.exit(7)
 `;
+import { testNode } from "../test_node.ts";
 
 /** The number of a line, which has to be whole. */
 function numberOf(line: string): number {

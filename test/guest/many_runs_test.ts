@@ -7,14 +7,15 @@
  */
 import assert from "node:assert/strict";
 import { basename } from "node:path";
-import { startService } from "../../api/serve.ts";
+import { startService } from "../../api/http/serve.ts";
 import { runtimeDir } from "../../base/dirs.ts";
 import { removeAtEnd } from "../../base/files.ts";
-import { hostLimits } from "../../vmm/service/host_limits.ts";
+import { hostLimits } from "../../service/host_limits.ts";
 import { microVms } from "../../node/microvms.ts";
-import { PreparedWorkloads } from "../../vmm/service/prepared.ts";
+import { PreparedWorkloads } from "../../service/prepared.ts";
 import { manyRuns, settle } from "../many_runs.ts";
 import { hasKvm } from "./fixtures.ts";
+import { testNode } from "../test_node.ts";
 
 const RUNS = Number(Deno.env.get("CLOUDLET_TEST_RUNS") ?? 16);
 const CONCURRENCY = 8;
@@ -86,14 +87,16 @@ Deno.test({
     const address = { hostname: "localhost", port: 0 };
     const host = hostLimits();
     const service = await startService({
-      machines: microVms(),
+      // As many as the host's memory takes; the others wait for their turn.
+      node: testNode(microVms(), {
+        ...host.admission,
+        machines: Math.min(CONCURRENCY, host.admission.machines),
+      }),
       api: address,
       vmm: address,
       stateDirectory: directory,
       prepared: new PreparedWorkloads(`${directory}/workloads`),
-      ...host,
-      // As many as the host's memory takes; the others wait for their turn.
-      admission: { ...host.admission, machines: Math.min(CONCURRENCY, host.admission.machines) },
+      limits: host.limits,
       maxBody: 1 << 20,
       version: basename(directory),
     });

@@ -8,6 +8,9 @@ import { Bench, Driver, FakeMemory, type Segment } from "../../virtio/testing.ts
 import { VsockDevice } from "./device.ts";
 import { HEADER_BYTES, VSOCK_CID_HOST } from "./packet.ts";
 
+/** How long a test waits for what other threads do, in milliseconds; the machine may be loaded. */
+const DEADLINE = 60_000;
+
 /** The guest's CID in tests. */
 export const CID = 42;
 
@@ -125,7 +128,8 @@ export class VsockBench implements Disposable {
 
   /** Waits for a packet; other threads (the test's sockets) go on meanwhile. */
   async next(): Promise<Packet> {
-    for (let i = 0; i < 400; i++) {
+    const deadline = performance.now() + DEADLINE;
+    while (performance.now() < deadline) {
       const [packet, ...rest] = this.receive();
       if (packet !== undefined) {
         this.#queued.unshift(...rest);
@@ -140,7 +144,8 @@ export class VsockBench implements Disposable {
   async until<T>(promise: Promise<T>): Promise<T> {
     let settled = false;
     promise.then(() => settled = true, () => settled = true);
-    for (let i = 0; i < 2000 && !settled; i++) {
+    const deadline = performance.now() + DEADLINE;
+    while (!settled && performance.now() < deadline) {
       this.bench.turn();
       await new Promise((resolve) => setTimeout(resolve, 1));
     }

@@ -1,0 +1,109 @@
+/**
+ * What to run, and how: what the library's callers write.
+ *
+ * @module
+ */
+import type { LanguageName } from "../../workload/languages.ts";
+import { CloudletError } from "../../base/errors.ts";
+import type { Progress } from "../../base/progress.ts";
+
+/** What to run, and how. */
+export interface RunOptions {
+  /**
+   * Path or file URL of a source file or of a project directory. Either this or `code`, or neither
+   * with an `image`: its own command is run then, or `args` in place of the command's arguments.
+   */
+  readonly source?: string | URL;
+  /** The source text of a program of one file; needs `language`. */
+  readonly code?: string;
+  /** What it is written in; told by the name of a source file when absent. */
+  readonly language?: LanguageName;
+  /** The file of a project that is run, when it is not the language's default. */
+  readonly entryPoint?: string;
+  /**
+   * What to do; `prepare-and-run` when absent. `prepare` keeps what it builds, and `run` of the same
+   * files uses it.
+   */
+  readonly action?: "prepare" | "run" | "prepare-and-run";
+  /** Build with optimisation. */
+  readonly release?: boolean;
+  /** Arguments of the program. */
+  readonly args?: readonly string[];
+  /** Variables added to its environment. */
+  readonly env?: Readonly<Record<string, string>>;
+  /** Variables added to the environment of building it. */
+  readonly buildEnv?: Readonly<Record<string, string>>;
+  /** Its standard input; empty when absent. */
+  readonly stdin?: string | Uint8Array | AsyncIterable<Uint8Array>;
+  /** Milliseconds after which the program is killed. */
+  readonly timeout?: number;
+  /** True starts a new interpreter in place of the one that waits in the snapshot. */
+  readonly cold?: boolean;
+  /** Memory of the microVM in MiB. */
+  readonly memory?: number;
+  /** Virtual CPUs of the microVM. */
+  readonly vcpus?: number;
+  /** Debian packages added to the language's image. */
+  readonly packages?: readonly string[];
+  /** The root file system: an OCI image as docker users write it, or more. The language's own when absent. */
+  readonly image?: string | ImageOptions;
+  /** `debian`, `built`, or a vmlinux; what suits the host when absent. In this process only. */
+  readonly kernel?: string;
+  /** False boots a microVM instead of restoring one from a snapshot; in this process only. */
+  readonly snapshot?: boolean;
+  /** A name for people. */
+  readonly name?: string;
+  /** Aborting it ends the run. */
+  readonly signal?: AbortSignal;
+  /** A server to run it on; in this process when absent. */
+  readonly server?: ServerAddress;
+  /** Hears of what is fetched, built and booted in this process. */
+  readonly progress?: Progress;
+}
+
+/** A root file system. */
+export interface ImageOptions {
+  /**
+   * An OCI image: `NAME[:TAG]`, `HOST/NAME[:TAG|@DIGEST]`, or one on this host's disk: `oci:DIR`,
+   * `docker-archive:FILE`. The language's own image when absent.
+   */
+  readonly from?: string;
+  /** Ask the registry what the tag means now, instead of using what it meant last. */
+  readonly pull?: boolean;
+  /** The registry may speak http. */
+  readonly insecure?: boolean;
+  /** Files and directories of this host to add, by the absolute path that they get in the image. */
+  readonly files?: Readonly<Record<string, string | URL>>;
+  /**
+   * Shell commands that are run in a microVM, one after the other; what they change belongs to the
+   * image, and is kept for the next runs.
+   */
+  readonly run?: readonly string[];
+}
+
+/** A cloudlet server. */
+export interface ServerAddress {
+  /** Such as `http://localhost:3000`. */
+  readonly url: string;
+  /** An API key, when the server wants one. */
+  readonly key?: string;
+}
+
+/** The OCI image that is asked for, if any. */
+export function fromOf(image: RunOptions["image"]): string | undefined {
+  return typeof image === "string" ? image : image?.from;
+}
+
+/**
+ * Checks what can be seen without looking at any file.
+ *
+ * @throws {CloudletError} `invalid-input` when the options do not fit together
+ */
+export function checkOptions(options: RunOptions): void {
+  const given = [options.source, options.code].filter((value) => value !== undefined).length;
+  if (given !== (fromOf(options.image) === undefined ? 1 : given % 2)) {
+    throw new CloudletError("Cannot run the program: give one of source and code, or an image", {
+      code: "invalid-input",
+    });
+  }
+}

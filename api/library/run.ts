@@ -1,0 +1,139 @@
+/**
+ * Running a program, as a library: in a microVM of this process, or on a server.
+ *
+ * @module
+ */
+import type { Transport } from "@connectrpc/connect";
+import { durationFromMs } from "@bufbuild/protobuf/wkt";
+import { create } from "@bufbuild/protobuf";
+import { fileURLToPath } from "node:url";
+import { COMMAND } from "../../workload/languages.ts";
+import { CloudletError } from "../../base/errors.ts";
+import { formatReference, parseReference } from "../../builder/oci/reference.ts";
+import {
+  LogLevel,
+  type RunVmmRequest,
+  RunVmmRequestSchema,
+} from "../../proto/gen/vmmorchestrator/vmm_pb.ts";
+import { ACTIONS, languageNumber } from "../names.ts";
+import {
+  checkOptions,
+  fromOf,
+  type ImageOptions,
+  type RunOptions,
+  type ServerAddress,
+} from "./options.ts";
+import { type ForkOptions, isStream, type Run, RunOfTransport } from "./run_stream.ts";
+import { languageOfSource, readAddedFiles, readSource } from "./source.ts";
+
+export type { ImageOptions, RunOptions, ServerAddress } from "./options.ts";
+export type { ForkOptions, Run, RunEvent, RunOutput, RunResult, RunUsage } from "./run_stream.ts";
+
+const utf8 = new TextEncoder();
+
+/**
+ * Runs a program in a microVM of its own; the library's `run` with nothing left to load.
+ *
+ * @param options what to run, and how
+ * @returns the run; dispose it to end it early
+ * @throws {CloudletError} `invalid-input` when the options do not fit together
+ */
+export function run(options: RunOptions): Run {
+  checkOptions(options);
+  return runOf(options, () => transportFor(options));
+}
+
+/** The same over a transport that is there already. */
+export function runOver(transport: Transport, options: RunOptions): Run {
+  return runOf(options, () => Promise.resolve(transport));
+}
+
+function runOf(options: RunOptions, transport: () => Promise<Transport>): Run {
+  return new RunOfTransport({
+    signal: options.signal,
+    stdin: options.stdin,
+    call: async (client, signal) => client.run(await toRequest(options), { signal }),
+  }, transport);
+}
+
+/**
+ * Copies a run of a server; see {@linkcode Run.fork}.
+ *
+ * @param server where it runs
+ * @param id of the run
+ * @param options of the copy
+ */
+export function forkRun(server: ServerAddress, id: string, options: ForkOptions = {}): Run {
+  return new RunOfTransport({
+    signal: options.signal,
+    call: (client, signal) => {
+      const request = { executionId: id, forkId: options.id ?? "", logLevel: LogLevel.INFO };
+      return Promise.resolve(client.fork(request, { signal }));
+    },
+  }, async () => (await import("../client/remote.ts")).remoteTransport(server));
+}
+
+async function transportFor(options: RunOptions): Promise<Transport> {
+  if (options.server !== undefined) {
+    const { remoteTransport } = await import("../client/remote.ts");
+    return remoteTransport(options.server);
+  }
+  const { embeddedTransport } = await import("../client/embedded.ts");
+  return embeddedTransport(options);
+}
+
+async function toImage(image: string | ImageOptions) {
+  const { from, pull, insecure, files, run } = typeof image === "string" ? { from: image } : image;
+  return {
+    // a path of this process's directory means the same to the service
+    from: from === undefined ? "" : formatReference(parseReference(from)),
+    pull: pull ?? false,
+    insecure: insecure ?? false,
+    files: await readAddedFiles(files ?? {}),
+    run: [...run ?? []],
+  };
+}
+
+async function toRequest(options: RunOptions): Promise<RunVmmRequest> {
+  const path = options.source instanceof URL ? fileURLToPath(options.source) : options.source;
+  const source = path === undefined ? undefined : await readSource(path);
+  const language = path === undefined && options.code === undefined
+    ? COMMAND
+    : options.language ?? (path === undefined ? undefined : await languageOfSource(path));
+  if (language === undefined) {
+    throw new CloudletError(
+      `Cannot run ${path ?? "the code"}: its name does not tell its language`,
+      { code: "invalid-input", remedy: "say which language it is" },
+    );
+  }
+  const { stdin } = options;
+  return create(RunVmmRequestSchema, {
+    workloadName: options.name ?? path?.split("/").findLast((part) => part !== "") ??
+      fromOf(options.image) ?? language,
+    language: languageNumber(language),
+    code: options.code ?? "",
+    logLevel: LogLevel.INFO,
+    action: ACTIONS[options.action ?? "prepare-and-run"]!,
+    memoryMib: options.memory ?? 0,
+    vcpus: options.vcpus ?? 0,
+    packages: [...options.packages ?? []],
+    ...(options.image !== undefined && { image: await toImage(options.image) }),
+    options: {
+      args: [...options.args ?? []],
+      env: options.env ?? {},
+      buildEnv: options.buildEnv ?? {},
+      release: options.release ?? false,
+      ...(options.timeout !== undefined && { timeout: durationFromMs(options.timeout) }),
+      files: source?.files.map(({ path, content, mode }) => ({ path, content, mode })) ?? [],
+      entryPoint: options.entryPoint ?? source?.entryPoint ?? "",
+      stdin: typeof stdin === "string"
+        ? utf8.encode(stdin)
+        : stdin instanceof Uint8Array
+        ? stdin
+        : new Uint8Array(),
+      stdinStream: isStream(stdin),
+      cold: options.cold ?? false,
+      rawOutput: true,
+    },
+  });
+}
