@@ -9,7 +9,7 @@ import { run } from "../../test/oracle.ts";
 import { makeTar, type TarEntry, testDirectory } from "../archive/fixtures_test.ts";
 import { openSource } from "../archive/source.ts";
 import { contentBytes } from "../content.ts";
-import { Tree, type TreeNode } from "../tree.ts";
+import { Tree } from "../tree.ts";
 import { hasTools } from "./fixtures_test.ts";
 import { ImageBudget } from "../limits.ts";
 import { applyLayer } from "./layer.ts";
