@@ -27,7 +27,7 @@ function environment(): Record<string, string> {
   const result: Record<string, string> = {};
   for (const [name, value] of Object.entries(DEFAULTS)) {
     const own = Deno.env.get(name);
-    if (own === undefined) Deno.env.set(name, value); // posix_spawnp(3) looks at our PATH
+    if (own === undefined) Deno.env.set(name, value); // interpreters are looked up in our PATH
     result[name] = own ?? value;
   }
   return result;
