@@ -68,8 +68,8 @@ Deno.test("a command that cannot be started ends as it does in a shell and in do
     await t.step(what, async () => {
       const name = text.replace("AT", image.at("."));
       const { last } = await command(agent, [name], { env: { PATH: image.path } });
-      assert.equal(last.outcome?.kind, Kind.NOT_STARTED, last.outcome?.message);
-      assert.equal(last.exitCode, code, last.outcome?.message);
+      assert.equal(last.outcome?.kind, Kind.NOT_STARTED, last.outcome?.message ?? "");
+      assert.equal(last.exitCode, code, last.outcome.message);
       const message = last.outcome!.message.replaceAll(image.at("."), "AT");
       assert.match(message, pattern);
       assert.match(message, /^Cannot start "/);

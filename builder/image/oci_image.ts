@@ -20,17 +20,17 @@ import { readRef, writeRef } from "../refs.ts";
 import { AgentCache } from "./agent_cache.ts";
 import { type Additions, additionsKey, applyAdditions } from "./additions.ts";
 import { findByKey, type Image, imageStore, openImage, storeImage } from "./image.ts";
-import { HOME } from "./init.ts";
 import { denoState } from "./inputs.ts";
 import {
   addOwnRuntime,
   addPayload,
   loadPayload,
+  makeWay,
   ownInitScript,
   runtimePackages,
 } from "./payload.ts";
 
-const FORMAT = 2; // raise it when the same image would give another tree
+const FORMAT = 3; // raise it when the same image would give another tree
 const NAME = "oci";
 const STALE = 86_400_000; // milliseconds after which the age of a tag is told
 
@@ -161,7 +161,7 @@ export async function buildOciImage(
         await addInstalledPackages(tree, wanted, debian, name, budget);
       }
       await applyAdditions(tree, additions, budget);
-      tree.remove(HOME);
+      makeWay(tree);
       await addOwnRuntime(tree, debian, runtime);
       addPayload(tree, payload, init);
       await write(tree);
