@@ -206,7 +206,8 @@ export class Builder {
   async #withFiles(request: RootRequest, layer: Additions["layer"]): Promise<Image> {
     const { language, from, packages, files, pull } = request;
     const additions: Additions = { files, layer };
-    const { registry, images } = await loadSettings();
+    const settings = await loadSettings();
+    const { registry, images } = settings;
     const limits = imageLimits(images);
     if (from === undefined) {
       const declaration = imageDeclaration(language, packages);
@@ -222,6 +223,7 @@ export class Builder {
     const policy = this.#registries;
     this.checkRoot(request);
     const { buildOciImage, findOciImage } = await import("./image/oci_image.ts");
+    const { mirrorsOf } = await import("./oci/mirrors.ts");
     const wanted = { reference, packages, additions };
     const existing = pull ? undefined : await findOciImage(wanted, this.#progress);
     if (existing !== undefined) return existing;
@@ -236,6 +238,7 @@ export class Builder {
         reference.kind === "registry" && (policy ?? registry).insecure.includes(reference.host),
       certificates,
       policy,
+      mirrors: reference.kind === "registry" ? mirrorsOf(reference.host, settings) : [],
       tokenServices: registry.token_services,
     });
   }
