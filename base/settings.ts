@@ -28,6 +28,14 @@ const mirror = z.string().refine(
     "mirror.example:5000",
 );
 
+const mirrorList = z.array(mirror).max(16);
+/** One, several, or several as containerd and k3s have them. */
+const mirrors = z.union([
+  mirror.transform((one) => [one]),
+  mirrorList,
+  z.strictObject({ endpoint: mirrorList }).transform(({ endpoint }) => endpoint),
+]);
+
 const SCHEMA = z.strictObject({
   debian: z.strictObject({
     mirror: z.url().optional(),
@@ -42,7 +50,7 @@ const SCHEMA = z.strictObject({
     token_services: z.array(host).default([]),
   }).prefault({}),
   registries: z.strictObject({
-    mirrors: z.record(host, z.union([mirror, z.array(mirror).max(16)])).default({}),
+    mirrors: z.record(host, mirrors).default({}),
   }).prefault({}),
   images: z.strictObject({
     max_mib: z.int().positive().optional(),
@@ -84,7 +92,7 @@ export interface RegistriesSettings {
    * By host of a registry, with its port if it has one: the mirrors that are asked before it, as
    * `HOST[:PORT]`, with a scheme before it and a path behind it if need be.
    */
-  readonly mirrors: Readonly<Record<string, string | readonly string[]>>;
+  readonly mirrors: Readonly<Record<string, readonly string[]>>;
 }
 
 /** Limits of one image while it is fetched and unpacked; the defaults are builder/limits.ts's. */

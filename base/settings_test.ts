@@ -40,9 +40,12 @@ Deno.test("mirrors are one or several, with a scheme and a path or without", () 
   const text = `[registries.mirrors]
 "docker.io" = "mirror.example:5000"
 "team.example:5000" = ["https://a.example/proxy/team/", "http://[fd00::1]:5000", "10.0.0.1"]
+[registries.mirrors."other.example"]
+endpoint = ["https://b.example"]
 `;
   assert.deepEqual(parseSettings(text, "c").registries.mirrors, {
-    "docker.io": "mirror.example:5000",
+    "docker.io": ["mirror.example:5000"],
+    "other.example": ["https://b.example"],
     "team.example:5000": ["https://a.example/proxy/team/", "http://[fd00::1]:5000", "10.0.0.1"],
   });
 });

@@ -124,7 +124,8 @@ export async function buildOciImage(
   const runtime = runtimePackages(debian);
   const payload = await loadPayload();
   const path = image.config.program.env.findLast((text) => text.startsWith("PATH="));
-  const init = ownInitScript(path?.slice("PATH=".length));
+  // The agent's own commands need one; the program's is empty where the image wants that.
+  const init = ownInitScript(path?.slice("PATH=".length) || undefined);
   const wanted = request.packages.length === 0 ? [] : debian.resolve(request.packages);
   const key = cacheKey({
     format: FORMAT,

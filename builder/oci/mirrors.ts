@@ -53,7 +53,7 @@ export function mirrorsOf(
     name === host || host === DEFAULT_HOST && DEFAULT_HOST_ALIASES.has(name);
   return Object.entries(settings.registries.mirrors)
     .filter(([name]) => isSame(name))
-    .flatMap(([, mirrors]) => typeof mirrors === "string" ? [mirrors] : mirrors)
+    .flatMap(([, mirrors]) => mirrors)
     .map((text) => {
       const [, scheme, host = "", path = ""] = /^(?:(https?):\/\/)?([^/]*)\/?(.*)$/.exec(text)!;
       // The path of the API itself may be written, as containerd's endpoints have it.
