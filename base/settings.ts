@@ -28,13 +28,13 @@ const mirror = z.string().refine(
     "mirror.example:5000",
 );
 
-const mirrorList = z.array(mirror).max(16);
 /** One, several, or several as containerd and k3s have them. */
-const mirrors = z.union([
-  mirror.transform((one) => [one]),
-  mirrorList,
-  z.strictObject({ endpoint: mirrorList }).transform(({ endpoint }) => endpoint),
-]);
+const mirrors = z.preprocess((value) => {
+  if (typeof value === "string") return [value];
+  const known = value !== null && typeof value === "object" && "endpoint" in value &&
+    Object.keys(value).length === 1;
+  return known ? value.endpoint : value;
+}, z.array(mirror).max(16));
 
 const SCHEMA = z.strictObject({
   debian: z.strictObject({
