@@ -112,6 +112,14 @@ withAgent("what is found but not executable is what is complained about", async 
   const { last } = await command(agent, ["only"], { env: { PATH: image.at("bin") } });
   assert.equal(last.exitCode, 126);
   assert.match(last.outcome!.message, /"only": .*bin\/only is not executable/);
+  // A script of no interpreter before it tells less, as for execvp(3).
+  Deno.writeTextFileSync(image.at("empty/tool"), "#!/no/such\n", { mode: 0o755 });
+  Deno.writeTextFileSync(image.at("later/tool"), "no", { mode: 0o644 });
+  Deno.chmodSync(image.at("later/tool"), 0o644);
+  const path = ["empty", "later"].map(image.at).join(":");
+  const both = await command(agent, ["tool"], { env: { PATH: path } });
+  assert.equal(both.last.exitCode, 126);
+  assert.match(both.last.outcome!.message, /later\/tool is not executable/);
 });
 
 Deno.test("the directory of a command is made, or it is said why not", async (t) => {
