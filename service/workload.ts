@@ -4,7 +4,7 @@
  * @module
  */
 import { create } from "@bufbuild/protobuf";
-import { checkRequest } from "../workload/request.ts";
+import { checkFileKind, checkRequest } from "../workload/request.ts";
 import { COMMAND } from "../workload/languages.ts";
 import { CloudletError } from "../base/errors.ts";
 import {
@@ -84,11 +84,19 @@ function imageOf(request: RunVmmRequest, limits: RunLimits): MachineImage | unde
     }
     from = formatReference(reference);
   }
-  const files = image.files.map(({ path, content, mode }) => {
+  const files = image.files.map((file) => {
+    const { path, content, mode, target, directory } = file;
     if (!/^[^/]/.test(path) || path.split("/").some((name) => /^\.{0,2}$/.test(name))) {
       throw refuse(`${JSON.stringify(path)} is no place for a file`, "write it as etc/name");
     }
-    return { path, content, mode: mode & 0o7777 };
+    checkFileKind({ ...file, mode: mode & 0o777 });
+    return {
+      path,
+      content,
+      mode: mode & 0o7777,
+      ...(target !== "" && { target }),
+      ...(directory && { directory }),
+    };
   });
   return { from, pull, insecure, files, run };
 }

@@ -21,7 +21,8 @@ import {
   refusedOr,
   refusedOrAsync,
 } from "./harness.ts";
-import { join } from "node:path";
+import { join, normalize } from "node:path";
+import type { File } from "../../proto/gen/cloudlet/agent/agent_pb.ts";
 
 const utf8 = new TextEncoder();
 const LIMITS = { defaultMemory: 256, minMemory: 64, maxVcpus: 4, maxTime: 60_000 };
@@ -46,7 +47,12 @@ const BODY = {
   image: { from: "alpine:3", files: [{ path: "etc/x", content: "y", mode: 420 }], run: ["true"] },
   output: "base64",
 };
-const FILES = [{ path: "main.py", content_base64: "cHJpbnQoMSk=" }, { path: "a/b", content: "" }];
+const FILES = [
+  { path: "main.py", content_base64: "cHJpbnQoMSk=" },
+  { path: "a/b", content: "" },
+  { path: "l", target: "a" },
+  { path: "d", directory: true },
+];
 
 /** A request that was taken is one that a machine can be made for, or is refused as such. */
 function checkWorkload(request: RunVmmRequest): void {
@@ -55,6 +61,18 @@ function checkWorkload(request: RunVmmRequest): void {
   assert(workload.memory >= LIMITS.minMemory && workload.vcpus <= LIMITS.maxVcpus);
   assert(/^[A-Za-z0-9._-]{1,128}$/.test(workload.id));
   assert(/^[0-9a-f]{32}$/.test(workloadKey(workload)));
+  checkPlaces(workload.execute.options?.files ?? []);
+}
+
+/** No file is outside the workload's directory, and none is below a link or a file. */
+function checkPlaces(files: readonly File[]): void {
+  const notDirectories = files.filter(({ directory }) => !directory).map(({ path }) => `${path}/`);
+  for (const { path, target, content, directory } of files) {
+    assert.equal(normalize(path), path);
+    assert(!path.startsWith("/") && !path.startsWith("../") && path !== "." && path !== "..");
+    assert(!notDirectories.some((other) => path.startsWith(other)), path);
+    assert(target === "" || !directory && content.length === 0 && !target.includes("\0"));
+  }
 }
 
 fuzz("http-body", () => async (random) => {
@@ -134,7 +152,17 @@ fuzz("run-requests", () => {
         files: [{ path: "etc/x", content: utf8.encode("x") }],
         run: ["true"],
       },
-      options: { executionId: "id", args: ["a"], env: { A: "b" }, files: [{ path: "a" }] },
+      options: {
+        executionId: "id",
+        args: ["a"],
+        env: { A: "b" },
+        files: [
+          { path: "a" },
+          { path: "l", target: "a" },
+          { path: "d", directory: true },
+          { path: "m/b" },
+        ],
+      },
     }),
   );
   return (random) => {
