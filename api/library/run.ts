@@ -96,10 +96,14 @@ async function toImage(image: string | ImageOptions) {
 
 async function toRequest(options: RunOptions): Promise<RunVmmRequest> {
   const path = options.source instanceof URL ? fileURLToPath(options.source) : options.source;
-  const source = path === undefined ? undefined : await readSource(path);
-  const language = path === undefined && options.code === undefined
-    ? COMMAND
-    : options.language ?? (path === undefined ? undefined : await languageOfSource(path));
+  const { entryPoint } = options;
+  const language = path === undefined && options.code === undefined ? COMMAND : options.language ??
+    (path === undefined ? undefined : await languageOfSource(path, entryPoint));
+  const around = language === undefined || language === COMMAND || options.alone
+    ? undefined
+    : language;
+  const source = path === undefined ? undefined : await readSource(path, { entryPoint, around });
+  for (const remark of source?.remarks ?? []) options.progress?.info(remark);
   if (language === undefined) {
     throw new CloudletError(
       `Cannot run ${path ?? "the code"}: its name does not tell its language`,
@@ -124,8 +128,9 @@ async function toRequest(options: RunOptions): Promise<RunVmmRequest> {
       buildEnv: options.buildEnv ?? {},
       release: options.release ?? false,
       ...(options.timeout !== undefined && { timeout: durationFromMs(options.timeout) }),
-      files: source?.files.map(({ path, content, mode }) => ({ path, content, mode })) ?? [],
-      entryPoint: options.entryPoint ?? source?.entryPoint ?? "",
+      files: [...source?.files ?? []],
+      entryPoint: source?.entryPoint ?? entryPoint ?? "",
+      workingDirectory: source?.workingDirectory ?? "",
       stdin: typeof stdin === "string"
         ? utf8.encode(stdin)
         : stdin instanceof Uint8Array
