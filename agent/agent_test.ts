@@ -116,7 +116,7 @@ withAgent("an entry point may be a link, or behind one", async (agent) => {
     const { out, err } = await run(agent, "bash", "", { files, entryPoint });
     assert.deepEqual([out, err], [`${entryPoint}\n`, ""]);
   }
-  const missing = run(agent, "bash", "", { files, entryPoint: "current" });
+  const missing = run(agent, "bash", "", { files, entryPoint: "current/none.sh" });
   await rejectsWith(Code.InvalidArgument, /no such file/, missing);
 });
 

@@ -5,6 +5,7 @@
  */
 import { create } from "@bufbuild/protobuf";
 import { checkFileKind, checkRequest } from "../workload/request.ts";
+import { listedFiles } from "../workload/file_list.ts";
 import { COMMAND } from "../workload/languages.ts";
 import { CloudletError } from "../base/errors.ts";
 import {
@@ -183,4 +184,22 @@ export function workloadOf(request: RunVmmRequest, limits: RunLimits): Workload 
     remarkLevel,
     execute,
   };
+}
+
+/**
+ * The workload with the program of a cargo project that is run as its entry point: what cannot be
+ * told is refused before minutes of building, not after them.
+ *
+ * @throws {CloudletError} `invalid-input` when there is no telling, or no such program
+ */
+export async function withProgram(workload: Workload): Promise<Workload> {
+  const { language, execute } = workload;
+  const { options } = execute;
+  if (language !== "rust" || options === undefined || execute.code !== "") return workload;
+  if (!options.files.some(({ path }) => path === "Cargo.toml")) return workload;
+  const { cargoProgram } = await import("../workload/cargo.ts"); // with a parser of TOML
+  const entryPoint = cargoProgram(listedFiles(options.files), options.entryPoint || undefined) ??
+    "";
+  if (entryPoint === options.entryPoint) return workload;
+  return { ...workload, execute: { ...execute, options: { ...options, entryPoint } } };
 }

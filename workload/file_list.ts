@@ -25,6 +25,8 @@ export function isRegular(file: FileLike): boolean {
 }
 
 const MAX_LINKS = 40; // as Linux: include/linux/namei.h MAXSYMLINKS
+/** Names on the way of a path, links included: a client may send links that never end. */
+const MAX_STEPS = 512;
 
 /**
  * The regular file that a path leads to, with symbolic links followed.
@@ -40,7 +42,9 @@ export function fileAt<T extends FileLike>(
   const pending = path.split("/").reverse();
   const names: string[] = [];
   let links = 0;
+  let steps = 0;
   for (let name = pending.pop(); name !== undefined; name = pending.pop()) {
+    if (++steps > MAX_STEPS) return undefined;
     if (name === "" || name === ".") continue;
     if (name === "..") {
       if (names.pop() === undefined) return undefined;
@@ -59,7 +63,7 @@ export function fileAt<T extends FileLike>(
 
 /** The list as a workload's language sees it. */
 export interface ListedFiles {
-  /** Paths of the files, and of the links that lead to one. */
+  /** Paths of the files and links. */
   readonly files: readonly string[];
   /** Text of a file; undefined when there is none. */
   read(path: string): string | undefined;
@@ -68,10 +72,8 @@ export interface ListedFiles {
 /** The files of a workload as its language sees them; see {@linkcode ListedFiles}. */
 export function listedFiles(files: readonly File[]): ListedFiles {
   const byPath = new Map(files.map((file) => [file.path, file]));
-  const isFile = (file: File) =>
-    isRegular(file) || !file.directory && fileAt(byPath, file.path) !== undefined;
   return {
-    files: files.filter(isFile).map(({ path }) => path),
+    files: files.filter(({ directory }) => !directory).map(({ path }) => path),
     read(path) {
       const file = fileAt(byPath, path);
       return file && new TextDecoder().decode(file.content);

@@ -28,7 +28,7 @@ export interface Project {
   readonly directory: string;
   /** Absolute directory for what building makes; not inside {@linkcode Project.directory}. */
   readonly output: string;
-  /** Paths of the files and of links to files, relative to the directory. */
+  /** Paths of the files and links, relative to the directory. */
   readonly files: readonly string[];
   /** The file that the user named as the one to run, if any. */
   readonly entryPoint: string | undefined;
@@ -162,9 +162,11 @@ function cargoPrograms(project: Project): readonly string[] {
   return project.executables(`${project.output}/${project.release ? "release" : "debug"}`);
 }
 
-/** Whether cargo builds the project, rather than rustc its one file. */
+/** Whether cargo builds the project, rather than rustc a file of it. */
 function isCargo(project: Project): boolean {
-  return project.files.includes("Cargo.toml");
+  const { files, entryPoint } = project;
+  return files.includes("Cargo.toml") &&
+    !(entryPoint?.endsWith(".rs") === true && hasFile(project, entryPoint));
 }
 
 const rust: RealLanguage = {
@@ -190,6 +192,7 @@ const rust: RealLanguage = {
         "--target-dir",
         project.output,
         ...(project.release ? ["--release"] : []),
+        ...(project.entryPoint === undefined ? [] : ["--bin", project.entryPoint]),
       ];
     }
     return [

@@ -17,9 +17,9 @@ async function withHome(
       await Deno.mkdir(join(home, dirname(path)), { recursive: true });
       await Deno.writeTextFile(join(home, path), "");
     }
-    await test(home, async (path, from = "project", around = "python") => {
+    await test(home, async (path, from = "project", language = "python") => {
       const caller = { directory: join(home, from), home, temporary: [join(home, "tmp")] };
-      const source = await readSource(join(home, path), { around, caller });
+      const source = await readSource(join(home, path), { language, caller });
       return {
         files: source.files.map(({ path }) => path).join(" "),
         run: source.entryPoint!,

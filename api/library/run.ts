@@ -82,28 +82,29 @@ async function transportFor(options: RunOptions): Promise<Transport> {
   return embeddedTransport(options);
 }
 
-async function toImage(image: string | ImageOptions) {
+async function toImage(image: string | ImageOptions, remark: (text: string) => void) {
   const { from, pull, insecure, files, run } = typeof image === "string" ? { from: image } : image;
   return {
     // a path of this process's directory means the same to the service
     from: from === undefined ? "" : formatReference(parseReference(from)),
     pull: pull ?? false,
     insecure: insecure ?? false,
-    files: await readAddedFiles(files ?? {}),
+    files: await readAddedFiles(files ?? {}, remark),
     run: [...run ?? []],
   };
 }
 
 async function toRequest(options: RunOptions): Promise<RunVmmRequest> {
   const path = options.source instanceof URL ? fileURLToPath(options.source) : options.source;
-  const { entryPoint } = options;
-  const language = path === undefined && options.code === undefined ? COMMAND : options.language ??
+  const { entryPoint, alone = false } = options;
+  const known = options.language ??
     (path === undefined ? undefined : await languageOfSource(path, entryPoint));
-  const around = language === undefined || language === COMMAND || options.alone
+  const source = path === undefined
     ? undefined
-    : language;
-  const source = path === undefined ? undefined : await readSource(path, { entryPoint, around });
-  for (const remark of source?.remarks ?? []) options.progress?.info(remark);
+    : await readSource(path, { entryPoint, language: known, alone });
+  const language = path === undefined && options.code === undefined ? COMMAND : known;
+  const remark = (text: string) => options.progress?.info(text);
+  source?.remarks.forEach(remark);
   if (language === undefined) {
     throw new CloudletError(
       `Cannot run ${path ?? "the code"}: its name does not tell its language`,
@@ -121,7 +122,7 @@ async function toRequest(options: RunOptions): Promise<RunVmmRequest> {
     memoryMib: options.memory ?? 0,
     vcpus: options.vcpus ?? 0,
     packages: [...options.packages ?? []],
-    ...(options.image !== undefined && { image: await toImage(options.image) }),
+    ...(options.image !== undefined && { image: await toImage(options.image, remark) }),
     options: {
       args: [...options.args ?? []],
       env: options.env ?? {},

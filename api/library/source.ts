@@ -39,8 +39,10 @@ export interface Source {
 export interface SourceOptions {
   /** The file of a project that is run; of Rust's cargo, the program. */
   readonly entryPoint?: string | undefined;
-  /** The language, for a file with the project around it; a file is read alone without one. */
-  readonly around?: LanguageName | undefined;
+  /** What it is written in; without it, a file is read alone. */
+  readonly language?: LanguageName | undefined;
+  /** Whether a file is read without the project around it. */
+  readonly alone?: boolean;
   /** Directories that mean something; this process's when absent. */
   readonly caller?: Caller;
 }
@@ -106,10 +108,9 @@ export async function readSource(path: string, options: SourceOptions = {}): Pro
   const files = await listing.read();
   if (files.length === 0) throw refuse(path, "it has no files", "give a project directory");
   const { remarks } = listing;
-  const { entryPoint } = options;
   return {
     files,
-    entryPoint: entryPoint === undefined ? undefined : entryOf(path, files, entryPoint),
+    entryPoint: entryOf(path, files, options),
     workingDirectory: "",
     remarks,
   };
@@ -118,7 +119,7 @@ export async function readSource(path: string, options: SourceOptions = {}): Pro
 async function readFile(
   path: string,
   info: Deno.FileInfo,
-  { entryPoint, around: language, caller }: SourceOptions,
+  { entryPoint, language, alone, caller }: SourceOptions,
 ): Promise<Source> {
   const name = basename(path);
   if (entryPoint !== undefined && normalize(entryPoint) !== name) {
@@ -127,7 +128,7 @@ async function readFile(
       { code: "invalid-input", remedy: `give the project's directory, such as ${dirname(path)}` },
     );
   }
-  const { around, remarks } = language === undefined
+  const { around, remarks } = language === undefined || alone
     ? { remarks: [] }
     : await findAround(path, language, caller);
   if (around !== undefined) {
@@ -162,12 +163,17 @@ async function readFile(
 }
 
 /** The entry point of a project, relative to it; checked but for cargo, where it names a program. */
-function entryOf(directory: string, files: readonly SourceFile[], wanted: string): string {
+function entryOf(
+  directory: string,
+  files: readonly SourceFile[],
+  { entryPoint: wanted, language }: SourceOptions,
+): string | undefined {
+  if (wanted === undefined) return undefined;
   const byPath = new Map(files.map((file) => [file.path, file]));
   const entry = wanted.startsWith("/") && isWithin(resolve(directory), wanted)
     ? relative(resolve(directory), wanted)
     : normalize(wanted);
-  if (fileAt(byPath, entry) !== undefined || byPath.has("Cargo.toml")) return entry;
+  if (language === "rust" || fileAt(byPath, entry) !== undefined) return entry;
   const near = nearest(entry, files.map(({ path }) => path));
   throw new CloudletError(
     `Cannot run ${JSON.stringify(wanted)}: the project ${directory} has no such file`,
@@ -184,11 +190,13 @@ function entryOf(directory: string, files: readonly SourceFile[], wanted: string
  * Reads what is to be added to an image.
  *
  * @param files files and directories of this host, by their absolute path in the image
+ * @param remark hears of what is left out
  * @returns files with paths relative to the image's root
  * @throws {CloudletError} `not-found` or `invalid-input`
  */
 export async function readAddedFiles(
   files: Readonly<Record<string, string | URL>>,
+  remark: (text: string) => void = () => {},
 ): Promise<SourceFile[]> {
   const added: SourceFile[] = [];
   for (const [goal, from] of Object.entries(files)) {
@@ -203,6 +211,7 @@ export async function readAddedFiles(
       );
     }
     const source = await readSource(path);
+    source.remarks.forEach(remark);
     for (const file of source.files) {
       const name = source.entryPoint === undefined ? `${target}/${file.path}` : target;
       added.push({ ...file, path: name.slice(1) });

@@ -105,7 +105,7 @@ Deno.test("a name that is not UTF-8 is an error that says which", () =>
     });
     await Deno.writeTextFile(join(project, ".cloudletignore"), "data/caf*");
     deepEqual(await sent(project), [".cloudletignore", "data/x", "main.py"]);
-    const around = await readSource(join(project, "main.py"), { around: "python" });
+    const around = await readSource(join(project, "main.py"), { language: "python" });
     deepEqual(around.remarks, []);
   }));
 

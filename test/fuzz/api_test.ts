@@ -11,6 +11,7 @@ import {
   type RunVmmRequest,
   RunVmmRequestSchema,
 } from "../../proto/gen/vmmorchestrator/vmm_pb.ts";
+import { cargoProgram } from "../../workload/cargo.ts";
 import { PreparedWorkloads, workloadKey } from "../../service/prepared.ts";
 import { workloadOf } from "../../service/workload.ts";
 import {
@@ -174,6 +175,26 @@ fuzz("run-requests", () => {
     }
     checkWorkload(request);
   };
+});
+
+fuzz("cargo-projects", () => (random) => {
+  const damaged = (text: string) =>
+    random.chance(2) ? text : new TextDecoder().decode(random.damage(utf8.encode(text), 3));
+  const files: Record<string, string> = {
+    "Cargo.toml": damaged(
+      '[workspace]\nmembers = ["crates/*", "x"]\nexclude = ["crates/b"]\n[workspace.package]\n' +
+        'edition = "2021"\n[package]\nname = "app"\ndefault-run = "tool"\nautobins = true\n' +
+        '[[bin]]\nname = "tool"\npath = "src/tool.rs"\nrequired-features = ["f"]\n',
+    ),
+    "crates/a/Cargo.toml": damaged('[package]\nname = "a"\nedition.workspace = true\n'),
+    "x/Cargo.toml": "",
+    [damaged("crates/a/src/bin/one/main.rs")]: "",
+    [damaged("src/bin/two.rs")]: "",
+  };
+  const project = { files: Object.keys(files), read: (path: string) => files[path] };
+  const entryPoint = random.pick([undefined, "tool", "src/bin/two.rs", "", "../x"]);
+  const found = refusedOr(() => cargoProgram(project, entryPoint), "invalid-input");
+  assert(found === undefined || typeof found === "string");
 });
 
 fuzz("prepared-workloads", async (stack) => {
