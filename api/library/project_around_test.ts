@@ -95,14 +95,20 @@ Deno.test("a workspace is sent as a whole, up to the top of its repository", () 
     "mono/packages/a/package.json",
     "mono/packages/a/index.js",
     "mono/packages/b/index.js",
-    "package.json",
   ], async (home, read) => {
     const index = "mono/packages/a/index.js";
-    equal((await read(index, "mono", "node")).files, "packages/a/index.js packages/a/package.json");
-    await Deno.writeTextFile(join(home, "mono/package.json"), '{"workspaces": ["packages/*"]}');
+    const a = "packages/a/index.js packages/a/package.json";
+    const mark = (path: string) =>
+      Deno.writeTextFile(join(home, path), '{"workspaces": ["packages/*"]}');
+    equal((await read(index, "mono", "node")).files, a);
+    await mark("mono/package.json");
     const { files, run } = await read(index, "mono", "node");
-    equal(run, "packages/a/index.js");
-    match(files, /^package.json packages.a.index.js packages.a.package.json packages.b.index.js$/);
+    deepEqual([files, run], [`package.json ${a} packages/b/index.js`, "packages/a/index.js"]);
+    await Deno.writeTextFile(join(home, "mono/package.json"), "{}");
+    await mark("package.json"); // of the home directory
+    await Deno.mkdir(join(home, "mono/packages/.git"));
+    await mark("mono/package.json"); // of another repository
+    equal((await read(index, "mono", "node")).files, a);
   }));
 
 Deno.test("a home directory, what is above it and directories for temporary files are not sent", () =>
