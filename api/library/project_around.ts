@@ -81,20 +81,18 @@ export interface Caller {
   readonly temporary: readonly string[];
 }
 
-/** This process. */
-export function thisCaller(): Caller {
-  const set = (name: string) => Deno.env.get(name) || undefined;
-  return {
-    directory: Deno.cwd(),
-    home: set("HOME"),
-    temporary: [
-      "/tmp",
-      "/var/tmp",
-      "/dev/shm",
-      "/run",
-      ...[set("TMPDIR")].filter((path) => path !== undefined),
-    ],
-  };
+/** This process; undefined when it may not know, or when its directory is gone. */
+export function thisCaller(): Caller | undefined {
+  try {
+    const [home, temporary] = ["HOME", "TMPDIR"].map((name) => Deno.env.get(name) || undefined);
+    return {
+      directory: Deno.cwd(),
+      home,
+      temporary: ["/tmp", "/var/tmp", "/dev/shm", "/run", temporary ?? "/tmp"],
+    };
+  } catch {
+    return undefined;
+  }
 }
 
 /**
@@ -106,8 +104,9 @@ export function thisCaller(): Caller {
 export async function findAround(
   path: string,
   language: LanguageName,
-  caller: Caller = thisCaller(),
+  caller: Caller | undefined = thisCaller(),
 ): Promise<Search> {
+  if (caller === undefined) return { around: undefined, remarks: [] };
   const file = await Deno.realPath(path); // interpreters look beside what a link leads to
   const text = await textOf(file);
   if (language === "rust" && !READS_MORE.test(text)) return { around: undefined, remarks: [] };

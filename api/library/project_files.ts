@@ -59,6 +59,7 @@ const REASONS = {
   out: ["a link that leads out of it", "links that lead out of it"],
   special: ["a socket, pipe or device", "sockets, pipes or devices"],
   name: ["a name that is not UTF-8", "names that are not UTF-8"],
+  place: ["a path that is too long", "paths that are too long"],
   unreadable: ["a file that you may not read", "files that you may not read"],
 } as const;
 
@@ -272,14 +273,17 @@ async function visit(
       listing.leaveOut(path, "name");
       continue;
     }
-    if (info.isDirectory) {
-      checkPlace(listing, path);
+    const problem = placeProblem(path);
+    if (problem !== undefined) {
+      const place = join(shown, name);
+      if (around === "nothing") throw refuse(place, problem, `list it in ${IGNORE_FILE}`);
+      listing.leaveOut(path, "place");
+    } else if (info.isDirectory) {
       const some = await visit(listing, rules, options, path, matches);
       if (some) listing.enter(limits);
       else if (!ignored) listing.add({ kind: "directory", path }, limits);
       found ||= some || !ignored;
     } else if (!ignored) {
-      checkPlace(listing, path);
       found = await addFile(listing, options, path, info) || found;
     }
   }
@@ -320,23 +324,13 @@ async function isReadable(path: string): Promise<boolean> {
   }
 }
 
-/** Refuses what the microVM's agent would. */
-function checkPlace({ shown }: ProjectListing, path: string): void {
-  const place = join(shown, path.length > 200 ? `${path.slice(0, 200)}...` : path);
-  if (new TextEncoder().encode(path).length > LIMITS.path) {
-    throw refuse(
-      place,
-      `its path has more than ${LIMITS.path} bytes`,
-      `list it in ${IGNORE_FILE}`,
-    );
-  }
+/** Why a guest's agent would refuse a path, if it would. */
+function placeProblem(path: string): string | undefined {
   if (path.split("/").length > LIMITS.depth) {
-    throw refuse(
-      place,
-      `it is more than ${LIMITS.depth} directories deep`,
-      `list it in ${IGNORE_FILE}`,
-    );
+    return `it is more than ${LIMITS.depth} directories deep`;
   }
+  if (new TextEncoder().encode(path).length <= LIMITS.path) return undefined;
+  return `its path has more than ${LIMITS.path} bytes`;
 }
 
 /** The error for a name whose bytes are no text, which Deno gives with U+FFFD in their place. */

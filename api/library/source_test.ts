@@ -160,6 +160,9 @@ Deno.test("more entries, depth or path than a guest's agent takes is an error th
     const deep = "d/".repeat(LIMITS.depth + 1);
     await Deno.mkdir(join(project, deep), { recursive: true });
     await rejects(readSource(project), { message: /it is more than 128 directories deep/ });
+    const around = await readSource(join(project, "main.py"), { language: "python" });
+    equal(around.entryPoint, "main.py"); // which was all that was asked for
+    match(around.remarks.join(), /^Left out of .*: a path that is too long /);
     await Deno.remove(join(project, "d"), { recursive: true });
     const long = Array(13).fill("n".repeat(250)).join("/");
     await Deno.mkdir(join(project, long), { recursive: true });
