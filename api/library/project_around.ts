@@ -54,6 +54,9 @@ const READS_MORE = /\bmod\s+\w+\s*;|\binclude(_str|_bytes)?!/;
 /** Most of a directory without any mark that is sent. */
 const SMALL: ProjectLimits = { bytes: 1 << 20, entries: 256 };
 
+/** Characters of a place in the workload's directory: paths in the microVM have a limit. */
+const MAX_PLACE = 512;
+
 /** A file with what is around it. */
 export interface Around {
   readonly listing: ProjectListing;
@@ -119,7 +122,7 @@ export async function findAround(
       return { around: await placeOf(listing, file, caller), remarks };
     } catch (error) {
       if (!(error instanceof TooLarge)) throw error;
-      remarks.push(`${error.message}; give the directory with --entry, once it is smaller`);
+      remarks.push(`${path} is sent without the project that it is in. ${error.message}`);
     }
   }
   if (never(dirname(file))) return { around: undefined, remarks };
@@ -140,11 +143,16 @@ export async function findAround(
   }
 }
 
+/** The beginning of a file; empty when it cannot be read, which reading it all will say. */
 async function textOf(file: string): Promise<string> {
-  using open = await Deno.open(file);
-  const buffer = new Uint8Array(1 << 20); // more is no program that people wrote
-  const length = await open.read(buffer) ?? 0;
-  return new TextDecoder().decode(buffer.subarray(0, length));
+  try {
+    using open = await Deno.open(file);
+    const buffer = new Uint8Array(1 << 20); // more is no program that people wrote
+    const length = await open.read(buffer) ?? 0;
+    return new TextDecoder().decode(buffer.subarray(0, length));
+  } catch {
+    return "";
+  }
 }
 
 /** Which directories are never sent because a file in them is run. */
@@ -217,5 +225,6 @@ async function placeOf(
     const isSent = entries.some((entry) => entry.path.startsWith(`${workingDirectory}/`));
     return { ...around, workingDirectory: isSent ? workingDirectory : "" };
   }
-  return isWithin(directory, root) ? { ...around, place: relative(directory, root) } : around;
+  const place = relative(directory, root);
+  return isWithin(directory, root) && place.length < MAX_PLACE ? { ...around, place } : around;
 }

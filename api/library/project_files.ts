@@ -218,7 +218,9 @@ export async function listProject(
   options: ListOptions = {},
 ): Promise<ProjectListing> {
   const { limits = PROJECT_LIMITS, around = "nothing" } = options;
-  const root = await Deno.realPath(path);
+  const root = await Deno.realPath(path).catch((cause) => {
+    throw refuse(path, reasonOfFile(cause), "give another directory", cause);
+  });
   const listing = new ProjectListing(root, path);
   const rules = await rulesOf(root, path);
   await visit(listing, rules, { limits, around }, "", undefined);

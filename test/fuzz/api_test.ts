@@ -45,7 +45,11 @@ const BODY = {
   vcpus: 1,
   entry_point: "main.py",
   packages: ["curl"],
-  image: { from: "alpine:3", files: [{ path: "etc/x", content: "y", mode: 420 }], run: ["true"] },
+  image: {
+    from: "alpine:3",
+    files: [{ path: "etc/x", content: "y", mode: 420 }, { path: "etc/l", target: "x" }],
+    run: ["true"],
+  },
   output: "base64",
 };
 const FILES = [
@@ -63,6 +67,9 @@ function checkWorkload(request: RunVmmRequest): void {
   assert(/^[A-Za-z0-9._-]{1,128}$/.test(workload.id));
   assert(/^[0-9a-f]{32}$/.test(workloadKey(workload)));
   checkPlaces(workload.execute.options?.files ?? []);
+  for (const { target = "" } of workload.image?.files ?? []) {
+    assert(!target.includes("\0") && utf8.encode(target).length <= 4095);
+  }
 }
 
 /** No file is outside the workload's directory, and none is below a link or a file. */
