@@ -8,6 +8,7 @@ import { checkFileKind, checkRequest } from "../workload/request.ts";
 import { listedFiles } from "../workload/file_list.ts";
 import { COMMAND } from "../workload/languages.ts";
 import { CloudletError } from "../base/errors.ts";
+import { lazyImport } from "../base/lazy_import.ts";
 import {
   type ExecuteRequest,
   ExecuteRequest_Action as Action,
@@ -147,13 +148,16 @@ export function workloadOf(request: RunVmmRequest, limits: RunLimits): Workload 
   const memory = request.memoryMib || limits.defaultMemory;
   if (memory < limits.minMemory) {
     throw refuse(
-      `${memory} MiB of memory are too little`,
+      `${memory} MiB of memory are too little: a microVM needs ${limits.minMemory} MiB`,
       `ask for ${limits.minMemory} MiB or more`,
     );
   }
   const vcpus = request.vcpus || 1;
   if (vcpus > limits.maxVcpus) {
-    throw refuse(`${vcpus} virtual CPUs are too many`, `ask for at most ${limits.maxVcpus}`);
+    throw refuse(
+      `${vcpus} virtual CPUs are too many: a microVM has up to ${limits.maxVcpus}`,
+      `ask for at most ${limits.maxVcpus}`,
+    );
   }
   for (const name of request.packages) {
     // Debian policy 5.6.1: "must consist only of lower case letters, digits, plus and minus signs,
@@ -197,7 +201,10 @@ export async function withProgram(workload: Workload): Promise<Workload> {
   const { options } = execute;
   if (language !== "rust" || options === undefined || execute.code !== "") return workload;
   if (!options.files.some(({ path }) => path === "Cargo.toml")) return workload;
-  const { cargoProgram } = await import("../workload/cargo.ts"); // with a parser of TOML
+  const { cargoProgram } = await lazyImport<typeof import("../workload/cargo.ts")>(
+    "../workload/cargo.ts",
+    import.meta.url,
+  ); // and with it a parser of TOML
   const entryPoint = cargoProgram(listedFiles(options.files), options.entryPoint || undefined) ??
     "";
   if (entryPoint === options.entryPoint) return workload;

@@ -7,6 +7,7 @@ import { openSource } from "../archive/source.ts";
 import { filesKey, type KeyPart } from "../../base/store.ts";
 import type { ImageBudget } from "../limits.ts";
 import { directoryNode, fileNode, symlinkNode, type Tree, type TreeNode } from "../tree.ts";
+import { lazyImport } from "../../base/lazy_import.ts";
 
 /** A file to add. */
 export interface AddedFile {
@@ -59,7 +60,10 @@ export async function applyAdditions(
   for (const file of files) if (!file.target) tree.add(file.path, nodeOf(file));
   for (const { path, target } of files) if (target) tree.add(path, symlinkNode(target));
   if (layer === undefined) return;
-  const { applyLayer } = await import("../oci/layer.ts"); // and with it what decompresses
+  const { applyLayer } = await lazyImport<typeof import("../oci/layer.ts")>(
+    "../oci/layer.ts",
+    import.meta.url,
+  ); // and with it what decompresses
   using source = openSource(layer.path, "what the image's commands changed");
   budget.addBytes(source.size);
   applyLayer(source, tree, budget);
