@@ -38,6 +38,10 @@ export interface RunFlags {
   readonly memory?: number;
   readonly vcpus?: number;
   readonly language?: string;
+  /** The file of a project that is run. */
+  readonly entry?: string;
+  /** A source file without the project around it. */
+  readonly alone: boolean;
   readonly release?: boolean;
   readonly json: boolean;
   readonly quiet: boolean;
@@ -91,6 +95,7 @@ function merge(
   const source = config === undefined ? target : config.source;
   const from = flags.image ?? config?.image.from;
   const { files = {}, run: commands = [] } = config?.image ?? {};
+  const entryPoint = flags.entry ?? config?.entryPoint;
   if (remote && kernel !== undefined) {
     throw new CloudletError("Cannot run it on a server: the config names a kernel of this host", {
       code: "invalid-input",
@@ -99,6 +104,8 @@ function merge(
   }
   return {
     ...(source !== undefined && { source }),
+    ...(entryPoint !== undefined && { entryPoint }),
+    alone: flags.alone || config !== undefined, // a config says what is sent
     args: args.length > 0 ? args : config?.run.args ?? [],
     env: { ...config?.run.env, ...environment(flags.env ?? []) },
     buildEnv: { ...config?.buildEnv, ...environment(flags.buildEnv ?? []) },
@@ -226,6 +233,7 @@ export const runCommand = buildCommand({
       "config.toml",
       "hello.py -- --its-own-flag",
       "--env NAME=VALUE project/",
+      "--entry tools/cli.py project/",
       "--image alpine:3 -- cat /etc/os-release",
     ],
   },
@@ -267,6 +275,18 @@ export const runCommand = buildCommand({
         parse: String,
         optional: true,
         brief: `what it is written in: ${Object.keys(languages).join(", ")}`,
+      },
+      entry: {
+        kind: "parsed",
+        parse: String,
+        optional: true,
+        brief: "file of a project that is run, or the name of a program of cargo",
+      },
+      alone: {
+        kind: "boolean",
+        default: false,
+        withNegated: false,
+        brief: "send a source file without the project around it",
       },
       release: { kind: "boolean", optional: true, brief: "build with optimisation" },
       buildEnv: {

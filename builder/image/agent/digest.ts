@@ -1,2 +1,2 @@
 /** SHA-256 of agent.js in hex; `deno task bundle` writes both. */
-export const AGENT_SHA256 = "168c42c31c2b9f11bf095857cfd5b0b8e4b7947c2d3f179008c9b442b08dcf62";
+export const AGENT_SHA256 = "c748c19caee808018be6261f6cb5047b8eda7205ca1baf154653d3597f04d5f8";
