@@ -121,11 +121,9 @@ export class Executor {
     return needs && this.#idle.take(job.language, needs);
   }
 
-  #environment(
-    { language, environment }: Job,
-    own: Readonly<Record<string, string>> = environment,
-  ): Record<string, string> {
-    return { ...this.#options.environment, ...language.environment, ...own };
+  /** Of the program. */
+  #environment({ language, environment }: Job): Record<string, string> {
+    return { ...this.#options.environment, ...language.environment, ...environment };
   }
 
   /** Builds the project; returns the last response when that fails. */
@@ -145,7 +143,11 @@ export class Executor {
       start: () =>
         Child.spawn({
           command,
-          environment: this.#environment(job, job.buildEnvironment),
+          environment: {
+            ...this.#options.environment,
+            ...job.language.buildEnvironment,
+            ...job.buildEnvironment,
+          },
           directory: workspace.project,
           stdin: false,
         }),

@@ -42,9 +42,12 @@ const HOOKS: ReadonlyMap<Language["name"], InterpreterHook> = new Map([
   ["python", {
     fileName: "sitecustomize.py",
     text: python,
-    start([python], path) {
+    start(command, path) {
       const directory = path.slice(0, path.lastIndexOf("/"));
-      return { command: [python!, directory], environment: { PYTHONPATH: directory } };
+      return {
+        command: [...command.slice(0, -1), directory],
+        environment: { PYTHONPATH: directory },
+      };
     },
   }],
   ["node", {
