@@ -1,7 +1,30 @@
 // Idle Node.js: a module of --require, which runs before the program, in the main thread and in each
 // worker.
 "use strict";
-if (require("node:worker_threads").isMainThread) {
+// The time origin is that of the process, which may have started before a snapshot: it is corrected by
+// the clocks' readings of now (High Resolution Time, section 5).
+const correctTimeOrigin = () => {
+  const { performance } = require("node:perf_hooks");
+  const origin = Date.now() - performance.now();
+  const prototype = Object.getPrototypeOf(performance);
+  const old = Object.getOwnPropertyDescriptors(prototype);
+  const corrected = Object.getOwnPropertyDescriptors({
+    get timeOrigin() {
+      old.timeOrigin.get.call(this); // refuses what is no Performance
+      return origin;
+    },
+    toJSON() {
+      return { ...old.toJSON.value.call(this), timeOrigin: origin };
+    },
+  });
+  const { get } = corrected.timeOrigin;
+  const { value } = corrected.toJSON;
+  Object.defineProperty(prototype, "timeOrigin", { ...old.timeOrigin, get });
+  Object.defineProperty(prototype, "toJSON", { ...old.toJSON, value });
+};
+if (!require("node:worker_threads").isMainThread) {
+  correctTimeOrigin();
+} else {
   const fs = require("node:fs");
   process.execArgv.length = 0;
   // V8 asks the kernel for memory in pieces, each of whose pages costs a fault when it is first
@@ -20,6 +43,7 @@ if (require("node:worker_threads").isMainThread) {
   const fields = take(Number.parseInt(take(8), 16)).split("\0");
   const [directory, file] = fields;
   const end = 3 + Number(fields[2]);
+  correctTimeOrigin();
   process.chdir(directory);
   process.argv.splice(1, 1, file, ...fields.slice(3, end));
 
