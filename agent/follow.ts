@@ -10,14 +10,11 @@ import {
 } from "../proto/gen/cloudlet/agent/agent_pb.ts";
 import type { Child, ChildStatus } from "./child.ts";
 import type { Execution, Response } from "./execution.ts";
+import { sessionRuns } from "./descendants.ts";
+import { LastWords } from "./last_words.ts";
 import { SIGNAL_NUMBERS } from "./libc.ts";
 import { MemoryWatch } from "./memory_watch.ts";
 import { TextOutput } from "./text_output.ts";
-
-/** How long a process's children may go on writing after it has ended, in milliseconds. */
-const GRACE = 250;
-/** How much may still come out of the pipes when all writers are killed: one pipe's limit each. */
-const MAX_REMAINDER = 2 * 1024 * 1024;
 
 /** What to follow, and how. */
 export interface FollowOptions {
@@ -71,33 +68,37 @@ export async function* follow(
     const text = raw ? undefined : new TextOutput();
     const memory = new MemoryWatch(child.pid);
     let wallMillis = 0;
-    let deadline: number | undefined;
-    let remainder: number | undefined; // bytes still allowed, once all writers are killed
+    let waited = 0;
+    let lastWords: LastWords | undefined;
     for (;;) {
-      const event = await child.next(
-        deadline === undefined ? undefined : Math.max(0, Math.ceil(deadline - performance.now())),
-      );
+      const step = lastWords?.next(waited);
+      if (step?.kind === "over") break; // something in another session holds the pipe
+      if (step?.kind === "kill") {
+        child.kill(SIGNAL_NUMBERS.KILL); // what is left of the group
+        continue;
+      }
+      if (step?.kind === "look") {
+        lastWords!.looked(sessionRuns(child.pid), waited);
+        continue;
+      }
+      const asked = performance.now();
+      const event = await child.next(step && Math.ceil(step.milliseconds));
       const now = performance.now();
+      waited += now - asked;
       if (event.kind === "ended") break;
-      if (event.kind === "exited") {
+      if (event.kind === "timeout") {
+        lastWords?.silent(waited);
+      } else if (event.kind === "exited") {
         wallMillis = now - began;
-        deadline = now + GRACE;
+        lastWords = new LastWords(waited, timeout === undefined ? undefined : timeout - wallMillis);
         clearTimeout(timer);
-      } else if (event.kind !== "timeout") {
-        if (remainder !== undefined) remainder -= event.bytes.length;
+      } else {
+        lastWords?.wrote(event.bytes.length, waited);
         const response = text === undefined
           ? { stage, [`${event.kind}Bytes`]: event.bytes }
           : text.response(stage, event.kind, event.bytes);
         if (response !== undefined) yield response;
         memory.look(now - began); // when what was written is on its way
-      }
-      if (deadline === undefined || performance.now() < deadline) continue;
-      if (remainder === undefined) {
-        child.kill(SIGNAL_NUMBERS.KILL); // what is left of the group
-        remainder = MAX_REMAINDER;
-        deadline = performance.now() + GRACE;
-      } else if (event.kind === "timeout" || remainder <= 0) {
-        break; // something in another session holds the pipe
       }
     }
     const status = child.reap();
