@@ -36,6 +36,13 @@ function parents(): Map<number, number> {
   return new Map(processes().map(([pid, [, parent]]) => [pid, Number(parent)]));
 }
 
+/** Process ids of a session, or of its leader's group. */
+export function sessionMembers(leader: number): number[] {
+  return [...processes()].flatMap(([pid, [, , group, session]]) =>
+    Number(session) === leader || Number(group) === leader ? [pid] : []
+  );
+}
+
 /** Whether a process of the session, or of its leader's group, has a processor or wants one. */
 export function sessionRuns(leader: number): boolean {
   return processes().some(([, [state, , group, session]]) =>

@@ -178,12 +178,13 @@ export class Executor {
       },
       timeout: job.timeout,
       raw: job.rawOutput,
+      stdinOnDemand: job.stdinStream && job.stdinOnDemand,
     });
     if ("stage" in result) {
       yield result;
       return;
     }
-    const { status, wallMillis, peakBytes } = result;
+    const { status, wallMillis, peakBytes, inputRead } = result;
     const outcome = this.#outcome(execution, status);
     for (const output of workspace.read(job.outputs)) yield { stage: Stage.RUNNING, output };
     const { userMicros, systemMicros } = status.usage;
@@ -191,6 +192,7 @@ export class Executor {
       stage: outcome.kind === Kind.EXITED ? Stage.DONE : Stage.FAILED,
       exitCode: status.exitCode,
       outcome,
+      ...(inputRead !== undefined && { inputRead: BigInt(inputRead) }),
       usage: {
         wallTime: duration(wallMillis * 1000),
         userTime: duration(Math.max(0, userMicros - (idle?.used.userMicros ?? 0))),
@@ -257,6 +259,7 @@ export class Executor {
 
 /** Gives the program what is known of its input; the rest comes through the Input call. */
 function feed(child: Child, job: Job): void {
+  if (job.stdinStream || job.stdin.length > 0) child.countInput();
   if (job.stdin.length > 0) {
     // SAFETY of types only: what protobuf decodes is never in shared memory.
     child.write(job.stdin as Uint8Array<ArrayBuffer>);

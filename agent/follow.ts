@@ -11,6 +11,7 @@ import {
 import type { Child, ChildStatus } from "./child.ts";
 import type { Execution, Response } from "./execution.ts";
 import { sessionRuns } from "./descendants.ts";
+import { InputDemand } from "./input_demand.ts";
 import { LastWords } from "./last_words.ts";
 import { SIGNAL_NUMBERS } from "./libc.ts";
 import { MemoryWatch } from "./memory_watch.ts";
@@ -28,6 +29,8 @@ export interface FollowOptions {
   readonly timeout: number | undefined;
   /** Whether its output is sent as bytes, not as text. */
   readonly raw: boolean;
+  /** Whether to say when it waits for input. */
+  readonly stdinOnDemand?: boolean;
 }
 
 /** How a process ended. */
@@ -37,6 +40,8 @@ export interface Followed {
   readonly wallMillis: number;
   /** Peak memory in bytes; 0 when it is not known. */
   readonly peakBytes: number;
+  /** Bytes of its input that were read; undefined when that is not known. */
+  readonly inputRead: number | undefined;
 }
 
 /** A last response, for a process that did not start. */
@@ -44,7 +49,7 @@ export type NotStarted = Response & { stage: Stage };
 
 /** Yields what the process writes; returns how it ended, or a last response when it did not start. */
 export async function* follow(
-  { execution, stage, start, onStart, timeout, raw }: FollowOptions,
+  { execution, stage, start, onStart, timeout, raw, stdinOnDemand = false }: FollowOptions,
 ): AsyncGenerator<Response, Followed | NotStarted> {
   let child: Child;
   const began = performance.now();
@@ -63,8 +68,9 @@ export async function* follow(
   try {
     if (onStart !== undefined) {
       onStart(child);
-      yield { stage };
+      yield { stage, inputLater: stdinOnDemand };
     }
+    let demand = stdinOnDemand ? new InputDemand(performance.now()) : undefined;
     const text = raw ? undefined : new TextOutput();
     const memory = new MemoryWatch(child.pid);
     let wallMillis = 0;
@@ -82,7 +88,8 @@ export async function* follow(
         continue;
       }
       const asked = performance.now();
-      const event = await child.next(step && Math.ceil(step.milliseconds));
+      const patience = step?.milliseconds ?? demand?.wait(asked);
+      const event = await child.next(patience && Math.ceil(patience));
       const now = performance.now();
       waited += now - asked;
       if (event.kind === "ended") break;
@@ -92,6 +99,7 @@ export async function* follow(
         wallMillis = now - began;
         lastWords = new LastWords(waited, timeout === undefined ? undefined : timeout - wallMillis);
         clearTimeout(timer);
+        demand = undefined;
       } else {
         lastWords?.wrote(event.bytes.length, waited);
         const response = text === undefined
@@ -100,11 +108,17 @@ export async function* follow(
         if (response !== undefined) yield response;
         memory.look(now - began); // when what was written is on its way
       }
+      if (demand?.wait(now) !== 0) continue;
+      if (child.wantsInput) {
+        demand = undefined;
+        yield { stage, inputWanted: true };
+      } else demand.looked(performance.now());
     }
     const status = child.reap();
     const rest = text?.end(stage);
     if (rest !== undefined) yield rest;
-    return { status, wallMillis, peakBytes: memory.peak(status.usage.peakBytes) };
+    const peakBytes = memory.peak(status.usage.peakBytes);
+    return { status, wallMillis, peakBytes, inputRead: child.inputRead };
   } finally {
     clearTimeout(timer);
     execution.child = undefined;

@@ -142,6 +142,7 @@ export const O_NONBLOCK = 0o4000;
 export const EFD_CLOEXEC: number = O_CLOEXEC;
 export const EFD_NONBLOCK: number = O_NONBLOCK;
 export const F_SETFL = 4;
+export const FIONREAD = 0x541bn; // include/uapi/asm-generic/ioctls.h
 
 // include/uapi/asm-generic/poll.h
 export const POLLIN = 0x01;
