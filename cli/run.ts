@@ -161,7 +161,7 @@ export async function runProgram(
       ...flags,
       verbose: flags.verbose && options.server !== undefined,
     });
-    read = (await program.result).inputRead;
+    read = (await program.result.catch(() => undefined))?.inputRead; // a signal may have ended it
     return exitCode;
   } finally {
     await stdin.putBack(read);
