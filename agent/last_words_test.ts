@@ -87,6 +87,15 @@ Deno.test("what is silent and does nothing is ended soon", () => {
   assert.equal(late.read, 0);
 });
 
+Deno.test("what writes without a pause is read up to the bounds in bytes, and no further", () => {
+  const bytes = 1 << 20;
+  const pieces = Array.from({ length: 1000 }, () => ({ after: 1, bytes }));
+  assert.equal(play({ pieces, runs: true, escaped: false }).read, MOST_BYTES + bytes);
+  // In another session, the kill does not reach it.
+  const { read } = play({ pieces, runs: true, escaped: true });
+  assert.equal(read, MOST_BYTES + bytes + MOST_REMAINDER + bytes);
+});
+
 withAgent("what a shell's tee has still to write is waited for", async (agent) => {
   const slow = "while IFS= read -r line; do sleep 0.02; echo $line; done";
   const { out, last } = await run(
