@@ -3,7 +3,7 @@ import assert from "node:assert/strict";
 import { dirname, join } from "node:path";
 import { fileURLToPath, pathToFileURL } from "node:url";
 import { Code, ConnectError } from "@connectrpc/connect";
-import { type AgentBundle, bundleAgent } from "../builder/image/agent_bundle.ts";
+import { type AgentBundle, bundleAgent } from "../tools/agent_bundle.ts";
 import { type AgentClient, connectAgent } from "./client/client.ts";
 import { agentCommand, agentEnvironment } from "../builder/image/agent_command.ts";
 import {

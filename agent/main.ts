@@ -14,7 +14,7 @@ import { becomeInvisible } from "./process_state.ts";
 import { Runner } from "./runner.ts";
 import { serveAgent, type ServerAddress } from "./server.ts";
 
-/** Which agent this is: bundle.ts puts the bundle's digest here. */
+/** Which agent this is: tools/agent_bundle.ts puts the digest of the bundle here. */
 const VERSION = "@agent-version@";
 
 /** Of the environment that programs get, where the agent has none itself. */

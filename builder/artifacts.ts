@@ -25,6 +25,7 @@ import { parseReference } from "./oci/reference.ts";
 import { ImageBudget, imageLimits } from "./limits.ts";
 import { readRef, writeRef } from "./refs.ts";
 import { Tree } from "./tree.ts";
+import { lazyImport } from "../base/lazy_import.ts";
 
 /** How to build. */
 export interface BuilderOptions {
@@ -90,7 +91,10 @@ export class Builder {
 
   async #openArchive(): Promise<Debian> {
     // A run that finds everything in the cache does not wait for OpenPGP and xz to be loaded.
-    const { openDebian } = await import("./debian/debian.ts");
+    const { openDebian } = await lazyImport<typeof import("./debian/debian.ts")>(
+      "./debian/debian.ts",
+      import.meta.url,
+    );
     const { debian } = await loadSettings();
     return await openDebian({ ...debian, progress: this.#progress, signal: this.#signal });
   }
@@ -221,7 +225,10 @@ export class Builder {
     const reference = parseReference(from);
     const policy = this.#registries;
     this.checkRoot(request);
-    const { buildOciImage, findOciImage } = await import("./image/oci_image.ts");
+    const { buildOciImage, findOciImage } = await lazyImport<typeof import("./image/oci_image.ts")>(
+      "./image/oci_image.ts",
+      import.meta.url,
+    );
     const wanted = { reference, packages, additions };
     const existing = pull ? undefined : await findOciImage(wanted, this.#progress);
     if (existing !== undefined) return existing;

@@ -13,11 +13,12 @@
  * @module
  */
 import { CloudletError } from "../../base/errors.ts";
+import { lazyText } from "../../base/lazy_import.ts";
 import { newSystemTree } from "../base_tree.ts";
 import type { Debian, DebianPackage } from "../debian/debian.ts";
 import { alignElf } from "../elf_align.ts";
 import { directoryNode, type FileNode, fileNode, type Tree } from "../tree.ts";
-import { AgentCache } from "./agent_cache.ts";
+import { AGENT_SHA256 } from "./agent/digest.ts";
 import { HOME, initScript } from "./init.ts";
 import { fileDigest } from "./inputs.ts";
 
@@ -36,10 +37,11 @@ const LIBRARIES = `${HOME}/lib`;
 const MULTIARCH = Deno.build.arch === "x86_64" ? "x86_64-linux-gnu" : "aarch64-linux-gnu";
 const LINKER = Deno.build.arch === "x86_64" ? "ld-linux-x86-64.so.2" : "ld-linux-aarch64.so.1";
 
-/** The agent's bundle, and the digest of this host's Deno. */
+/** The agent's bundle, which is loaded only now, and the digest of this host's Deno. */
 export async function loadPayload(): Promise<Payload> {
   const path = Deno.execPath();
-  return { agent: await new AgentCache().load(), deno: { path, sha256: fileDigest(path) } };
+  const code = new TextEncoder().encode(await lazyText("./agent/agent.js", import.meta.url));
+  return { agent: { code, sha256: AGENT_SHA256 }, deno: { path, sha256: fileDigest(path) } };
 }
 
 /** Adds the agent to a tree of Debian packages; gives the node of the Deno binary. */
