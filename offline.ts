@@ -19,6 +19,7 @@ export const modules: readonly (() => Promise<unknown>)[] = [
   () => import("./builder/image/installed_packages.ts"),
   () => import("./builder/image/oci_image.ts"),
   () => import("./builder/oci/layer.ts"),
+  () => import("./builder/oci/mirrors.ts"),
   () => import("./builder/oci/open.ts"),
   () => import("./builder/oci/policy.ts"),
   () => import("./builder/oci/unpack.ts"),

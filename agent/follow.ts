@@ -11,6 +11,7 @@ import {
 import type { Child, ChildStatus } from "./child.ts";
 import type { Execution, Response } from "./execution.ts";
 import { sessionRuns } from "./descendants.ts";
+import { StartError } from "./find_program.ts";
 import { InputDemand } from "./input_demand.ts";
 import { LastWords } from "./last_words.ts";
 import { SIGNAL_NUMBERS } from "./libc.ts";
@@ -56,8 +57,11 @@ export async function* follow(
   try {
     child = start();
   } catch (error) {
-    const message = messageOf(error);
-    return { stage: Stage.FAILED, outcome: { kind: Kind.NOT_STARTED, message } };
+    return {
+      stage: Stage.FAILED,
+      outcome: { kind: Kind.NOT_STARTED, message: messageOf(error) },
+      ...(error instanceof StartError && { exitCode: error.exitCode }),
+    };
   }
   execution.child = child;
   if (execution.ended !== undefined) child.kill(SIGNAL_NUMBERS.KILL); // asked for between two commands

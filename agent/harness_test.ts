@@ -61,9 +61,13 @@ let bundle: Promise<Uint8Array<ArrayBuffer>> | undefined;
 /**
  * Starts an agent; PATH and HOME are the test's.
  *
+ * @param environment other values for the agent's variables; undefined for none
  * @param setup shell commands that precede it in its process
  */
-export async function startAgent(setup = ""): Promise<TestAgent> {
+export async function startAgent(
+  environment: Readonly<Record<string, string | undefined>> = {},
+  setup = "",
+): Promise<TestAgent> {
   const directory = await Deno.makeTempDir({ prefix: "agent-test-" });
   bundle ??= bundleAgent().then(({ code }) => code);
   const file = join(directory, "agent.js");
@@ -71,9 +75,10 @@ export async function startAgent(setup = ""): Promise<TestAgent> {
   const socket = join(directory, "socket");
   const root = join(directory, "root");
   const command = [...agentCommand(Deno.execPath(), file), "--unix", socket, "--root", root];
-  const child = new Deno.Command("sh", {
+  const child = new Deno.Command("/bin/sh", {
     args: ["-c", `${setup}\nexec "$@"`, "sh", ...command],
-    env: { ...agentEnvironment, LANG: "C.UTF-8" },
+    env: agentVariables(environment),
+    clearEnv: true,
     stdin: "null",
     stderr: "piped",
   }).spawn();
@@ -120,6 +125,16 @@ export async function startAgent(setup = ""): Promise<TestAgent> {
       await Deno.remove(directory, { recursive: true });
     },
   };
+}
+
+/** The test's own, those of every agent, and others. */
+function agentVariables(
+  environment: Readonly<Record<string, string | undefined>>,
+): Record<string, string> {
+  const all = { ...Deno.env.toObject(), LANG: "C.UTF-8", ...agentEnvironment, ...environment };
+  return Object.fromEntries(
+    Object.entries(all).flatMap(([name, value]) => value === undefined ? [] : [[name, value]]),
+  );
 }
 
 /** A test with an agent of its own. */

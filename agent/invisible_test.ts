@@ -79,7 +79,7 @@ for (const [language, { program, file, code }] of Object.entries(PROGRAMS)) {
       await Deno.writeTextFile(`${directory}/${file}`, code);
       const expected = await byHand(program, directory, file);
       assert.match(expected, /^path /m);
-      await using agent = await startAgent(DIRTY);
+      await using agent = await startAgent({}, DIRTY);
       const options = { files: [{ path: file, content: new TextEncoder().encode(code) }] };
       const cold = await run(agent, language, "", { ...options, cold: true });
       assert.equal(cold.err, "");

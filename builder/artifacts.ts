@@ -210,7 +210,8 @@ export class Builder {
   async #withFiles(request: RootRequest, layer: Additions["layer"]): Promise<Image> {
     const { language, from, packages, files, pull } = request;
     const additions: Additions = { files, layer };
-    const { registry, images } = await loadSettings();
+    const settings = await loadSettings();
+    const { registry, images } = settings;
     const limits = imageLimits(images);
     if (from === undefined) {
       const declaration = imageDeclaration(language, packages);
@@ -229,6 +230,10 @@ export class Builder {
       "./image/oci_image.ts",
       import.meta.url,
     );
+    const { mirrorsOf } = await lazyImport<typeof import("./oci/mirrors.ts")>(
+      "./oci/mirrors.ts",
+      import.meta.url,
+    );
     const wanted = { reference, packages, additions };
     const existing = pull ? undefined : await findOciImage(wanted, this.#progress);
     if (existing !== undefined) return existing;
@@ -243,6 +248,7 @@ export class Builder {
         reference.kind === "registry" && (policy ?? registry).insecure.includes(reference.host),
       certificates,
       policy,
+      mirrors: reference.kind === "registry" ? mirrorsOf(reference.host, settings) : [],
       tokenServices: registry.token_services,
     });
   }

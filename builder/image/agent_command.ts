@@ -32,9 +32,11 @@ export function agentCommand(deno: string, agent: string): string[] {
 }
 
 /**
- * Variables of the agent alone. mallopt(3): a heap that grows by 8 MiB is faulted in by huge pages, and
- * what was freed is used again. Deno keeps no cache, which would be in the program's home directory,
- * asks for no newer Deno, and puts no `node` of its own on the PATH, which programs inherit.
+/**
+ * Variables of the agent alone. Deno keeps no cache, which would be in the program's home directory,
+ * asks for no newer Deno, and does not put a directory with a `node` of its own in front of the PATH
+ * that programs get. The others are of mallopt(3): a heap that grows by 8 MiB is faulted in by huge
+ * pages, and what was freed is used again.
  */
 export const agentEnvironment: Readonly<Record<string, string>> = {
   DENO_DIR: "/dev/null/deno", // where nothing can be made

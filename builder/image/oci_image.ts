@@ -20,18 +20,18 @@ import { readRef, writeRef } from "../refs.ts";
 import { AGENT_SHA256 } from "./agent/digest.ts";
 import { type Additions, additionsKey, applyAdditions } from "./additions.ts";
 import { findByKey, type Image, imageStore, openImage, storeImage } from "./image.ts";
-import { HOME } from "./init.ts";
 import { denoState } from "./inputs.ts";
 import {
   addOwnRuntime,
   addPayload,
   loadPayload,
+  makeWay,
   ownInitScript,
   runtimePackages,
 } from "./payload.ts";
 import { lazyImport } from "../../base/lazy_import.ts";
 
-const FORMAT = 2; // raise it when the same image would give another tree
+const FORMAT = 3; // raise it when the same image would give another tree
 const NAME = "oci";
 const STALE = 86_400_000; // milliseconds after which the age of a tag is told
 
@@ -131,7 +131,8 @@ export async function buildOciImage(
   const runtime = runtimePackages(debian);
   const payload = await loadPayload();
   const path = image.config.program.env.findLast((text) => text.startsWith("PATH="));
-  const init = ownInitScript(path?.slice("PATH=".length));
+  // The agent's own commands need one; the program's is empty where the image wants that.
+  const init = ownInitScript(path?.slice("PATH=".length) || undefined);
   const wanted = request.packages.length === 0 ? [] : debian.resolve(request.packages);
   const key = cacheKey({
     format: FORMAT,
@@ -174,7 +175,7 @@ export async function buildOciImage(
         await addInstalledPackages(tree, wanted, debian, name, budget);
       }
       await applyAdditions(tree, additions, budget);
-      tree.remove(HOME);
+      makeWay(tree);
       await addOwnRuntime(tree, debian, runtime);
       addPayload(tree, payload, init);
       await write(tree);
