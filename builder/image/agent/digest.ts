@@ -1,2 +1,2 @@
 /** SHA-256 of agent.js in hex; `deno task bundle` writes both. */
-export const AGENT_SHA256 = "168c42c31c2b9f11bf095857cfd5b0b8e4b7947c2d3f179008c9b442b08dcf62";
+export const AGENT_SHA256 = "5e1f31b3222685ac134466835fa2ff1142b987bdcc65f5595309ee2c5740e5db";
