@@ -11,7 +11,7 @@ import { checkRequest } from "../workload/request.ts";
 
 /** What a process inherits, as lines; a shell script, since each language can start one. */
 const REPORT = String.raw`
-grep -E '^(Umask|Groups|SigBlk|CapInh|CapPrm|CapEff|CapBnd|CapAmb|NoNewPrivs|Seccomp):' /proc/self/status
+grep -E '^(Umask|SigBlk|CapInh|CapPrm|CapEff|CapBnd|CapAmb|NoNewPrivs|Seccomp):' /proc/self/status
 # but for 32 and 33, which the C library's posix_spawn() leaves ignored
 printf 'ignored %x\n' $(( 0x$(sed -n 's/^SigIgn:.//p' /proc/self/status) & ~0x180000000 ))
 grep -v '^Max \(processes\|pending\)' /proc/self/limits
