@@ -35,7 +35,7 @@ export type { Progress, ProgressOptions, ProgressTask } from "./base/progress.ts
  *
  * @example Collect the output
  * ```ts
- * import { run } from "cloudlet";
+ * import { run } from "jsr:@cloudlet/cli";
  *
  * async function answer(): Promise<string> {
  *   const { stdout } = await run({ language: "python", code: "print(6 * 7)" }).output();
@@ -45,7 +45,7 @@ export type { Progress, ProgressOptions, ProgressTask } from "./base/progress.ts
  *
  * @example See the output as it comes
  * ```ts
- * import { run } from "cloudlet";
+ * import { run } from "jsr:@cloudlet/cli";
  *
  * async function show(source: string): Promise<number> {
  *   await using program = run({ source, args: ["10"], timeout: 60_000 });
