@@ -5,22 +5,31 @@
 // the clocks' readings of now (High Resolution Time, section 5).
 const correctTimeOrigin = () => {
   const { performance } = require("node:perf_hooks");
-  const origin = Date.now() - performance.now();
-  const prototype = Object.getPrototypeOf(performance);
-  const old = Object.getOwnPropertyDescriptors(prototype);
-  const corrected = Object.getOwnPropertyDescriptors({
-    get timeOrigin() {
-      old.timeOrigin.get.call(this); // refuses what is no Performance
-      return origin;
-    },
-    toJSON() {
-      return { ...old.toJSON.value.call(this), timeOrigin: origin };
-    },
+  const timeOrigin = Date.now() - performance.now();
+  const correct = (name, change) => {
+    let owner = performance; // that of Node 18 has two prototypes, and a value where others have a getter
+    while (owner !== null && !Object.hasOwn(owner, name)) owner = Object.getPrototypeOf(owner);
+    if (owner === null) return;
+    const old = Object.getOwnPropertyDescriptor(owner, name);
+    if (old.configurable) Object.defineProperty(owner, name, { ...old, ...change(old) });
+  };
+  correct("timeOrigin", ({ get }) => {
+    if (get === undefined) return { value: timeOrigin };
+    const getter = {
+      get timeOrigin() {
+        get.call(this); // refuses what is no Performance
+        return timeOrigin;
+      },
+    };
+    return { get: Object.getOwnPropertyDescriptor(getter, "timeOrigin").get };
   });
-  const { get } = corrected.timeOrigin;
-  const { value } = corrected.toJSON;
-  Object.defineProperty(prototype, "timeOrigin", { ...old.timeOrigin, get });
-  Object.defineProperty(prototype, "toJSON", { ...old.toJSON, value });
+  correct("toJSON", ({ value }) => ({
+    value: {
+      toJSON() {
+        return { ...value.call(this), timeOrigin };
+      },
+    }.toJSON,
+  }));
 };
 if (!require("node:worker_threads").isMainThread) {
   correctTimeOrigin();

@@ -1,2 +1,2 @@
 /** SHA-256 of agent.js in hex; `deno task bundle` writes both. */
-export const AGENT_SHA256 = "5e1f31b3222685ac134466835fa2ff1142b987bdcc65f5595309ee2c5740e5db";
+export const AGENT_SHA256 = "274734c0538d47e36cb649ba8b37d95e84a3d5add0a9564058a39436e5caf210";
