@@ -122,11 +122,9 @@ export class Executor {
     return needs && this.#idle.take(job.language, needs);
   }
 
-  #environment(
-    { language, environment }: Job,
-    own: Readonly<Record<string, string>> = environment,
-  ): Record<string, string> {
-    return { ...this.#options.environment, ...language.environment, ...own };
+  /** Of the program. */
+  #environment({ language, environment }: Job): Record<string, string> {
+    return { ...this.#options.environment, ...language.environment, ...environment };
   }
 
   /** Builds the project; returns the last response when that fails. */
@@ -146,7 +144,11 @@ export class Executor {
       start: () =>
         Child.spawn({
           command,
-          environment: this.#environment(job, job.buildEnvironment),
+          environment: {
+            ...this.#options.environment,
+            ...job.language.buildEnvironment,
+            ...job.buildEnvironment,
+          },
           directory: workspace.project,
           stdin: false,
         }),
@@ -177,12 +179,13 @@ export class Executor {
       },
       timeout: job.timeout,
       raw: job.rawOutput,
+      stdinOnDemand: job.stdinStream && job.stdinOnDemand,
     });
     if ("stage" in result) {
       yield result;
       return;
     }
-    const { status, wallMillis, peakBytes } = result;
+    const { status, wallMillis, peakBytes, inputRead } = result;
     const outcome = this.#outcome(execution, status);
     for (const output of workspace.read(job.outputs)) yield { stage: Stage.RUNNING, output };
     const { userMicros, systemMicros } = status.usage;
@@ -190,6 +193,7 @@ export class Executor {
       stage: outcome.kind === Kind.EXITED ? Stage.DONE : Stage.FAILED,
       exitCode: status.exitCode,
       outcome,
+      ...(inputRead !== undefined && { inputRead: BigInt(inputRead) }),
       usage: {
         wallTime: duration(wallMillis * 1000),
         userTime: duration(Math.max(0, userMicros - (idle?.used.userMicros ?? 0))),
@@ -261,6 +265,7 @@ export class Executor {
 
 /** Gives the program what is known of its input; the rest comes through the Input call. */
 function feed(child: Child, job: Job): void {
+  if (job.stdinStream || job.stdin.length > 0) child.countInput();
   if (job.stdin.length > 0) {
     // SAFETY of types only: what protobuf decodes is never in shared memory.
     child.write(job.stdin as Uint8Array<ArrayBuffer>);

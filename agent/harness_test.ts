@@ -62,9 +62,11 @@ let bundle: Promise<Uint8Array<ArrayBuffer>> | undefined;
  * Starts an agent; PATH and HOME are the test's.
  *
  * @param environment other values for the agent's variables; undefined for none
+ * @param setup shell commands that precede it in its process
  */
 export async function startAgent(
   environment: Readonly<Record<string, string | undefined>> = {},
+  setup = "",
 ): Promise<TestAgent> {
   const directory = await Deno.makeTempDir({ prefix: "agent-test-" });
   bundle ??= bundleAgent().then(({ code }) => code);
@@ -72,9 +74,9 @@ export async function startAgent(
   await Deno.writeFile(file, await bundle);
   const socket = join(directory, "socket");
   const root = join(directory, "root");
-  const [program, ...args] = agentCommand(Deno.execPath(), file);
-  const child = new Deno.Command(program!, {
-    args: [...args, "--unix", socket, "--root", root],
+  const command = [...agentCommand(Deno.execPath(), file), "--unix", socket, "--root", root];
+  const child = new Deno.Command("/bin/sh", {
+    args: ["-c", `${setup}\nexec "$@"`, "sh", ...command],
     env: agentVariables(environment),
     clearEnv: true,
     stdin: "null",

@@ -58,6 +58,8 @@ const SYMBOLS = {
   poll: { parameters: ["buffer", "u64", "i32"], result: "i32", nonblocking: true },
   kill: { parameters: ["i32", "i32"], result: "i32" },
   wait4: { parameters: ["i32", "buffer", "i32", "buffer"], result: "i32" },
+  getrlimit: { parameters: ["i32", "buffer"], result: "i32" },
+  setrlimit: { parameters: ["i32", "buffer"], result: "i32" },
   getrusage: { parameters: ["i32", "buffer"], result: "i32" },
   adjtimex: { parameters: ["buffer"], result: "i32" },
   clock_settime: { parameters: ["i32", "buffer"], result: "i32" },
@@ -141,6 +143,7 @@ export const O_NONBLOCK = 0o4000;
 export const EFD_CLOEXEC: number = O_CLOEXEC;
 export const EFD_NONBLOCK: number = O_NONBLOCK;
 export const F_SETFL = 4;
+export const FIONREAD = 0x541bn; // include/uapi/asm-generic/ioctls.h
 
 // include/uapi/asm-generic/poll.h
 export const POLLIN = 0x01;
@@ -158,6 +161,7 @@ export const PR_SET_CHILD_SUBREAPER = 36;
 
 // include/uapi/asm-generic/unistd.h and arch/x86/entry/syscalls/syscall_64.tbl
 export const SYS_PIDFD_OPEN = 434;
+export const SYS_CLOSE_RANGE = 436n;
 export const SYS_PROCESS_MADVISE = 440;
 
 export const SIGNAL_NUMBERS = { KILL: 9, TERM: 15, INT: 2 } as const;

@@ -10,6 +10,7 @@
  * @module
  */
 import { AGENT_PORT } from "../workload/vsock_ports.ts";
+import { becomeInvisible } from "./process_state.ts";
 import { Runner } from "./runner.ts";
 import { serveAgent, type ServerAddress } from "./server.ts";
 
@@ -59,11 +60,9 @@ function main(args: readonly string[]): void {
       Deno.exit(2);
     }
   }
-  const runner = new Runner({
-    root: root ?? workloadRoot(),
-    environment: environment(),
-    guest: address.transport === "vsock",
-  });
+  const guest = address.transport === "vsock";
+  becomeInvisible(guest);
+  const runner = new Runner({ root: root ?? workloadRoot(), environment: environment(), guest });
   if (address.transport === "unix") { // in a microVM nothing outlives the agent
     Deno.addSignalListener("SIGTERM", () => {
       runner.end();

@@ -45,19 +45,18 @@ const SIZEOF_FILE_ACTIONS = 80;
 const SIZEOF_ATTRIBUTES = 336;
 const SIZEOF_SIGSET = 128;
 
-const SIGPIPE = 13;
-
 let attributes: Uint8Array<ArrayBuffer> | undefined;
 
-/** Own session; the default action for SIGPIPE, which Deno ignores; no signal blocked. */
+/**
+ * Own session; no signal blocked, and the default action for each: Deno ignores SIGPIPE, and a shell
+ * that starts something in the background, as /init starts the agent, has it ignore SIGINT and SIGQUIT.
+ */
 function spawnAttributes(): Uint8Array<ArrayBuffer> {
   if (attributes === undefined) {
     const c = libc();
     attributes = memory(SIZEOF_ATTRIBUTES);
-    const pipe = memory(SIZEOF_SIGSET);
-    pipe[(SIGPIPE - 1) >> 3] = 1 << ((SIGPIPE - 1) & 7);
     c.posix_spawnattr_init(attributes);
-    c.posix_spawnattr_setsigdefault(attributes, pipe);
+    c.posix_spawnattr_setsigdefault(attributes, memory(SIZEOF_SIGSET).fill(0xff));
     c.posix_spawnattr_setsigmask(attributes, memory(SIZEOF_SIGSET));
     c.posix_spawnattr_setflags(
       attributes,

@@ -6,7 +6,7 @@
 import { join } from "node:path";
 import { agentBehind, connectAgent, KEEP_ALIVE } from "../agent/client/client.ts";
 import { Builder } from "../builder/artifacts.ts";
-import { AHEAD, newIdentity } from "../node/clone_identity.ts";
+import { BEHIND, newIdentity } from "../node/clone_identity.ts";
 import { listSnapshots, snapshotStore } from "../node/snapshots.ts";
 import { Snapshot } from "../vmm/snapshot/snapshot.ts";
 import { hostMillis } from "../vmm/vcpu/vcpu_control.ts";
@@ -96,7 +96,7 @@ async function benchStages(): Promise<void> {
         using snapshot = await open();
         await new Promise((resolve) => setTimeout(resolve, SETTLE));
         const start = hostMillis();
-        const clockStepNs = snapshot.restore(vm) - AHEAD;
+        const clockStepNs = snapshot.restore(vm) + BEHIND;
         const restored = hostMillis();
         vm.resume();
         const agent = connectAgent(agentBehind(join(directory, "1")));

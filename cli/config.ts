@@ -47,8 +47,8 @@ export interface Config {
     readonly args: readonly string[];
     /** Variables added to its environment. */
     readonly env: Readonly<Record<string, string>>;
-    /** File that is its standard input; undefined is the command's own standard input. */
-    readonly stdin: string | undefined;
+    /** File that is its standard input; undefined is the command's own standard input, false is none. */
+    readonly stdin: string | false | undefined;
     /** Milliseconds after which it is killed. */
     readonly timeout: number | undefined;
   };
@@ -117,7 +117,7 @@ const schema = z.strictObject({
   run: z.strictObject({
     args: z.array(text).default([]),
     env: variables,
-    stdin: path.optional(),
+    stdin: z.union([path, z.literal(false)]).optional(),
     timeout: unit(parseDuration).optional(),
   }).prefault({}),
   vm: z.strictObject({
@@ -279,7 +279,9 @@ export async function parseConfig(content: string, file: string): Promise<Config
   } catch (error) {
     problems.push({ path: ["image", "from"], message: messageOf(error) });
   }
-  const stdin = optionalFile(["run", "stdin"], values.run.stdin);
+  const stdin = values.run.stdin === false
+    ? false
+    : optionalFile(["run", "stdin"], values.run.stdin);
   const kernel = values.vm.kernel !== undefined && isKernelSource(values.vm.kernel)
     ? values.vm.kernel
     : optionalFile(["vm", "kernel"], values.vm.kernel);

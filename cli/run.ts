@@ -32,6 +32,8 @@ export interface RunFlags {
   readonly buildEnv?: readonly string[];
   /** File that is the program's standard input; `-` is the command's own. */
   readonly stdin?: string;
+  /** The program's standard input is empty. */
+  readonly noStdin: boolean;
   /** Milliseconds. */
   readonly timeout?: number;
   /** MiB. */
@@ -152,14 +154,27 @@ export async function runProgram(
       .loadConfig(target)
     : undefined;
   const options = merge(target, args, flags, config);
-  await using stdin = await openStdin(flags.stdin ?? config?.run.stdin);
+  if (flags.noStdin && flags.stdin !== undefined) {
+    throw new CloudletError("Cannot give the program its input: --stdin and --no-stdin are given", {
+      code: "invalid-input",
+      remedy: "leave one of them away",
+    });
+  }
+  await using stdin = await openStdin(flags.noStdin ? false : flags.stdin ?? config?.run.stdin);
   using progress = flags.quiet || flags.json ? silentProgress : terminalProgress();
   await using program = run({ ...options, stdin: stdin.input, progress });
-  // Here, the progress says what the service would.
-  return await follow(program, {
-    ...flags,
-    verbose: flags.verbose && options.server !== undefined,
-  });
+  let read: number | undefined = 0; // of a run that comes to nothing
+  try {
+    // Here, the progress says what the service would.
+    const exitCode = await follow(program, {
+      ...flags,
+      verbose: flags.verbose && options.server !== undefined,
+    });
+    read = (await program.result.catch(() => undefined))?.inputRead; // a signal may have ended it
+    return exitCode;
+  } finally {
+    await stdin.putBack(read);
+  }
 }
 
 /** How a run is shown. */
@@ -251,6 +266,12 @@ export const runCommand = buildCommand({
         parse: String,
         optional: true,
         brief: "file that is the program's standard input; - is the command's own, the default",
+      },
+      noStdin: {
+        kind: "boolean",
+        default: false,
+        withNegated: false,
+        brief: "the program's standard input is empty: the command's own is left alone",
       },
       timeout: {
         kind: "parsed",

@@ -50,8 +50,13 @@ export interface Language {
   readonly sourceFile: string;
   /** Files that are run when a project has them and the user names none, the best first. */
   readonly entryPoints: readonly string[];
-  /** Environment of building and running. */
+  /**
+   * Variables that its programs start with. Programs see them, so there are none without need: what an
+   * interpreter wants to be told is an argument of {@linkcode Language.run}.
+   */
   readonly environment: Readonly<Record<string, string>>;
+  /** Variables of building. */
+  readonly buildEnvironment?: Readonly<Record<string, string>>;
   /**
    * The command that builds the project.
    *
@@ -116,12 +121,13 @@ const python: RealLanguage = {
   extensions: [".py"],
   sourceFile: "main.py",
   entryPoints: ["main.py", "__main__.py", "app.py"],
-  environment: {
-    PYTHONDONTWRITEBYTECODE: "1", // the next run is in another microVM
-    PYTHONUNBUFFERED: "1", // output is seen when it is printed
-    PYTHONNOUSERSITE: "1",
-  },
-  run: (project) => ["python3", inside(project, entryPoint(python, project))],
+  environment: {},
+  run: (project) => [
+    "python3",
+    "-u", // output is seen when it is printed, as on a terminal
+    "-B", // no bytecode is written: the next run is in another microVM
+    inside(project, entryPoint(python, project)),
+  ],
   startup: pythonInputs,
 };
 
@@ -149,7 +155,7 @@ const node: RealLanguage = {
   extensions: [".js", ".mjs", ".cjs"],
   sourceFile: "main.js",
   entryPoints: ["index.js", "main.js", "index.mjs", "main.mjs", "index.cjs", "main.cjs"],
-  environment: { NODE_NO_WARNINGS: "1" },
+  environment: {},
   run(project) {
     const main = project.entryPoint === undefined ? packageMain(project) : undefined;
     return ["node", inside(project, main ?? entryPoint(node, project))];
@@ -174,7 +180,8 @@ const rust: RealLanguage = {
   extensions: [".rs"],
   sourceFile: "main.rs",
   entryPoints: ["main.rs", "src/main.rs"],
-  environment: {
+  environment: {},
+  buildEnvironment: {
     CARGO_HOME: "/tmp/.cargo",
     CARGO_NET_OFFLINE: "true",
     CARGO_TERM_COLOR: "never",
@@ -223,15 +230,24 @@ const rust: RealLanguage = {
   },
 };
 
+/**
+ * Deno looks for a newer Deno when it starts, unless this variable is there. Empty, it is no user's,
+ * and is taken away before the program comes.
+ */
+const UNCHECKED = { DENO_NO_UPDATE_CHECK: "" } as const;
+const FORGET_UNCHECKED = Object.keys(UNCHECKED)
+  .map((name) => `Deno.env.get("${name}")===""&&Deno.env.delete("${name}")`).join(";");
+
 const deno: RealLanguage = {
   name: "deno",
   extensions: [".ts", ".tsx", ".mts", ".jsx"],
   sourceFile: "main.ts",
   entryPoints: ["main.ts", "mod.ts", "index.ts", "main.js", "index.js"],
-  environment: { DENO_DIR: "/tmp/.deno", DENO_NO_UPDATE_CHECK: "1", NO_COLOR: "1" },
+  environment: UNCHECKED,
   run: (project) => [
     "deno",
     "run",
+    `--preload=data:application/javascript,${encodeURIComponent(FORGET_UNCHECKED)}`,
     "--allow-all",
     "--quiet",
     "--no-prompt",

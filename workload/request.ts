@@ -63,6 +63,8 @@ export interface Job {
   readonly buildTimeout: number | undefined;
   readonly stdin: Uint8Array;
   readonly stdinStream: boolean;
+  /** Whether the client wants to hear when the program waits for input. */
+  readonly stdinOnDemand: boolean;
   readonly outputs: readonly string[];
   readonly rawOutput: boolean;
   /** As whom the program runs, as an image's configuration says it; "" is root. */
@@ -268,6 +270,7 @@ export function checkRequest(request: ExecuteRequest): Job {
     buildTimeout: milliseconds(options?.buildTimeout, "the build timeout"),
     stdin: options?.stdin ?? new Uint8Array(),
     stdinStream: options?.stdinStream ?? false,
+    stdinOnDemand: options?.stdinOnDemand ?? false,
     outputs,
     rawOutput: options?.rawOutput ?? false,
     built: options?.built ?? [],

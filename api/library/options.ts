@@ -41,7 +41,10 @@ export interface RunOptions {
   readonly env?: Readonly<Record<string, string>>;
   /** Variables added to the environment of building it. */
   readonly buildEnv?: Readonly<Record<string, string>>;
-  /** Its standard input; empty when absent. */
+  /**
+   * Its standard input; empty when absent. A stream is not iterated before the program reads, so that
+   * one that is not read keeps what it has.
+   */
   readonly stdin?: string | Uint8Array | AsyncIterable<Uint8Array>;
   /** Milliseconds after which the program is killed. */
   readonly timeout?: number;

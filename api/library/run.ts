@@ -152,6 +152,7 @@ async function toRequest(options: RunOptions): Promise<RunVmmRequest> {
         ? stdin
         : new Uint8Array(),
       stdinStream: isStream(stdin),
+      stdinOnDemand: true,
       cold: options.cold ?? false,
       rawOutput: true,
     },

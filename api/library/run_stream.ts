@@ -47,6 +47,8 @@ export interface RunResult {
   readonly message: string;
   /** What the program used, when one ran. */
   readonly usage: RunUsage | undefined;
+  /** How many bytes of its standard input were read, when it had any and that is known. */
+  readonly inputRead?: number;
 }
 
 /** What a program and the children that it waited for used. */
@@ -237,11 +239,18 @@ export class RunOfTransport implements Run {
       stop.throwIfAborted();
       let stage: Stage | undefined;
       let id = "";
+      let unfed = isStream(stdin) ? stdin : undefined;
+      let later = false;
       for await (const response of await this.#begin.call(client, stop)) {
         if (response.executionId !== "" && id === "") {
           id = response.executionId;
           this.#known.resolve({ client, id });
-          if (isStream(stdin)) void feed(client, id, stdin, over.signal);
+        }
+        later ||= response.inputLater;
+        // A service that knows nothing of demand says neither.
+        if (unfed && (response.inputWanted || (response.stage === Stage.RUNNING && !later))) {
+          void feed(client, id, unfed, over.signal);
+          unfed = undefined;
         }
         if (response.stage !== stage) {
           const name = STAGES[response.stage];
@@ -336,6 +345,7 @@ function resultOf(response: ExecuteResponse, id: string): RunResult {
       ? response.stage === Stage.DONE ? "exited" : "error"
       : outcomeName(outcome.kind),
     message: outcome?.message ?? "",
+    ...(response.inputRead !== undefined && { inputRead: Number(response.inputRead) }),
     usage: usage && {
       wallTime: ms(usage.wallTime),
       userTime: ms(usage.userTime),

@@ -1,2 +1,2 @@
 /** SHA-256 of agent.js in hex; `deno task bundle` writes both. */
-export const AGENT_SHA256 = "c748c19caee808018be6261f6cb5047b8eda7205ca1baf154653d3597f04d5f8";
+export const AGENT_SHA256 = "8a61a14681e9d4709197c58c281cebcf238d54345d462c709a8729f0e4385730";
