@@ -7,6 +7,9 @@ import type { LanguageName } from "../../workload/languages.ts";
 import { CloudletError } from "../../base/errors.ts";
 import type { Progress } from "../../base/progress.ts";
 
+/** A language, with a version or without one. */
+export type WrittenLanguage = LanguageName | `${LanguageName}@${string}`;
+
 /** What to run, and how. */
 export interface RunOptions {
   /**
@@ -16,8 +19,11 @@ export interface RunOptions {
   readonly source?: string | URL;
   /** The source text of a program of one file; needs `language`. */
   readonly code?: string;
-  /** What it is written in; told by the name of a source file when absent. */
-  readonly language?: LanguageName;
+  /**
+   * What it is written in, with a version of those that `cloudlet image ls --available` lists, as in
+   * `python@3.11`, or without one; told by the name of a source file when absent.
+   */
+  readonly language?: WrittenLanguage;
   /** The file of a project that is run, when it is not the language's default. */
   readonly entryPoint?: string;
   /**

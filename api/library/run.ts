@@ -7,15 +7,16 @@ import type { Transport } from "@connectrpc/connect";
 import { durationFromMs } from "@bufbuild/protobuf/wkt";
 import { create } from "@bufbuild/protobuf";
 import { fileURLToPath } from "node:url";
-import { COMMAND } from "../../workload/languages.ts";
+import { COMMAND, languageOrCommand } from "../../workload/languages.ts";
 import { CloudletError } from "../../base/errors.ts";
+import { splitLanguage } from "../../builder/image/versions.ts";
 import { formatReference, parseReference } from "../../builder/oci/reference.ts";
 import {
   LogLevel,
   type RunVmmRequest,
   RunVmmRequestSchema,
 } from "../../proto/gen/vmmorchestrator/vmm_pb.ts";
-import { ACTIONS, languageNumber } from "../names.ts";
+import { ACTIONS, languageNumber, versionOf } from "../names.ts";
 import {
   checkOptions,
   fromOf,
@@ -26,7 +27,7 @@ import {
 import { type ForkOptions, isStream, type Run, RunOfTransport } from "./run_stream.ts";
 import { languageOfSource, readAddedFiles, readSource } from "./source.ts";
 
-export type { ImageOptions, RunOptions, ServerAddress } from "./options.ts";
+export type { ImageOptions, RunOptions, ServerAddress, WrittenLanguage } from "./options.ts";
 export type { ForkOptions, Run, RunEvent, RunOutput, RunResult, RunUsage } from "./run_stream.ts";
 
 const utf8 = new TextEncoder();
@@ -97,20 +98,22 @@ async function toImage(image: string | ImageOptions) {
 async function toRequest(options: RunOptions): Promise<RunVmmRequest> {
   const path = options.source instanceof URL ? fileURLToPath(options.source) : options.source;
   const source = path === undefined ? undefined : await readSource(path);
-  const language = path === undefined && options.code === undefined
+  const written = path === undefined && options.code === undefined
     ? COMMAND
     : options.language ?? (path === undefined ? undefined : await languageOfSource(path));
-  if (language === undefined) {
+  if (written === undefined) {
     throw new CloudletError(
       `Cannot run ${path ?? "the code"}: its name does not tell its language`,
       { code: "invalid-input", remedy: "say which language it is" },
     );
   }
+  const { name: language, version } = splitLanguage(written);
   const { stdin } = options;
   return create(RunVmmRequestSchema, {
     workloadName: options.name ?? path?.split("/").findLast((part) => part !== "") ??
       fromOf(options.image) ?? language,
-    language: languageNumber(language),
+    language: languageNumber(languageOrCommand(language).name),
+    languageVersion: versionOf(language, version),
     code: options.code ?? "",
     logLevel: LogLevel.INFO,
     action: ACTIONS[options.action ?? "prepare-and-run"]!,

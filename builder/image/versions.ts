@@ -48,14 +48,14 @@ export const LANGUAGE_VERSIONS: Readonly<Record<LanguageName, readonly LanguageV
 };
 
 /** A language as users write it: `python`, `python@3.11`. */
-export interface WrittenLanguage {
+export interface LanguageParts {
   readonly name: string;
   /** Undefined when none is named. */
   readonly version: string | undefined;
 }
 
 /** Splits `LANGUAGE[@VERSION]`; neither is checked. */
-export function splitLanguage(text: string): WrittenLanguage {
+export function splitLanguage(text: string): LanguageParts {
   const at = text.indexOf("@");
   if (at < 0) return { name: text, version: undefined };
   return { name: text.slice(0, at), version: text.slice(at + 1) };
