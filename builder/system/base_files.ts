@@ -11,6 +11,7 @@ const MAIL = 8;
 const UTMP = 43;
 
 const HOSTS = `127.0.0.1\tlocalhost
+127.0.1.1\tcloudlet
 ::1\t\tlocalhost ip6-localhost ip6-loopback
 ff02::1\t\tip6-allnodes
 ff02::2\t\tip6-allrouters
@@ -34,7 +35,7 @@ export function addBaseFiles(tree: Tree): void {
   copy("usr/share/libc-bin/nsswitch.conf", "etc/nsswitch.conf"); // libc-bin.postinst
   copy("usr/share/readline/inputrc", "etc/inputrc"); // readline-common.postinst
   addMissing(tree, "etc/hostname", "cloudlet\n");
-  addMissing(tree, "etc/hosts", HOSTS); // netbase.postinst
+  addMissing(tree, "etc/hosts", HOSTS); // netbase.postinst; our name as Debian's installer has it
   addMissing(tree, "etc/resolv.conf", "");
   addMissing(tree, "etc/nsswitch.conf", NSSWITCH);
   if (tree.lookup(base) === undefined) return;
