@@ -2,14 +2,14 @@
 import assert from "node:assert/strict";
 import { createHash } from "node:crypto";
 import { join } from "node:path";
-import { hasCommand, testDirectory } from "../archive/fixtures_test.ts";
-import { command } from "../archive/fixtures_test.ts";
+import { command, hasCommand, testDirectory } from "../archive/fixtures_test.ts";
 import { finishSystemTree, newSystemTree } from "../base_tree.ts";
 import { openDebian } from "../debian/debian.ts";
 import { extractTree } from "../extract.ts";
 import { imageDeclaration } from "../image/declarations.ts";
 import { BUSYBOX } from "../image/payload.ts";
 import { DpkgDatabase } from "./dpkg_database.ts";
+import { debianWorld, expectedWorld, parseWorld, WORLD } from "../../test/probe/world.ts";
 
 /** What only apt, dpkg, debconf or systemd read, or what names the host that ran mmdebstrap. */
 const LEFT_OUT = new RegExp(
@@ -54,6 +54,20 @@ function readTree(root: string): Map<string, Entry> {
 
 const run = async (root: string, ...args: string[]) =>
   new TextDecoder().decode(await command("chroot", root, ...args));
+
+/** The report of test/probe/world.sh in a system. */
+async function world(root: string): Promise<Map<string, string>> {
+  const report = await command(
+    "bwrap",
+    ...["--bind", root, "/", "--proc", "/proc", "--dev", "/dev"],
+    ...["--perms", "1777", "--tmpfs", "/tmp", "--perms", "1777", "--tmpfs", "/dev/shm"],
+    ...["--unshare-ipc", "--unshare-pid", "--unshare-net", "--unshare-uts"],
+    ...["--hostname", "cloudlet", "--cap-add", "ALL", "--clearenv", "--setenv", "HOME", "/root"],
+    ...["--setenv", "PATH", "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin"],
+    ...["--ro-bind", WORLD, "/mnt/world.sh", "bash", "/mnt/world.sh"],
+  );
+  return parseWorld(new TextDecoder().decode(report));
+}
 
 Deno.test({
   name: "a language's system is what mmdebstrap makes of its packages, scripts and all",
@@ -100,6 +114,14 @@ Deno.test({
         assert.equal(plain(made), plain(wanted));
       });
     }
+    await t.step({
+      name: "what programs find, which test/probe/world.txt has",
+      ignore: !hasCommand("bwrap"),
+      async fn() {
+        assert.deepEqual(await world(theirs), await debianWorld());
+        assert.deepEqual(await world(ours), await expectedWorld());
+      },
+    });
     assert(include.includes(BUSYBOX));
   },
 });
