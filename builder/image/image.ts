@@ -24,7 +24,7 @@ import { writeErofs } from "../erofs/mod.ts";
 import { ImageBudget, type ImageLimits } from "../limits.ts";
 import { readRef, writeRef } from "../refs.ts";
 import { DpkgDatabase } from "../system/dpkg_database.ts";
-import { symlinkNode, type Tree } from "../tree.ts";
+import { directoryNode, symlinkNode, type Tree } from "../tree.ts";
 import { AgentCache } from "./agent_cache.ts";
 import { type Additions, additionsKey, applyAdditions, NO_ADDITIONS } from "./additions.ts";
 import type { ImageDeclaration } from "./declarations.ts";
@@ -96,7 +96,8 @@ async function imageTree(
   const database = new DpkgDatabase();
   await debian.unpack(packages, tree, budget, database);
   for (const path of ["usr/share/doc", "usr/share/man", "usr/share/locale", "usr/share/info"]) {
-    tree.remove(path); // as Debian's own slim images do
+    // As Debian's own slim images do; scripts of packages that are added later need the directories.
+    if (tree.remove(path)) tree.add(path, directoryNode());
   }
   finishSystemTree(tree, database);
   if (declaration.busybox) await addApplets(tree);
