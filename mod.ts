@@ -20,6 +20,7 @@ export type {
   RunUsage,
   ServerAddress,
 } from "./api/library/run.ts";
+import { lazyImport } from "./base/lazy_import.ts";
 export { CloudletError, type CloudletErrorOptions, type ErrorCode } from "./base/errors.ts";
 export type { Progress, ProgressOptions, ProgressTask } from "./base/progress.ts";
 
@@ -60,6 +61,9 @@ export function run(options: RunOptions): Run {
 }
 
 if (import.meta.main) {
-  const { main } = await import("./cli/main.ts");
+  const { main } = await lazyImport<typeof import("./cli/main.ts")>(
+    "./cli/main.ts",
+    import.meta.url,
+  );
   Deno.exit(await main(Deno.args));
 }

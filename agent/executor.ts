@@ -9,7 +9,7 @@ import {
   Outcome_Kind as Kind,
 } from "../proto/gen/cloudlet/agent/agent_pb.ts";
 import { Child, type ChildStatus } from "./child.ts";
-import { findExecUser } from "./exec_user.ts";
+import { execUserOf } from "./exec_user.ts";
 import type { Execution, Response } from "./execution.ts";
 import { follow } from "./follow.ts";
 import { type IdleInterpreter, IdleInterpreters, startProgram } from "./idle_interpreters.ts";
@@ -19,6 +19,7 @@ import { SIGNAL_NUMBERS } from "./libc.ts";
 import { outOfMemoryKills } from "./memory_watch.ts";
 import { type Prepared, PreparedWorkloads, takeInterpreter } from "./prepared_workloads.ts";
 import type { Job } from "../workload/request.ts";
+import { makeWorkingDirectory } from "./working_directory.ts";
 import { Workspace } from "./workspace.ts";
 
 /** Where workloads are, and with what environment they run. */
@@ -211,20 +212,25 @@ export class Executor {
           environment: job.environment,
         });
     }
-    const user = job.user === "" ? undefined : findExecUser(job.user);
-    if (user !== undefined && job.language.name !== COMMAND) {
+    const isCommand = job.language.name === COMMAND;
+    const user = execUserOf(job.user);
+    if (job.user !== "" && user !== undefined && !isCommand) {
       Deno.chownSync(workspace.project, user.uid, user.gid); // programs write where they are
     }
     const environment = this.#environment(job);
-    if (user?.home !== undefined) environment["HOME"] = job.environment["HOME"] ?? user.home;
-    return () =>
-      Child.spawn({
+    if (user !== undefined) environment["HOME"] = job.environment["HOME"] || user.home;
+    return () => {
+      if (isCommand) makeWorkingDirectory(directory);
+      return Child.spawn({
         command: [...command, ...job.args],
         environment,
         directory,
         user,
+        // A command is looked up as docker does it; an interpreter is the image's own.
+        ...(isCommand && { path: environment["PATH"] }),
         stdin: job.stdinStream || job.stdin.length > 0,
       });
+    };
   }
 
   #outcome(
@@ -262,13 +268,9 @@ function feed(child: Child, job: Job): void {
   if (!job.stdinStream) child.closeInput();
 }
 
-/** Where the program runs; made when an image names one that it does not have. */
+/** Where the program runs. */
 function directoryOf(job: Job, workspace: Workspace): string {
-  if (job.language.name === COMMAND) {
-    const directory = job.commandDirectory === "" ? "/" : job.commandDirectory;
-    if (!isDirectory(directory)) Deno.mkdirSync(directory, { recursive: true });
-    return directory;
-  }
+  if (job.language.name === COMMAND) return job.commandDirectory || "/";
   return job.workingDirectory === ""
     ? workspace.project
     : `${workspace.project}/${job.workingDirectory}`;

@@ -10,6 +10,7 @@ import {
 } from "../proto/gen/cloudlet/agent/agent_pb.ts";
 import type { Child, ChildStatus } from "./child.ts";
 import type { Execution, Response } from "./execution.ts";
+import { StartError } from "./find_program.ts";
 import { SIGNAL_NUMBERS } from "./libc.ts";
 import { MemoryWatch } from "./memory_watch.ts";
 import { TextOutput } from "./text_output.ts";
@@ -54,8 +55,11 @@ export async function* follow(
   try {
     child = start();
   } catch (error) {
-    const message = messageOf(error);
-    return { stage: Stage.FAILED, outcome: { kind: Kind.NOT_STARTED, message } };
+    return {
+      stage: Stage.FAILED,
+      outcome: { kind: Kind.NOT_STARTED, message: messageOf(error) },
+      ...(error instanceof StartError && { exitCode: error.exitCode }),
+    };
   }
   execution.child = child;
   if (execution.ended !== undefined) child.kill(SIGNAL_NUMBERS.KILL); // asked for between two commands

@@ -12,9 +12,9 @@
 import { CloudletError } from "../base/errors.ts";
 
 const SYMBOLS = {
-  // int posix_spawnp(pid_t *pid, const char *file, const posix_spawn_file_actions_t *,
-  //                  const posix_spawnattr_t *, char *const argv[], char *const envp[]);
-  posix_spawnp: {
+  // int posix_spawn(pid_t *pid, const char *path, const posix_spawn_file_actions_t *,
+  //                 const posix_spawnattr_t *, char *const argv[], char *const envp[]);
+  posix_spawn: {
     parameters: ["buffer", "buffer", "buffer", "buffer", "buffer", "buffer"],
     result: "i32",
   },
@@ -50,6 +50,7 @@ const SYMBOLS = {
   },
   llistxattr: { parameters: ["buffer", "buffer", "usize"], result: "isize" },
   lgetxattr: { parameters: ["buffer", "buffer", "buffer", "usize"], result: "isize" },
+  access: { parameters: ["buffer", "i32"], result: "i32" },
   fchown: { parameters: ["i32", "u32", "u32"], result: "i32" },
   read: { parameters: ["i32", "buffer", "usize"], result: "isize" },
   write: { parameters: ["i32", "buffer", "usize"], result: "isize" },
@@ -146,8 +147,11 @@ export const POLLIN = 0x01;
 export const POLLOUT = 0x04;
 
 // include/uapi/asm-generic/errno-base.h
-export const EAGAIN = 11;
+export const ENOENT = 2;
 export const EINTR = 4;
+export const EAGAIN = 11;
+export const EACCES = 13;
+export const ENOTDIR = 20;
 
 // include/uapi/linux/prctl.h
 export const PR_SET_CHILD_SUBREAPER = 36;

@@ -94,7 +94,8 @@ export const runRequest = z.strictObject({
     .describe("Seconds after which the program is killed"),
   memory: optional(z.int().positive().max(2 ** 31)).describe("Memory of the microVM in MiB"),
   vcpus: optional(z.int().positive().max(255)).describe("Virtual CPUs of the microVM"),
-  files: optional(z.array(file)).describe("A project's files, in place of `code`"),
+  files: optional(z.array(file).refine(({ length }) => length > 0, "must have at least one file"))
+    .describe("A project's files, in place of `code`"),
   entry_point: optional(noNul).describe("The file of the project that is run"),
   packages: optional(z.array(z.string())).describe("Debian packages added to the image"),
   image: optional(z.union([z.string(), image])).describe(
@@ -172,6 +173,14 @@ export const runInfo = z.object({
 /** A run, as GET /runs tells it. */
 export type RunInfo = z.output<typeof runInfo>;
 
+/** Some of the runs: those under way first, then the others, the newest first. */
+export const runPage = z.object({
+  runs: z.array(runInfo),
+  next: nullable(z.string()).describe("For `after`, to get the next page; null after the last one"),
+});
+/** Some of the runs. */
+export type RunPageBody = z.output<typeof runPage>;
+
 /** A run's figures, as GET /metrics/{id} tells them. */
 export const runMetrics = z.object({
   id: z.string(),
@@ -214,6 +223,8 @@ export const runsQuery = z.strictObject({
   state: z.enum(["pending", "building", "running", "done", "failed"]).optional(),
   limit: z.coerce.number().int().min(1).max(1000).default(100),
   before: z.iso.datetime({ offset: true }).optional().describe("Only runs older than this"),
+  after: z.string().max(100).optional()
+    .describe("Goes on after the page that had this as its `next`"),
 });
 
 /** Query of GET /logs/{id}. */

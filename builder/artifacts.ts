@@ -26,6 +26,7 @@ import { parseReference } from "./oci/reference.ts";
 import { ImageBudget, imageLimits } from "./limits.ts";
 import { readRef, writeRef } from "./refs.ts";
 import { Tree } from "./tree.ts";
+import { lazyImport } from "../base/lazy_import.ts";
 
 /** How to build. */
 export interface BuilderOptions {
@@ -95,7 +96,10 @@ export class Builder {
     if (archive === undefined) {
       const options = { ...debian, suite: release, progress: this.#progress, signal: this.#signal };
       // A run that finds everything in the cache does not wait for OpenPGP and xz to be loaded.
-      archive = import("./debian/debian.ts").then(({ openDebian }) => openDebian(options));
+      archive = lazyImport<typeof import("./debian/debian.ts")>(
+        "./debian/debian.ts",
+        import.meta.url,
+      ).then(({ openDebian }) => openDebian(options));
       this.#archives.set(release, archive);
     }
     return await archive;
@@ -103,7 +107,10 @@ export class Builder {
 
   /** The archive that kernels come from: that of the settings or of the host. */
   async #kernelArchive(): Promise<Debian> {
-    const { openDebian } = await import("./debian/debian.ts");
+    const { openDebian } = await lazyImport<typeof import("./debian/debian.ts")>(
+      "./debian/debian.ts",
+      import.meta.url,
+    );
     const { debian } = await loadSettings();
     return await openDebian({ ...debian, progress: this.#progress, signal: this.#signal });
   }
@@ -223,7 +230,8 @@ export class Builder {
   async #withFiles(request: RootRequest, layer: Additions["layer"]): Promise<Image> {
     const { language, version, from, packages, files, pull } = request;
     const additions: Additions = { files, layer };
-    const { registry, images } = await loadSettings();
+    const settings = await loadSettings();
+    const { registry, images } = settings;
     const limits = imageLimits(images);
     if (from === undefined) {
       const declaration = await this.#declaration(joinLanguage(language, version), packages);
@@ -238,7 +246,14 @@ export class Builder {
     const reference = parseReference(from);
     const policy = this.#registries;
     this.checkRoot(request);
-    const { buildOciImage, findOciImage } = await import("./image/oci_image.ts");
+    const { buildOciImage, findOciImage } = await lazyImport<typeof import("./image/oci_image.ts")>(
+      "./image/oci_image.ts",
+      import.meta.url,
+    );
+    const { mirrorsOf } = await lazyImport<typeof import("./oci/mirrors.ts")>(
+      "./oci/mirrors.ts",
+      import.meta.url,
+    );
     const wanted = { reference, packages, additions };
     const existing = pull ? undefined : await findOciImage(wanted, this.#progress);
     if (existing !== undefined) return existing;
@@ -253,6 +268,7 @@ export class Builder {
         reference.kind === "registry" && (policy ?? registry).insecure.includes(reference.host),
       certificates,
       policy,
+      mirrors: reference.kind === "registry" ? mirrorsOf(reference.host, settings) : [],
       tokenServices: registry.token_services,
     });
   }

@@ -18,6 +18,7 @@ import { type SchemaProblem, schemaProblems } from "../base/schema_problems.ts";
 import { formatReference, parseReference } from "../builder/oci/reference.ts";
 import { isKernelSource } from "../builder/kernel/source.ts";
 import { parseDuration, parseMemory } from "./units.ts";
+import { lazyImport } from "../base/lazy_import.ts";
 
 /** What to do with a workload: build it, run what was built before, or both. */
 export type Action = "prepare" | "run" | "prepare-and-run";
@@ -183,7 +184,10 @@ async function refuse(
   content: string,
   problems: readonly SchemaProblem[],
 ): Promise<CloudletError> {
-  const { positionOf } = await import("./toml_position.ts");
+  const { positionOf } = await lazyImport<typeof import("./toml_position.ts")>(
+    "./toml_position.ts",
+    import.meta.url,
+  );
   const placed = problems.map((problem) => ({ ...problem, at: positionOf(content, problem.path) }));
   placed.sort((a, b) => (a.at?.line ?? 0) - (b.at?.line ?? 0));
   const lines = placed.map(({ path, message, at }) => {

@@ -25,6 +25,7 @@ import { defaultServer, serverFromFlags } from "./server_address.ts";
 import { openStdin } from "./stdin.ts";
 import { eventLine } from "./event_line.ts";
 import { parseCount, parseDuration, parseMemory } from "./units.ts";
+import { lazyImport } from "../base/lazy_import.ts";
 
 /** Flags of `cloudlet run`. */
 export interface RunFlags {
@@ -150,7 +151,8 @@ export async function runProgram(
 ): Promise<number> {
   // Not loaded for a run without one: it checks with more than a run needs.
   const config = target?.endsWith(".toml")
-    ? await (await import("./config.ts")).loadConfig(target)
+    ? await (await lazyImport<typeof import("./config.ts")>("./config.ts", import.meta.url))
+      .loadConfig(target)
     : undefined;
   const options = merge(target, args, flags, config);
   await using stdin = await openStdin(flags.stdin ?? config?.run.stdin);

@@ -85,6 +85,37 @@ Deno.test("a machine comes after what happened, has many executions and outlives
   assert.deepEqual([node.capacity.machines, machines.running], [0, 0]);
 });
 
+Deno.test("a machine says what can be done with it", async () => {
+  await using machines = new HostProcessMachines();
+  const signals: (AbortSignal | undefined)[] = [];
+  const keep = (call?: { readonly signal: AbortSignal }) => {
+    signals.push(call?.signal);
+    return Promise.resolve(true);
+  };
+  const fork = ({ signal }: { readonly signal: AbortSignal }) => {
+    signals.push(signal);
+    return Promise.reject(new Error("no room"));
+  };
+  await using node = nodeOf(async (request) => {
+    const host = await machines.factory(request);
+    return {
+      ...{ agent: host.agent, ended: host.ended, console: () => "", prepared: true, keep, fork },
+      [Symbol.asyncDispose]: () => host[Symbol.asyncDispose](),
+    };
+  });
+  await using machine = await make(node.create(REQUEST));
+  const { prepared, keepable, forkable } = machine.facts;
+  assert.deepEqual([prepared, keepable, forkable], [true, true, true]);
+  const kept: unknown[] = [];
+  const abort = new AbortController();
+  for await (const event of machine.keep({ signal: abort.signal })) kept.push(event);
+  assert.deepEqual(kept, [{ kind: "kept", kept: true }]);
+  const options = { signal: abort.signal };
+  await assert.rejects(make(machine.fork({ id: "f", execution: "x" }, options)), /no room/);
+  abort.abort();
+  assert.deepEqual(signals.map((signal) => signal?.aborted), [true, true]);
+});
+
 Deno.test("a machine that ends by itself says so, and keeps its place until it is ended", async () => {
   await using machines = new HostProcessMachines();
   await using node = nodeOf(machines.factory);
@@ -177,6 +208,7 @@ Deno.test("a caller that leaves the loop, or the queue, leaves nothing behind", 
   for await (const event of node.create(REQUEST)) {
     if (event.kind === "task") break;
   }
+  assert.deepEqual([node.capacity.machines, machines.running], [0, 0], "once the loop is left");
   {
     await using _machine = await make(node.create({ ...REQUEST, id: "other" }));
     const abort = new AbortController();
@@ -187,10 +219,38 @@ Deno.test("a caller that leaves the loop, or the queue, leaves nothing behind", 
     assert.equal(node.capacity.queued, 0);
   }
   assert.deepEqual([node.capacity.machines, machines.running], [0, 0]);
-  await assert.rejects(
-    make(node.create(REQUEST, { signal: AbortSignal.abort(new Error("no")) })),
-    /no/,
-  );
+});
+
+Deno.test("a call that was cancelled before it began makes nothing", async () => {
+  let made = 0;
+  await using node = nodeOf(() => {
+    made++;
+    return Promise.reject(new Error("made"));
+  });
+  const signal = AbortSignal.abort(new Error("no"));
+  await assert.rejects(make(node.create(REQUEST, { signal })), /no/);
+  assert.equal(made, 0);
+});
+
+Deno.test("closing a node waits for the machine that is being made for a caller that has gone", async () => {
+  await using machines = new HostProcessMachines();
+  const begun = Promise.withResolvers<void>();
+  const goOn = Promise.withResolvers<void>();
+  const node = nodeOf(async (request) => {
+    begun.resolve();
+    await goOn.promise;
+    return await machines.factory({ ...request, signal: new AbortController().signal });
+  });
+  const events = node.create(REQUEST)[Symbol.asyncIterator]();
+  await events.next(); // and no more of them
+  await begun.promise;
+  let closed = false;
+  const closing = node[Symbol.asyncDispose]().then(() => closed = true);
+  await new Promise((resolve) => setTimeout(resolve, 50));
+  assert.equal(closed, false);
+  goOn.resolve();
+  await closing;
+  assert.equal(machines.running, 0);
 });
 
 Deno.test("a machine whose caller gave up, and takes no more events, is ended", async () => {

@@ -18,7 +18,7 @@ import {
 } from "../proto/gen/cloudlet/agent/agent_pb.ts";
 import type { ForkRequest, RunVmmRequest } from "../proto/gen/vmmorchestrator/vmm_pb.ts";
 import { ActiveRun } from "./active_run.ts";
-import { checkCapacity } from "../node/admission.ts";
+import { checkCapacity, checkMemory } from "../node/admission.ts";
 import { asImageWants } from "../node/image_program.ts";
 import type { Capacity, CreateEvent, Machine, Node } from "../node/node.ts";
 import { BuiltFiles } from "./built_files.ts";
@@ -75,6 +75,16 @@ export class Orchestrator implements AsyncDisposable {
   /** Ids of the runs under way. */
   get active(): readonly string[] {
     return [...this.#active.keys()];
+  }
+
+  /**
+   * Checks a request as {@linkcode run} does, but for what changes by the moment.
+   *
+   * @throws {CloudletError} `invalid-input`
+   */
+  check(request: RunVmmRequest): void {
+    const { memory } = workloadOf(request, this.#options.limits);
+    checkMemory(this.#node.capacity.limits, memory);
   }
 
   /**

@@ -171,13 +171,16 @@ export function workloadOf(request: RunVmmRequest, limits: RunLimits): Workload 
   const memory = request.memoryMib || limits.defaultMemory;
   if (memory < limits.minMemory) {
     throw refuse(
-      `${memory} MiB of memory are too little`,
+      `${memory} MiB of memory are too little: a microVM needs ${limits.minMemory} MiB`,
       `ask for ${limits.minMemory} MiB or more`,
     );
   }
   const vcpus = request.vcpus || 1;
   if (vcpus > limits.maxVcpus) {
-    throw refuse(`${vcpus} virtual CPUs are too many`, `ask for at most ${limits.maxVcpus}`);
+    throw refuse(
+      `${vcpus} virtual CPUs are too many: a microVM has up to ${limits.maxVcpus}`,
+      `ask for at most ${limits.maxVcpus}`,
+    );
   }
   for (const name of request.packages) {
     // Debian policy 5.6.1: "must consist only of lower case letters, digits, plus and minus signs,

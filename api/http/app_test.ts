@@ -4,6 +4,7 @@ import { HostProcessMachines } from "../../test/host_process_machine.ts";
 import { Orchestrator } from "../../service/orchestrator.ts";
 import { vmmRoutes } from "../../service/routes.ts";
 import { RunStore } from "../../service/run_store.ts";
+import { eventData } from "../sse.ts";
 import { createApp } from "./app.ts";
 import { Metrics } from "./metrics.ts";
 import { openApiDocument } from "./openapi.ts";
@@ -29,6 +30,7 @@ async function withApp(
   const app = createApp({
     routes: vmmRoutes(orchestrator),
     store,
+    check: (request) => orchestrator.check(request),
     metrics,
     ready: () => orchestrator.open,
     hosts: new Set(["localhost"]),
@@ -51,8 +53,7 @@ function post(app: Hono, path: string, body: unknown, headers: Record<string, st
 async function eventsOf(response: Response) {
   equal(response.status, 200, response.status === 200 ? "" : await response.clone().text());
   match(response.headers.get("content-type") ?? "", /^text\/event-stream/);
-  return (await response.text()).split("\n\n").filter((event) => event.startsWith("data: "))
-    .map((event) => JSON.parse(event.slice(6)));
+  return await Array.fromAsync(eventData(response.body!), (text) => JSON.parse(text));
 }
 
 const BASH = { language: "bash", code: "true" };
@@ -69,7 +70,14 @@ const MALFORMED: readonly (readonly [string, unknown, number, RegExp])[] = [
   ["a number as language", { ...BASH, language: 1 }, 422, /\/language/],
   ["neither code nor files", { language: "bash" }, 422, /one of code and files/],
   ["nothing to prepare", { language: "bash", action: "prepare" }, 422, /one of code and files/],
-  ["code and files", { ...BASH, files: [] }, 422, /one of code and files/],
+  [
+    "code and files",
+    { ...BASH, files: [{ path: "a", content: "" }] },
+    422,
+    /one of code and files/,
+  ],
+  ["no files", { language: "bash", files: [] }, 422, /\/files: must have at least one file/],
+  ["no files to prepare", { language: "bash", action: "prepare", files: [] }, 422, /\/files: must/],
   ["a number as code", { ...BASH, code: 1 }, 422, /\/code: expected a string, found the number 1$/],
   ["an unknown action", { ...BASH, action: "fly" }, 422, /\/action/],
   ["an unknown member", { ...BASH, timout: 1 }, 422, /\/timout.*"timeout"/],
@@ -138,6 +146,33 @@ Deno.test("a request of another content type, method, path or host is refused", 
     equal(get.status, 405);
     equal(get.headers.get("allow"), "POST");
     equal((await app.request("/nowhere")).status, 404);
+    for (
+      const [method, path, allow] of [
+        ["PUT", "/runs/x", "GET, HEAD, DELETE"],
+        ["POST", "/runs", "GET, HEAD"],
+        ["GET", "/runs/x/fork", "POST"],
+        ["PATCH", "/logs/a%2Fb", "GET, HEAD"],
+        ["DELETE", "/metrics/x", "GET, HEAD"],
+        ["DELETE", "/metrics", "GET, HEAD"],
+        ["GET", "/shutdown", "POST"],
+        ["GET", "/configuration", "POST"],
+        ["OPTIONS", "/run", "POST"],
+        ["PUT", "/healthz", "GET, HEAD"],
+        ["POST", "/docs", "GET, HEAD"],
+        ["GET", "/vmmorchestrator.VmmService/Run", "POST"],
+      ] as const
+    ) {
+      const response = await app.request(path, { method });
+      equal(response.status, 405, `${method} ${path}`);
+      equal(response.headers.get("allow"), allow, `${method} ${path}`);
+      match((await response.json()).detail, new RegExp(`it takes ${allow}$`));
+    }
+    for (
+      const path of ["/runs/", "/runs/x/y", "/logs", "/run/x", "/vmmorchestrator.VmmService/Fly"]
+    ) {
+      equal((await app.request(path, { method: "PUT" })).status, 404, path);
+    }
+    equal((await app.request("/runs", { method: "HEAD" })).status, 200);
     const rebound = await app.request("/runs", { headers: { host: "evil.example:3000" } });
     equal(rebound.status, 421);
     for (const path of ["/runs/x", "/logs/x", "/metrics/x"]) {
@@ -253,7 +288,47 @@ Deno.test("POST /configuration tells how a request is understood and runs nothin
     const versioned = { language: "Python@3.11", code: "" };
     equal((await (await post(app, "/configuration", versioned)).json()).language, "python@3.11");
     equal((await post(app, "/configuration", { language: "x" })).status, 422);
-    deepEqual(await (await app.request("/runs")).json(), { runs: [] });
+    // What POST /run refuses by itself is refused here, with the same words.
+    for (
+      const [what, more, detail] of [
+        ["too little memory", { memory: 1 }, /1 MiB of memory are too little: .* 64 MiB/],
+        ["too much memory", { memory: 4096 }, /4096 MiB of memory, and all .* 1024 MiB/],
+        ["too many processors", { vcpus: 64 }, /64 virtual CPUs are too many: .* up to 4/],
+        ["a bad package", { packages: ["../x"] }, /no name of a Debian package/],
+        ["a file that leads out", { code: null, files: [{ path: "../x", content: "" }] }, /"\.\."/],
+        ["a bad image", { image: "not an image" }, /Cannot use the image/],
+        ["an image on the server's disk", { image: "oci:/etc" }, /server's own disk/],
+        ["nothing to run", { language: "command", code: null }, /neither a program nor an image/],
+      ] as const
+    ) {
+      const wanted = { ...BASH, ...more };
+      const [checked, run] = await Promise.all(
+        ["/configuration", "/run"].map((path) => post(app, path, wanted)),
+      );
+      deepEqual([checked!.status, run!.status], [422, 422], what);
+      const problem = await checked!.json();
+      match(problem.detail, detail, what);
+      deepEqual(problem, await run!.json(), what);
+    }
+    deepEqual(await (await app.request("/runs")).json(), { runs: [], next: null });
+  }));
+
+Deno.test("GET /runs gives its runs page by page", () =>
+  withApp(async (app) => {
+    for (const id of ["a", "b", "c", "d", "e"]) {
+      await eventsOf(await post(app, "/run", { ...BASH, id }));
+    }
+    const seen: string[][] = [];
+    for (let after = ""; after !== null;) {
+      const query = after === "" ? "" : `&after=${encodeURIComponent(after)}`;
+      const page = await (await app.request(`/runs?limit=2&state=done${query}`)).json();
+      seen.push(page.runs.map(({ id }: { id: string }) => id));
+      after = page.next;
+    }
+    deepEqual(seen, [["e", "d"], ["c", "b"], ["a"]]);
+    const wrong = await app.request("/runs?after=nowhere");
+    equal(wrong.status, 422);
+    match((await wrong.json()).detail, /no page ended there/);
   }));
 
 Deno.test("the OpenAPI document has every route, and every route is in it", () =>

@@ -26,6 +26,7 @@ import {
 } from "./options.ts";
 import { type ForkOptions, isStream, type Run, RunOfTransport } from "./run_stream.ts";
 import { languageOfSource, readAddedFiles, readSource } from "./source.ts";
+import { lazyImport } from "../../base/lazy_import.ts";
 
 export type { ImageOptions, RunOptions, ServerAddress, WrittenLanguage } from "./options.ts";
 export type { ForkOptions, Run, RunEvent, RunOutput, RunResult, RunUsage } from "./run_stream.ts";
@@ -65,21 +66,34 @@ function runOf(options: RunOptions, transport: () => Promise<Transport>): Run {
  * @param options of the copy
  */
 export function forkRun(server: ServerAddress, id: string, options: ForkOptions = {}): Run {
-  return new RunOfTransport({
-    signal: options.signal,
-    call: (client, signal) => {
-      const request = { executionId: id, forkId: options.id ?? "", logLevel: LogLevel.INFO };
-      return Promise.resolve(client.fork(request, { signal }));
+  return new RunOfTransport(
+    {
+      signal: options.signal,
+      call: (client, signal) => {
+        const request = { executionId: id, forkId: options.id ?? "", logLevel: LogLevel.INFO };
+        return Promise.resolve(client.fork(request, { signal }));
+      },
     },
-  }, async () => (await import("../client/remote.ts")).remoteTransport(server));
+    async () =>
+      (await lazyImport<typeof import("../client/remote.ts")>(
+        "../client/remote.ts",
+        import.meta.url,
+      )).remoteTransport(server),
+  );
 }
 
 async function transportFor(options: RunOptions): Promise<Transport> {
   if (options.server !== undefined) {
-    const { remoteTransport } = await import("../client/remote.ts");
+    const { remoteTransport } = await lazyImport<typeof import("../client/remote.ts")>(
+      "../client/remote.ts",
+      import.meta.url,
+    );
     return remoteTransport(options.server);
   }
-  const { embeddedTransport } = await import("../client/embedded.ts");
+  const { embeddedTransport } = await lazyImport<typeof import("../client/embedded.ts")>(
+    "../client/embedded.ts",
+    import.meta.url,
+  );
   return embeddedTransport(options);
 }
 

@@ -34,7 +34,10 @@ export type RunEvent =
 export interface RunResult {
   /** Id of the run. */
   readonly id: string;
-  /** The program's exit code; 128 plus the signal that ended it; 1 when nothing was started. */
+  /**
+   * The program's exit code, or 128 plus the signal that ended it; 127 when the program is not there,
+   * 126 when it cannot be executed, and 1 when nothing was started for another reason.
+   */
   readonly exitCode: number;
   /** Whether the program ended by itself. */
   readonly ok: boolean;

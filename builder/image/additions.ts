@@ -7,6 +7,7 @@ import { openSource } from "../archive/source.ts";
 import { filesKey, type KeyPart } from "../../base/store.ts";
 import type { ImageBudget } from "../limits.ts";
 import { fileNode, type Tree } from "../tree.ts";
+import { lazyImport } from "../../base/lazy_import.ts";
 
 /** A file to add. */
 export interface AddedFile {
@@ -51,7 +52,10 @@ export async function applyAdditions(
     tree.add(path, fileNode(content, { mode: mode === 0 ? 0o644 : mode }));
   }
   if (layer === undefined) return;
-  const { applyLayer } = await import("../oci/layer.ts"); // and with it what decompresses
+  const { applyLayer } = await lazyImport<typeof import("../oci/layer.ts")>(
+    "../oci/layer.ts",
+    import.meta.url,
+  ); // and with it what decompresses
   using source = openSource(layer.path, "what the image's commands changed");
   budget.addBytes(source.size);
   applyLayer(source, tree, budget);

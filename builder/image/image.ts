@@ -25,7 +25,7 @@ import { ImageBudget, type ImageLimits } from "../limits.ts";
 import { readRef, writeRef } from "../refs.ts";
 import { DpkgDatabase } from "../system/dpkg_database.ts";
 import { directoryNode, symlinkNode, type Tree } from "../tree.ts";
-import { AgentCache } from "./agent_cache.ts";
+import { AGENT_SHA256 } from "./agent/digest.ts";
 import { type Additions, additionsKey, applyAdditions, NO_ADDITIONS } from "./additions.ts";
 import type { ImageDeclaration } from "./declarations.ts";
 import { initScript } from "./init.ts";
@@ -195,7 +195,7 @@ async function inputs(declaration: ImageDeclaration, additions: Additions): Prom
     format: FORMAT,
     declaration: { ...declaration },
     ...(declaration.agent &&
-      { agent: await new AgentCache().digest(), deno: await denoState(), init: initScript() }),
+      { agent: AGENT_SHA256, deno: await denoState(), init: initScript() }),
     ...additionsKey(additions),
   };
 }

@@ -49,10 +49,12 @@ export function initScript(options: Partial<InitOptions> = {}): string {
   const path = options.path === undefined ? DEFAULT_PATH : quote(options.path);
   const [program, ...rest] = agentCommand(deno.at(-1)!, `/${HOME}/agent.js`);
   const command = [...deno.slice(0, -1), program!, ...rest].map(quote).join(" ");
-  const variables = Object.entries(agentEnvironment)
+  // Not below HOME, which is the program's and may be a link to nothing.
+  const variables = Object.entries({ ...agentEnvironment, DENO_DIR: `/${HOME}/cache` })
     .map(([name, value]) => `${name}=${quote(value)} `).join("");
   const hosts = options.hosts
-    ? `[ -s /etc/hosts ] || { ${busybox} mkdir -p /etc; echo 127.0.0.1 localhost ${HOSTNAME} >/etc/hosts; }\n`
+    ? `[ -s /etc/hosts ] || [ -p /etc/hosts ] || ` +
+      `{ ${busybox} mkdir -p /etc; echo 127.0.0.1 localhost ${HOSTNAME} >/etc/hosts; }\n`
     : "";
   return `#!${busybox} sh
 export PATH=${path}

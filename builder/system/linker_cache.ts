@@ -64,7 +64,7 @@ export function findLibraries(tree: Tree): Library[] {
   const libraries: Library[] = [];
   const seen = new Set<DirectoryNode>();
   for (const directory of [...configured(tree), ...BUILT_IN]) {
-    const node = tree.trail(directory.slice(1), false)?.at(-1)?.directory;
+    const node = tree.trail(directory.slice(1))?.at(-1)?.directory;
     if (node === undefined || seen.has(node)) continue;
     seen.add(node);
     const names = new Set<string>();

@@ -199,7 +199,7 @@ fuzz("server-sent-events", () => async (random) => {
   const values = Array.from({ length: random.below(5) }, () => random.damageJson(BODY) ?? null);
   const stream = eventStream(
     (async function* () {
-      for (const value of values) yield await Promise.resolve(value);
+      for (const data of values) yield await Promise.resolve({ id: "r/1", data });
     })(),
     () => {},
   ).body!;

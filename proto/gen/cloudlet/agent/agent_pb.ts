@@ -319,7 +319,8 @@ export type ExecuteResponse = Message<"cloudlet.agent.ExecuteResponse"> & {
 
   /**
    * In the last response: the program's exit code, 128 plus the signal that ended it, or the
-   * compiler's exit code. Absent when nothing was started.
+   * compiler's exit code. 127 when the program is not there, 126 when it cannot be executed; absent
+   * when nothing was started for another reason.
    *
    * @generated from field: optional int32 exit_code = 4;
    */
