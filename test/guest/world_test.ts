@@ -7,7 +7,7 @@ import { hasKvm, testKernel } from "./fixtures.ts";
 const MAIN = `
 import os
 shell = {name: os.environ[name] for name in ("PATH", "HOME")}
-os.execve("/bin/bash", ["bash", "world.sh"], shell)
+os.execve("/bin/bash", ["bash", "world.sh", "quick"], shell)
 `;
 
 Deno.test({
@@ -24,6 +24,7 @@ Deno.test({
       );
       const found = parseWorld(stdout!);
       for (const [key, value] of await expectedWorld()) {
+        if (key === "dpkg verify") continue; // left out by "quick"
         assert.equal(found.get(key), value, `${key}; ${stderr}`);
       }
       assert.equal(output.exitCode, 0);

@@ -60,8 +60,11 @@ say "ldd" "$(ldd /bin/ls | grep -c 'libc.so.6 => /lib')"
 say "ldconfig" "$(ldconfig -p | grep -o 'libz.so.1 .*')"
 say "dpkg" "$(dpkg-query -W -f '${Status}' coreutils), $(dpkg -S /usr/bin/ls)"
 say "dpkg audit" "$(dpkg --audit | wc -l)"
-left_out='/usr/share/\(doc\|man\|locale\|info\)\(/\|$\)'
-say "dpkg verify" "$(dpkg --verify 2>&1 | grep -cv "$left_out")"
+# "quick" leaves out what reads every file: where kernels are emulated that takes minutes.
+if [ "${1-}" != quick ]; then
+  left_out='/usr/share/\(doc\|man\|locale\|info\)\(/\|$\)'
+  say "dpkg verify" "$(dpkg --verify 2>&1 | grep -cv "$left_out")"
+fi
 
 # -- locale ----------------------------------------------------------------------------------------
 export LANG=C.UTF-8
