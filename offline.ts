@@ -41,6 +41,7 @@ export const modules: readonly (() => Promise<unknown>)[] = [
   () => import("./node/local_node.ts"),
   () => import("./node/microvms.ts"),
   () => import("./service/prepared.ts"),
+  () => import("./service/workload.ts"),
   () => import("./vmm/device_thread/worker.ts"),
   () => import("./vmm/vcpu/vcpu_worker.ts"),
   () => import("./workload/cargo.ts"),

@@ -4,6 +4,7 @@
  * @module
  */
 import { z } from "zod";
+import { joinLanguage, splitLanguage } from "../builder/image/versions.ts";
 import { COMMAND, languages } from "../workload/languages.ts";
 
 /** Takes an enumeration as any client writes it: `Python`, `PREPARE_AND_RUN`, `prepareAndRun`. */
@@ -19,6 +20,20 @@ function relaxed<const T extends readonly [string, ...string[]]>(names: T) {
 }
 
 const languageNames = Object.keys(languages) as [string, ...string[]];
+const LANGUAGE = relaxed([...languageNames, COMMAND]);
+/** `LANGUAGE` or `LANGUAGE@VERSION`; whether a version is one, the service knows. */
+const language = z.unknown().transform((value, context): string => {
+  const { name, version } = typeof value === "string"
+    ? splitLanguage(value)
+    : { name: value, version: undefined };
+  const known = LANGUAGE.safeParse(name);
+  if (known.success) return joinLanguage(known.data, version);
+  context.addIssue({ code: "invalid_value", values: [...languageNames, COMMAND], input: value });
+  return z.NEVER;
+}).meta({
+  type: "string",
+  pattern: `^(${[...languageNames, COMMAND].join("|")})(@[0-9A-Za-z.-]+)?$`,
+});
 const optional = <T extends z.ZodType>(schema: T) =>
   schema.nullish().transform((v) => v ?? undefined);
 const runId = z.string().regex(/^[A-Za-z0-9._-]{1,128}$/, "must be 1 to 128 of [A-Za-z0-9._-]");
@@ -61,8 +76,9 @@ const variables = z.record(noNul.regex(/^[^=]+$/, "is no name of a variable"), n
 /** Body of POST /run: the fields of virt-do/cloudlet first, then ours. */
 export const runRequest = z.strictObject({
   workload_name: optional(z.string().max(200)).describe("A name for people"),
-  language: relaxed([...languageNames, COMMAND]).describe(
-    "What the workload is written in; `command` for a command of an image, which `args` are, or follow",
+  language: language.describe(
+    "What the workload is written in, with a version as in `python@3.11` or without one; `command` " +
+      "for a command of an image, which `args` are, or follow",
   ),
   code: optional(z.string()).describe("The source of a workload of one file"),
   log_level: logLevel,

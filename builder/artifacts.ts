@@ -13,8 +13,9 @@ import { cacheKey, Store } from "../base/store.ts";
 import { contentBytes } from "./content.ts";
 import type { Debian } from "./debian/debian.ts";
 import { type AddedFile, type Additions, additionsKey } from "./image/additions.ts";
-import { imageDeclaration } from "./image/declarations.ts";
+import { type ImageDeclaration, imageDeclaration } from "./image/declarations.ts";
 import { buildImage, findImage, type Image } from "./image/image.ts";
+import { DEFAULT_SUITE, joinLanguage } from "./image/versions.ts";
 import { buildInitramfs, INIT_SCRIPT } from "./initramfs/mod.ts";
 import type { KernelVariant } from "./kernel/config.ts";
 import { buildKernel, findKernel, type Kernel } from "./kernel/kernel.ts";
@@ -49,6 +50,8 @@ export interface BootFiles {
 export interface RootRequest {
   /** Name of the language, whose own image it is without `from`. */
   readonly language: string;
+  /** Its version, of those that a Debian release has; the default when absent. */
+  readonly version?: string | undefined;
   /** The OCI image, as users write it. */
   readonly from?: string | undefined;
   /** Whether to ask the registry what a tag means now. */
@@ -76,7 +79,7 @@ export class Builder {
   readonly #progress: Progress;
   readonly #signal: AbortSignal | undefined;
   readonly #registries: RegistryPolicy | undefined;
-  #debian: Promise<Debian> | undefined;
+  readonly #archives = new Map<string, Promise<Debian>>();
 
   /** @param options progress, cancellation, and what may be pulled */
   constructor(options: BuilderOptions = {}) {
@@ -85,18 +88,35 @@ export class Builder {
     this.#registries = options.registries;
   }
 
-  #archive(): Promise<Debian> {
-    return this.#debian ??= this.#openArchive();
+  /** The archive of a Debian release; that of the settings when absent. */
+  async #archive(suite?: string): Promise<Debian> {
+    const { debian } = await loadSettings();
+    const release = suite ?? debian.suite ?? DEFAULT_SUITE;
+    let archive = this.#archives.get(release);
+    if (archive === undefined) {
+      const options = { ...debian, suite: release, progress: this.#progress, signal: this.#signal };
+      // A run that finds everything in the cache does not wait for OpenPGP and xz to be loaded.
+      archive = lazyImport<typeof import("./debian/debian.ts")>(
+        "./debian/debian.ts",
+        import.meta.url,
+      ).then(({ openDebian }) => openDebian(options));
+      this.#archives.set(release, archive);
+    }
+    return await archive;
   }
 
-  async #openArchive(): Promise<Debian> {
-    // A run that finds everything in the cache does not wait for OpenPGP and xz to be loaded.
+  /** The archive that kernels come from: that of the settings or of the host. */
+  async #kernelArchive(): Promise<Debian> {
     const { openDebian } = await lazyImport<typeof import("./debian/debian.ts")>(
       "./debian/debian.ts",
       import.meta.url,
     );
     const { debian } = await loadSettings();
     return await openDebian({ ...debian, progress: this.#progress, signal: this.#signal });
+  }
+
+  async #declaration(name: string, packages?: readonly string[]): Promise<ImageDeclaration> {
+    return imageDeclaration(name, packages, (await loadSettings()).debian.suite);
   }
 
   /**
@@ -121,7 +141,7 @@ export class Builder {
   async debianKernel(refresh = false): Promise<Kernel> {
     const existing = refresh ? undefined : await findUnpackedKernel();
     return existing ?? await unpackKernel({
-      debian: await this.#archive(),
+      debian: await this.#kernelArchive(),
       progress: this.#progress,
     });
   }
@@ -130,7 +150,7 @@ export class Builder {
   async kernel(variant: KernelVariant = "up", refresh = false): Promise<Kernel> {
     const existing = refresh ? undefined : await findKernel(variant);
     return existing ?? await buildKernel({
-      debian: await this.#archive(),
+      debian: await this.#kernelArchive(),
       variant,
       progress: this.#progress,
       signal: this.#signal,
@@ -148,10 +168,10 @@ export class Builder {
     name: string,
     options: { readonly refresh?: boolean; readonly packages?: readonly string[] } = {},
   ): Promise<Image> {
-    const declaration = imageDeclaration(name, options.packages);
+    const declaration = await this.#declaration(name, options.packages);
     const existing = options.refresh ? undefined : await findImage(declaration);
     return existing ?? await buildImage(declaration, {
-      debian: await this.#archive(),
+      debian: await this.#archive(declaration.suite),
       progress: this.#progress,
       limits: imageLimits((await loadSettings()).images),
       signal: this.#signal,
@@ -208,15 +228,15 @@ export class Builder {
   }
 
   async #withFiles(request: RootRequest, layer: Additions["layer"]): Promise<Image> {
-    const { language, from, packages, files, pull } = request;
+    const { language, version, from, packages, files, pull } = request;
     const additions: Additions = { files, layer };
     const settings = await loadSettings();
     const { registry, images } = settings;
     const limits = imageLimits(images);
     if (from === undefined) {
-      const declaration = imageDeclaration(language, packages);
+      const declaration = await this.#declaration(joinLanguage(language, version), packages);
       return await findImage(declaration, additions) ?? await buildImage(declaration, {
-        debian: await this.#archive(),
+        debian: await this.#archive(declaration.suite),
         progress: this.#progress,
         additions,
         limits,
@@ -255,9 +275,10 @@ export class Builder {
 
   /** Paths of the .deb files that an image was made from, in the order in which they were unpacked. */
   async packageFiles(image: Image): Promise<string[]> {
-    const debian = await this.#archive();
+    const declaration = await this.#declaration(image.manifest.name);
+    const debian = await this.#archive(declaration.suite);
     const names = new Set(image.manifest.packages.map(({ sha256 }) => sha256));
-    const packages = debian.resolve(imageDeclaration(image.manifest.name).packages)
+    const packages = debian.resolve(declaration.packages, declaration)
       .filter(({ sha256 }) => names.has(sha256));
     const files = await debian.fetch(packages);
     return packages.map(({ name }) => files.get(name)!);

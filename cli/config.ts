@@ -7,8 +7,10 @@
 import { basename, dirname, resolve } from "node:path";
 import { parse, TomlError } from "smol-toml";
 import { z } from "zod";
-import { type LanguageName, languages } from "../workload/languages.ts";
+import { type LanguageName, languageNamed, languages } from "../workload/languages.ts";
+import type { WrittenLanguage } from "../api/library/options.ts";
 import { languageOfSource } from "../api/library/source.ts";
+import { languageVersion, splitLanguage } from "../builder/image/versions.ts";
 import { CloudletError, messageOf } from "../base/errors.ts";
 import { reasonOfFile } from "../base/files.ts";
 import { nearest } from "../base/nearest.ts";
@@ -28,7 +30,7 @@ export interface Config {
   /** Name of the workload, for people. */
   readonly workloadName: string;
   /** Language of the workload; undefined when there is no source. */
-  readonly language: LanguageName | undefined;
+  readonly language: WrittenLanguage | undefined;
   /** What to do. */
   readonly action: Action;
   /** The server that `--remote` sends the workload to. */
@@ -90,6 +92,26 @@ function unit(read: (value: string | number) => number): z.ZodType<number> {
 }
 
 const LANGUAGES = Object.keys(languages) as LanguageName[];
+const LANGUAGE = z.enum(LANGUAGES);
+/** `LANGUAGE` or `LANGUAGE@VERSION` */
+const language = z.unknown().transform((value, context): WrittenLanguage => {
+  const { name, version } = typeof value === "string"
+    ? splitLanguage(value)
+    : { name: value, version: undefined };
+  const known = LANGUAGE.safeParse(name);
+  if (!known.success) {
+    context.addIssue({ code: "invalid_value", values: LANGUAGES, input: value });
+    return z.NEVER;
+  }
+  try {
+    if (version === undefined) return known.data;
+    return `${known.data}@${languageVersion(known.data, version).version}`;
+  } catch (error) {
+    const remedy = error instanceof CloudletError ? `; ${error.remedy}` : "";
+    context.addIssue({ code: "custom", message: messageOf(error) + remedy });
+    return z.NEVER;
+  }
+});
 const noNul = (text: string) => !text.includes("\0");
 const text = z.string().refine(noNul, "must not have a NUL byte in it");
 const path = text.min(1, "must not be empty");
@@ -102,7 +124,7 @@ const variables = z.record(
 const schema = z.strictObject({
   "workload-name": text.min(1, "must not be empty").max(200, "must have at most 200 characters")
     .optional(),
-  language: z.enum(LANGUAGES).optional(),
+  language: language.optional(),
   action: z.enum(["prepare", "run", "prepare-and-run"]).default("prepare-and-run"),
   server: z.strictObject({
     address: text.min(1, "must not be empty").default("localhost"),
@@ -264,7 +286,8 @@ export async function parseConfig(content: string, file: string): Promise<Config
   const language = values.language ??
     (source === undefined ? undefined : await languageOfSource(source, entryPoint));
   if (entryPoint !== undefined) {
-    const message = entryPointProblem(source, entryPoint, language);
+    const name = language && languageNamed(splitLanguage(language).name).name;
+    const message = entryPointProblem(source, entryPoint, name);
     if (message !== undefined) problems.push({ path: ["build", "entry-point"], message });
   }
   const files = Object.fromEntries(

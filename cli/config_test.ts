@@ -128,8 +128,22 @@ Deno.test("an entry point is a file of the project, and tells its language", () 
     equal(cargo.entryPoint, "server");
   }));
 
+Deno.test("a language may have a version, or the beginning of one", () =>
+  inDirectory(async (directory) => {
+    const file = join(directory, "config.toml");
+    for (const [text, language] of [["python@3.11", "python@3.11"], ["node@2", undefined]]) {
+      const content = `language = "${text}"\n${BUILD}`;
+      if (language === undefined) {
+        await rejects(parseConfig(content, file), { code: "invalid-input" });
+      } else equal((await parseConfig(content, file)).language, language);
+    }
+    equal((await parseConfig(`language = "rust@1"\n${BUILD}`, file)).language, "rust@1.85");
+  }));
+
 const BUILD = '[build]\nsource-code-path = "main.py"\n';
 const WRONG: readonly (readonly [what: string, content: string, expected: RegExp])[] = [
+  ["a mistyped language", 'language = "pyhton@3.11"\n' + BUILD, /:1:1: language: .*is none of/],
+  ["an unknown version", 'language = "python@2"\n' + BUILD, /:1:1: language: .*python@3\.13, /],
   ["a mistyped key", 'languge = "python"\n' + BUILD, /config\.toml:1:1: languge: .*"language"\?/],
   ["a mistyped nested key", BUILD + "relase = true", /:3:1: build\.relase: .*"release"\?/],
   ["a key with the wrong case", BUILD + "Release = true", /:3:1: build\.Release: .*"release"\?/],

@@ -4,6 +4,8 @@
  * @module
  */
 import { buildCommand, type CommandContext } from "@stricli/core";
+import type { WrittenLanguage } from "../api/library/options.ts";
+import { languageVersion, splitLanguage } from "../builder/image/versions.ts";
 import { languageNamed, languages } from "../workload/languages.ts";
 import {
   type Run,
@@ -81,6 +83,14 @@ function environment(variables: readonly string[]): Record<string, string> {
   }));
 }
 
+/** Checks `LANGUAGE` or `LANGUAGE@VERSION`. */
+function checkedLanguage(text: string): WrittenLanguage {
+  const { name, version } = splitLanguage(text);
+  const language = languageNamed(name).name;
+  if (version === undefined) return language;
+  return `${language}@${languageVersion(language, version).version}`;
+}
+
 /** Flags go before the config, the config before the defaults. */
 function merge(
   target: string | undefined,
@@ -124,7 +134,7 @@ function merge(
       },
     }),
     ...(config && { name: config.workloadName }),
-    ...(language !== undefined && { language: languageNamed(language).name }),
+    ...(language !== undefined && { language: checkedLanguage(language) }),
     ...(timeout !== undefined && { timeout }),
     ...(memory !== undefined && { memory }),
     ...(vcpus !== undefined && { vcpus }),
@@ -295,7 +305,8 @@ export const runCommand = buildCommand({
         kind: "parsed",
         parse: String,
         optional: true,
-        brief: `what it is written in: ${Object.keys(languages).join(", ")}`,
+        brief: `what it is written in: ${Object.keys(languages).join(", ")}; or python@3.11, ` +
+          "of the versions that `image ls --available` lists",
       },
       entry: {
         kind: "parsed",

@@ -6,6 +6,7 @@
 import { buildCommand } from "@stricli/core";
 import { Keys, newKey } from "../api/http/keys.ts";
 import type { Address, Service } from "../api/http/serve.ts";
+import { joinLanguage, languageVersion } from "../builder/image/versions.ts";
 import { languageNamed } from "../workload/languages.ts";
 import { isRegistryHost } from "../base/addresses.ts";
 import { cacheDir, stateDir } from "../base/dirs.ts";
@@ -44,19 +45,25 @@ interface ServeFlags {
 /** Prewarmed VMs of a language. */
 interface Warm {
   readonly language: string;
+  /** Undefined for the default. */
+  readonly version: string | undefined;
   readonly count: number;
 }
 
-/** Reads `LANGUAGE=COUNT`. */
+/** Reads `LANGUAGE[@VERSION]=COUNT`. */
 export function parseWarm(text: string): Warm {
-  const match = /^([a-z]+)=(\d{1,3})$/.exec(text);
+  const match = /^([a-z]+)(?:@([\w.-]+))?=(\d{1,3})$/.exec(text);
   if (match === null) {
     throw new CloudletError(`Cannot read ${JSON.stringify(text)} as prewarmed VMs`, {
       code: "invalid-input",
-      remedy: "write LANGUAGE=COUNT, such as python=2",
+      remedy: "write LANGUAGE=COUNT or LANGUAGE@VERSION=COUNT, such as python=2",
     });
   }
-  return { language: languageNamed(match[1]!).name, count: Number(match[2]) };
+  return {
+    language: languageNamed(match[1]!).name,
+    version: match[2] === undefined ? undefined : languageVersion(match[1]!, match[2]).version,
+    count: Number(match[3]),
+  };
 }
 
 /** Reads `HOST:PORT`, `[IPv6]:PORT`, `:PORT` or `PORT`. */
@@ -121,6 +128,10 @@ async function serve(flags: ServeFlags): Promise<void> {
     "../builder/oci/policy.ts",
     import.meta.url,
   );
+  const { imageOfVersion } = await lazyImport<typeof import("../service/workload.ts")>(
+    "../service/workload.ts",
+    import.meta.url,
+  );
   const registries = registryPolicy((await loadSettings()).registry, flags.allowRegistry);
   const admission = {
     machines: flags.maxVms ?? host.admission.machines,
@@ -133,7 +144,13 @@ async function serve(flags: ServeFlags): Promise<void> {
   const node = new LocalNode({
     machines: (pool) => microVms({ pool, shared, registries }),
     admission,
-    prewarmed: (flags.warm ?? []).map((warm) => ({ ...warm, memory: defaultMemory })),
+    prewarmed: (flags.warm ?? []).map(({ language, version, count }) => ({
+      name: joinLanguage(language, version),
+      language,
+      image: version === undefined ? undefined : imageOfVersion(language, version),
+      count,
+      memory: defaultMemory,
+    })),
     paused: { each: flags.ready, total: 2 * flags.ready },
     progress,
   });

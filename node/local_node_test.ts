@@ -2,9 +2,10 @@ import assert from "node:assert/strict";
 import { silentProgress } from "../base/progress.ts";
 import { ExecuteRequest_Action as Action } from "../proto/gen/cloudlet/agent/agent_pb.ts";
 import { HostProcessMachines } from "../test/host_process_machine.ts";
+import { PLAIN_IMAGE } from "./boot_parts.ts";
 import { LocalNode } from "./local_node.ts";
 import type { HostMachineFactory } from "./host_machine.ts";
-import type { CreateEvent, Machine, MachineRequest } from "./node.ts";
+import type { CreateEvent, Machine, MachineImage, MachineRequest } from "./node.ts";
 
 const REQUEST: MachineRequest = {
   id: "m",
@@ -14,14 +15,24 @@ const REQUEST: MachineRequest = {
   packages: [],
 };
 
+const FILE = { path: "etc/x", content: new Uint8Array(), mode: 0o644 };
+
 function nodeOf(
   factory: HostMachineFactory,
-  { prewarmed = 0, memory = 1000, machines = 10, queue = 10 } = {},
+  {
+    prewarmed = 0,
+    memory = 1000,
+    machines = 10,
+    queue = 10,
+    image = undefined as
+      | MachineImage
+      | undefined,
+  } = {},
 ): LocalNode {
   return new LocalNode({
     machines: () => factory,
     admission: { machines, memory, queue, wait: 1e6 },
-    prewarmed: [{ language: "bash", count: prewarmed, memory: 64 }],
+    prewarmed: [{ language: "bash", image, count: prewarmed, memory: 64 }],
     progress: silentProgress,
   });
 }
@@ -135,6 +146,18 @@ Deno.test("a prewarmed VM goes to the request that it fits, with its place", asy
   assert.equal(machines.running, 2);
 });
 
+Deno.test("a prewarmed VM of a version is for requests of that version", async () => {
+  await using machines = new HostProcessMachines();
+  const image = { ...PLAIN_IMAGE, version: "5.2" };
+  await using node = nodeOf(machines.factory, { prewarmed: 1, image });
+  await node.pool.filled();
+  await using _other = await make(node.create(REQUEST));
+  assert.equal(node.pool.waiting.prewarmed, 1);
+  await using _machine = await make(node.create({ ...REQUEST, image: { ...image } }));
+  await node.pool.filled();
+  assert.equal(machines.count, 3, "the one that waited was taken, and another made");
+});
+
 for (
   const [what, other] of [
     ["language", { language: "python" }],
@@ -142,7 +165,9 @@ for (
     ["number of processors", { vcpus: 2 }],
     ["package", { packages: ["x"] }],
     ["layer", { layer: "l" }],
-    ["image", { image: { pull: false, insecure: false, files: [], run: [] } }],
+    ["image", { image: { ...PLAIN_IMAGE, from: "docker.io/library/x:1" } }],
+    ["version", { image: { ...PLAIN_IMAGE, version: "5.2" } }],
+    ["file in its image", { image: { ...PLAIN_IMAGE, files: [FILE] } }],
     ["need of its interpreter", { needs: { entryPoint: "a", files: [] } }],
   ] as [string, Partial<MachineRequest>][]
 ) {

@@ -16,6 +16,7 @@ import {
   OptionsSchema,
 } from "../proto/gen/cloudlet/agent/agent_pb.ts";
 import { Language, LogLevel, type RunVmmRequest } from "../proto/gen/vmmorchestrator/vmm_pb.ts";
+import { languageVersion } from "../builder/image/versions.ts";
 import { formatReference, parseReference } from "../builder/oci/reference.ts";
 import type { MachineImage } from "../node/node.ts";
 import type { RemarkLevel } from "./run_progress.ts";
@@ -70,8 +71,40 @@ function refuse(what: string, remedy: string): CloudletError {
   return new CloudletError(`Cannot start the run: ${what}`, { code: "invalid-input", remedy });
 }
 
+/**
+ * The root file system of a language's version: a Debian release's, or an OCI image.
+ *
+ * @throws {CloudletError} `invalid-input` for a version that there is not
+ */
+export function imageOfVersion(language: string, wanted: string): MachineImage {
+  const { version, image } = languageVersion(language, wanted);
+  const plain = { pull: false, insecure: false, files: [], run: [] };
+  return image === undefined
+    ? { ...plain, version }
+    : { ...plain, from: formatReference(parseReference(image)) };
+}
+
 /** The root file system that a request asks for; undefined when it is the language's own. */
-function imageOf(request: RunVmmRequest, limits: RunLimits): MachineImage | undefined {
+function imageOf(
+  request: RunVmmRequest,
+  language: string,
+  limits: RunLimits,
+): MachineImage | undefined {
+  const { languageVersion: version } = request;
+  if (version === "") return imageWithoutVersion(request, limits);
+  const chosen = imageOfVersion(language, version);
+  if (request.image === undefined) return chosen;
+  if (request.image.from !== "") {
+    throw refuse(
+      `${language}@${version} and the image ${request.image.from} were asked for`,
+      "name a version or an image: an image has a version of its own",
+    );
+  }
+  const { pull, insecure, files, run } = imageWithoutVersion(request, limits)!;
+  return { ...chosen, pull, insecure, files, run };
+}
+
+function imageWithoutVersion(request: RunVmmRequest, limits: RunLimits): MachineImage | undefined {
   const { image } = request;
   if (request.language === Language.COMMAND && !image?.from) {
     throw refuse("there is neither a program nor an image", "name a source file or an image");
@@ -184,7 +217,7 @@ export function workloadOf(request: RunVmmRequest, limits: RunLimits): Workload 
     memory,
     vcpus,
     packages: request.packages,
-    image: imageOf(request, limits),
+    image: imageOf(request, language, limits),
     remarkLevel,
     execute,
   };

@@ -65,6 +65,8 @@ const MALFORMED: readonly (readonly [string, unknown, number, RegExp])[] = [
   ["null", null, 422, /the request: expected an object, found null/],
   ["no language", { code: "x" }, 422, /\/language: is missing/],
   ["an unknown language", { ...BASH, language: "pyton" }, 422, /\/language: .*"python"\?$/],
+  ["an unknown version", { ...BASH, language: "python@2" }, 422, /python in the version "2"/],
+  ["an unknown language with a version", { ...BASH, language: "pyton@3" }, 422, /is none of/],
   ["a number as language", { ...BASH, language: 1 }, 422, /\/language/],
   ["neither code nor files", { language: "bash" }, 422, /one of code and files/],
   ["nothing to prepare", { language: "bash", action: "prepare" }, 422, /one of code and files/],
@@ -313,6 +315,8 @@ Deno.test("POST /configuration tells how a request is understood and runs nothin
     const body = await response.json();
     equal(body.action, "prepare-and-run");
     equal(body.code_bytes, 4);
+    const versioned = { language: "Python@3.11", code: "" };
+    equal((await (await post(app, "/configuration", versioned)).json()).language, "python@3.11");
     equal((await post(app, "/configuration", { language: "x" })).status, 422);
     // What POST /run refuses by itself is refused here, with the same words.
     for (

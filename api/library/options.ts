@@ -7,6 +7,9 @@ import type { LanguageName } from "../../workload/languages.ts";
 import { CloudletError } from "../../base/errors.ts";
 import type { Progress } from "../../base/progress.ts";
 
+/** A language, with a version or without one. */
+export type WrittenLanguage = LanguageName | `${LanguageName}@${string}`;
+
 /** What to run, and how. */
 export interface RunOptions {
   /**
@@ -21,8 +24,11 @@ export interface RunOptions {
   readonly alone?: boolean;
   /** The source text of a program of one file; needs `language`. */
   readonly code?: string;
-  /** What it is written in; told by the name of a source file when absent. */
-  readonly language?: LanguageName;
+  /**
+   * What it is written in, with a version of those that `cloudlet image ls --available` lists, as in
+   * `python@3.11`, or without one; told by the name of a source file when absent.
+   */
+  readonly language?: WrittenLanguage;
   /**
    * The file of a project that is run, relative to its directory, when it is not the language's
    * default; in a project of cargo, the name or the main file of a program.

@@ -7,15 +7,21 @@ import type { Transport } from "@connectrpc/connect";
 import { durationFromMs } from "@bufbuild/protobuf/wkt";
 import { create } from "@bufbuild/protobuf";
 import { fileURLToPath } from "node:url";
-import { COMMAND } from "../../workload/languages.ts";
+import {
+  COMMAND,
+  type LanguageName,
+  languageNamed,
+  languageOrCommand,
+} from "../../workload/languages.ts";
 import { CloudletError } from "../../base/errors.ts";
+import { splitLanguage } from "../../builder/image/versions.ts";
 import { formatReference, parseReference } from "../../builder/oci/reference.ts";
 import {
   LogLevel,
   type RunVmmRequest,
   RunVmmRequestSchema,
 } from "../../proto/gen/vmmorchestrator/vmm_pb.ts";
-import { ACTIONS, languageNumber } from "../names.ts";
+import { ACTIONS, languageNumber, versionOf } from "../names.ts";
 import {
   checkOptions,
   fromOf,
@@ -27,7 +33,7 @@ import { type ForkOptions, isStream, type Run, RunOfTransport } from "./run_stre
 import { languageOfSource, readAddedFiles, readSource } from "./source.ts";
 import { lazyImport } from "../../base/lazy_import.ts";
 
-export type { ImageOptions, RunOptions, ServerAddress } from "./options.ts";
+export type { ImageOptions, RunOptions, ServerAddress, WrittenLanguage } from "./options.ts";
 export type { ForkOptions, Run, RunEvent, RunOutput, RunResult, RunUsage } from "./run_stream.ts";
 
 const utf8 = new TextEncoder();
@@ -108,6 +114,11 @@ async function toImage(image: string | ImageOptions, remark: (text: string) => v
   };
 }
 
+/** The name of a language that may be written with a version. */
+function nameOf(written: RunOptions["language"]): LanguageName | undefined {
+  return written === undefined ? undefined : languageNamed(splitLanguage(written).name).name;
+}
+
 async function toRequest(options: RunOptions): Promise<RunVmmRequest> {
   const path = options.source instanceof URL ? fileURLToPath(options.source) : options.source;
   const { entryPoint, alone = false } = options;
@@ -115,21 +126,23 @@ async function toRequest(options: RunOptions): Promise<RunVmmRequest> {
     (path === undefined ? undefined : await languageOfSource(path, entryPoint));
   const source = path === undefined
     ? undefined
-    : await readSource(path, { entryPoint, language: known, alone });
-  const language = path === undefined && options.code === undefined ? COMMAND : known;
+    : await readSource(path, { entryPoint, language: nameOf(known), alone });
+  const written = path === undefined && options.code === undefined ? COMMAND : known;
   const remark = (text: string) => options.progress?.info(text);
   source?.remarks.forEach(remark);
-  if (language === undefined) {
+  if (written === undefined) {
     throw new CloudletError(
       `Cannot run ${path ?? "the code"}: its name does not tell its language`,
       { code: "invalid-input", remedy: "say which language it is" },
     );
   }
+  const { name: language, version } = splitLanguage(written);
   const { stdin } = options;
   return create(RunVmmRequestSchema, {
     workloadName: options.name ?? path?.split("/").findLast((part) => part !== "") ??
       fromOf(options.image) ?? language,
-    language: languageNumber(language),
+    language: languageNumber(languageOrCommand(language).name),
+    languageVersion: versionOf(language, version),
     code: options.code ?? "",
     logLevel: LogLevel.INFO,
     action: ACTIONS[options.action ?? "prepare-and-run"]!,

@@ -8,6 +8,8 @@ import { agentCommand, agentEnvironment } from "./agent_command.ts";
 /** Where in an image cloudlet's own things are. */
 export const HOME = "usr/lib/cloudlet";
 
+/** The name of a guest that no host gave one; /etc/hosts of our own images knows it. */
+const HOSTNAME = "cloudlet";
 const DEFAULT_PATH = "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin";
 
 /** How an image differs from one of Debian packages. */
@@ -52,11 +54,12 @@ export function initScript(options: Partial<InitOptions> = {}): string {
     .map(([name, value]) => `${name}=${quote(value)} `).join("");
   const hosts = options.hosts
     ? `[ -s /etc/hosts ] || [ -p /etc/hosts ] || ` +
-      `{ ${busybox} mkdir -p /etc; echo 127.0.0.1 localhost >/etc/hosts; }\n`
+      `{ ${busybox} mkdir -p /etc; echo 127.0.0.1 localhost ${HOSTNAME} >/etc/hosts; }\n`
     : "";
   return `#!${busybox} sh
 export PATH=${path}
 export HOME=/root LANG=C.UTF-8
+echo ${HOSTNAME} >/proc/sys/kernel/hostname
 ${busybox} ip link set lo up
 ${QUIET}${hosts}${variables}${command} </dev/null &
 wait $!

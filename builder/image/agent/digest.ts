@@ -1,2 +1,2 @@
 /** SHA-256 of agent.js in hex; `deno task bundle` writes both. */
-export const AGENT_SHA256 = "8a61a14681e9d4709197c58c281cebcf238d54345d462c709a8729f0e4385730";
+export const AGENT_SHA256 = "76ddb14cb7d9bfa5b4999ead075a6a5b1e0c2736a2e2ddba7172946542ff9a2c";
