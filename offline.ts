@@ -43,4 +43,5 @@ export const modules: readonly (() => Promise<unknown>)[] = [
   () => import("./service/prepared.ts"),
   () => import("./vmm/device_thread/worker.ts"),
   () => import("./vmm/vcpu/vcpu_worker.ts"),
+  () => import("./workload/cargo.ts"),
 ];

@@ -32,10 +32,18 @@ const file = z.strictObject({
   path: noNul.min(1).describe("Relative to the workload's directory"),
   content: optional(z.string()).describe("The content as text"),
   content_base64: optional(base64).describe("The content as bytes, in place of `content`"),
-  mode: optional(z.int().min(0).max(0o777)).describe("Permission bits, as a number"),
+  mode: optional(z.int().min(0).max(0o777)).describe("Permission bits of a file, as a number"),
+  target: optional(noNul.min(1)).describe("Makes it a symbolic link, which leads there"),
+  directory: optional(z.literal(true)).describe("Makes it a directory, which may be empty"),
 }).refine(
-  ({ content, content_base64 }) => (content === undefined) !== (content_base64 === undefined),
-  "must have one of content and content_base64",
+  ({ content, content_base64, target, directory }) =>
+    [content, content_base64, target, directory].filter((value) => value !== undefined)
+      .length === 1,
+  "must have one of content, content_base64, target and directory",
+).refine(
+  ({ mode, target, directory }) =>
+    mode === undefined || target === undefined && directory === undefined,
+  "must not have a mode, unless it is a file",
 );
 
 const image = z.strictObject({

@@ -35,6 +35,8 @@ export interface Config {
   readonly server: { readonly address: string; readonly port: number };
   /** The source file, or the directory of a project; undefined when the image's command is run. */
   readonly source: string | undefined;
+  /** The file of the project that is run, or cargo's program; the language's default when undefined. */
+  readonly entryPoint: string | undefined;
   /** Build with optimisation. */
   readonly release: boolean;
   /** Variables added to the environment of building. */
@@ -108,6 +110,7 @@ const schema = z.strictObject({
   }).prefault({}),
   build: z.strictObject({
     "source-code-path": path.optional(),
+    "entry-point": path.optional(),
     release: z.boolean().default(false),
     env: variables,
   }).prefault({}),
@@ -136,7 +139,7 @@ const schema = z.strictObject({
 const KEYS: Record<string, readonly string[]> = {
   "": Object.keys(schema.shape),
   server: ["address", "port"],
-  build: ["source-code-path", "release", "env"],
+  build: ["source-code-path", "entry-point", "release", "env"],
   run: ["args", "env", "stdin", "timeout"],
   vm: ["vcpus", "memory", "kernel"],
   image: ["from", "packages", "files", "run"],
@@ -177,6 +180,26 @@ async function refuse(
     code: "invalid-input",
     remedy: lines.length === 1 ? "correct that line" : "correct those lines",
   });
+}
+
+/** What is wrong with an entry point, if anything is. */
+function entryPointProblem(
+  source: string | undefined,
+  entryPoint: string,
+  language: LanguageName | undefined,
+): string | undefined {
+  if (source === undefined) return "belongs to a project, and there is no source-code-path";
+  const isFile = (path: string) => {
+    try {
+      return Deno.statSync(path).isFile;
+    } catch {
+      return false;
+    }
+  };
+  if (isFile(source)) return "belongs to a project, and source-code-path is a file";
+  // With cargo it may be the name of a program.
+  if (language === "rust" || isFile(resolve(source, entryPoint))) return undefined;
+  return `${resolve(source, entryPoint)} is no file; it starts from source-code-path`;
 }
 
 /**
@@ -237,6 +260,13 @@ export async function parseConfig(content: string, file: string): Promise<Config
   const source = code === undefined
     ? undefined
     : existing(["build", "source-code-path"], code, "file or directory");
+  const entryPoint = values.build["entry-point"];
+  const language = values.language ??
+    (source === undefined ? undefined : await languageOfSource(source, entryPoint));
+  if (entryPoint !== undefined) {
+    const message = entryPointProblem(source, entryPoint, language);
+    if (message !== undefined) problems.push({ path: ["build", "entry-point"], message });
+  }
   const files = Object.fromEntries(
     Object.entries(values.image.files).map(([goal, value]) => [
       goal,
@@ -255,8 +285,6 @@ export async function parseConfig(content: string, file: string): Promise<Config
   const kernel = values.vm.kernel !== undefined && isKernelSource(values.vm.kernel)
     ? values.vm.kernel
     : optionalFile(["vm", "kernel"], values.vm.kernel);
-  const language = values.language ??
-    (source === undefined ? undefined : await languageOfSource(source));
   if (language === undefined && source !== undefined && problems.length === 0) {
     problems.push({
       path: ["language"],
@@ -273,6 +301,7 @@ export async function parseConfig(content: string, file: string): Promise<Config
     action: values.action,
     server: values.server,
     source,
+    entryPoint,
     release: values.build.release,
     buildEnv: values.build.env,
     run: { args: values.run.args, env: values.run.env, stdin, timeout: values.run.timeout },

@@ -66,6 +66,7 @@ run = ["touch /etc/made"]
       action: "prepare",
       server: { address: "10.0.0.1", port: 50052 },
       source: join(directory, "main.py"),
+      entryPoint: undefined,
       release: true,
       buildEnv: { RUSTFLAGS: "-g" },
       run: {
@@ -116,6 +117,17 @@ Deno.test("only the source is needed; the rest has defaults", () =>
     equal(config.run.timeout, undefined);
   }));
 
+Deno.test("an entry point is a file of the project, and tells its language", () =>
+  inDirectory(async (directory) => {
+    const parse = (content: string) => parseConfig(content, join(directory, "config.toml"));
+    await Deno.writeTextFile(join(directory, "package.json"), "{}");
+    const build = '[build]\nsource-code-path = "."\n';
+    const { entryPoint, language } = await parse(`${build}entry-point = "main.py"`);
+    deepEqual([entryPoint, language], ["main.py", "python"]);
+    const cargo = await parse(`language = "rust"\n${build}entry-point = "server"`);
+    equal(cargo.entryPoint, "server");
+  }));
+
 const BUILD = '[build]\nsource-code-path = "main.py"\n';
 const WRONG: readonly (readonly [what: string, content: string, expected: RegExp])[] = [
   ["a mistyped key", 'languge = "python"\n' + BUILD, /config\.toml:1:1: languge: .*"language"\?/],
@@ -158,6 +170,21 @@ const WRONG: readonly (readonly [what: string, content: string, expected: RegExp
     /:4:1: run\.timeout: .*"soon" as a duration/,
   ],
   ["a bad memory size", BUILD + '[vm]\nmemory = "1 elephant"', /:4:1: vm\.memory: .*memory size/],
+  [
+    "an entry point that is missing",
+    '[build]\nsource-code-path = "."\nentry-point = "no.py"',
+    /:3:1: build\.entry-point: no\.py is no file; it starts from source-code-path/,
+  ],
+  [
+    "an entry point of a file",
+    BUILD + 'entry-point = "main.py"',
+    /:3:1: build\.entry-point: belongs to a project, and source-code-path is a file/,
+  ],
+  [
+    "an entry point of nothing",
+    '[build]\nentry-point = "x"\n[image]\nfrom = "x"',
+    /:2:1: build\.entry-point: belongs to a project, and there is no source-code-path/,
+  ],
   ["no source", 'language = "python"', /config\.toml: build\.source-code-path: is missing/],
   ["a wrong image", '[image]\nfrom = "UPPER"', /:2:1: image\.from: .*lower case/],
   ["a relative place", BUILD + '[image.files]\n"etc/x" = "main.py"', /absolute path/],

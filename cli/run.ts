@@ -40,6 +40,10 @@ export interface RunFlags {
   readonly memory?: number;
   readonly vcpus?: number;
   readonly language?: string;
+  /** The file of a project that is run. */
+  readonly entry?: string;
+  /** A source file without the project around it. */
+  readonly alone: boolean;
   readonly release?: boolean;
   readonly json: boolean;
   readonly quiet: boolean;
@@ -93,6 +97,7 @@ function merge(
   const source = config === undefined ? target : config.source;
   const from = flags.image ?? config?.image.from;
   const { files = {}, run: commands = [] } = config?.image ?? {};
+  const entryPoint = flags.entry ?? config?.entryPoint;
   if (remote && kernel !== undefined) {
     throw new CloudletError("Cannot run it on a server: the config names a kernel of this host", {
       code: "invalid-input",
@@ -101,6 +106,8 @@ function merge(
   }
   return {
     ...(source !== undefined && { source }),
+    ...(entryPoint !== undefined && { entryPoint }),
+    alone: flags.alone || config !== undefined, // a config says what is sent
     args: args.length > 0 ? args : config?.run.args ?? [],
     env: { ...config?.run.env, ...environment(flags.env ?? []) },
     buildEnv: { ...config?.buildEnv, ...environment(flags.buildEnv ?? []) },
@@ -241,6 +248,7 @@ export const runCommand = buildCommand({
       "config.toml",
       "hello.py -- --its-own-flag",
       "--env NAME=VALUE project/",
+      "--entry tools/cli.py project/",
       "--image alpine:3 -- cat /etc/os-release",
     ],
   },
@@ -288,6 +296,18 @@ export const runCommand = buildCommand({
         parse: String,
         optional: true,
         brief: `what it is written in: ${Object.keys(languages).join(", ")}`,
+      },
+      entry: {
+        kind: "parsed",
+        parse: String,
+        optional: true,
+        brief: "file of a project that is run, or the name of a program of cargo",
+      },
+      alone: {
+        kind: "boolean",
+        default: false,
+        withNegated: false,
+        brief: "send a source file without the project around it",
       },
       release: { kind: "boolean", optional: true, brief: "build with optimisation" },
       buildEnv: {

@@ -14,7 +14,7 @@ const ROOT = fileURLToPath(new URL("..", import.meta.url));
  */
 const LAYERS: Readonly<Record<string, readonly string[]>> = {
   "mod.ts": ["cli", "api", "workload", "base"],
-  "offline.ts": ["cli", "api", "service", "node", "vmm", "builder", "base"],
+  "offline.ts": ["cli", "api", "service", "node", "vmm", "builder", "workload", "base"],
   cli: ["api", "service", "node", "vmm", "builder", "workload", "ffi", "base", "deno.json"],
   api: ["service", "builder", "workload", "proto", "base"],
   service: ["node", "builder", "workload", "agent/client", "proto", "base"],

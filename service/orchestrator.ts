@@ -31,7 +31,14 @@ import { type RemarkLevel, RunProgress } from "./run_progress.ts";
 import { isBuilt, type PreparedWorkloads, workloadKey } from "./prepared.ts";
 import { closing, KILLED, stoppedBy } from "./run_ends.ts";
 import type { NewRun, RunRecord, RunStore } from "./run_store.ts";
-import { newRunId, remarkLevelOf, type RunLimits, type Workload, workloadOf } from "./workload.ts";
+import {
+  newRunId,
+  remarkLevelOf,
+  type RunLimits,
+  withProgram,
+  type Workload,
+  workloadOf,
+} from "./workload.ts";
 
 /** What an {@linkcode Orchestrator} is made of. */
 export interface OrchestratorOptions {
@@ -100,7 +107,8 @@ export class Orchestrator implements AsyncDisposable {
   async *run(request: RunVmmRequest, client: AbortSignal): AsyncGenerator<ExecuteResponse> {
     client.throwIfAborted();
     if (this.#closing) throw closing();
-    const asked = workloadOf(request, this.#options.limits);
+    const asked = await withProgram(workloadOf(request, this.#options.limits));
+    client.throwIfAborted();
     const found = asked.action === "run" ? await this.#options.prepared.find(asked) : undefined;
     const workload = found === undefined ? asked : { ...asked, execute: found };
     checkCapacity(this.#node.capacity, workload.memory); // refused before anything is streamed

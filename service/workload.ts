@@ -4,9 +4,11 @@
  * @module
  */
 import { create } from "@bufbuild/protobuf";
-import { checkRequest } from "../workload/request.ts";
+import { checkFileKind, checkRequest } from "../workload/request.ts";
+import { listedFiles } from "../workload/file_list.ts";
 import { COMMAND } from "../workload/languages.ts";
 import { CloudletError } from "../base/errors.ts";
+import { lazyImport } from "../base/lazy_import.ts";
 import {
   type ExecuteRequest,
   ExecuteRequest_Action as Action,
@@ -84,11 +86,19 @@ function imageOf(request: RunVmmRequest, limits: RunLimits): MachineImage | unde
     }
     from = formatReference(reference);
   }
-  const files = image.files.map(({ path, content, mode }) => {
+  const files = image.files.map((file) => {
+    const { path, content, mode, target, directory } = file;
     if (!/^[^/]/.test(path) || path.split("/").some((name) => /^\.{0,2}$/.test(name))) {
       throw refuse(`${JSON.stringify(path)} is no place for a file`, "write it as etc/name");
     }
-    return { path, content, mode: mode & 0o7777 };
+    checkFileKind({ ...file, mode: mode & 0o777 });
+    return {
+      path,
+      content,
+      mode: mode & 0o7777,
+      ...(target !== "" && { target }),
+      ...(directory && { directory }),
+    };
   });
   return { from, pull, insecure, files, run };
 }
@@ -178,4 +188,25 @@ export function workloadOf(request: RunVmmRequest, limits: RunLimits): Workload 
     remarkLevel,
     execute,
   };
+}
+
+/**
+ * The workload with the program of a cargo project that is run as its entry point: what cannot be
+ * told is refused before minutes of building, not after them.
+ *
+ * @throws {CloudletError} `invalid-input` when there is no telling, or no such program
+ */
+export async function withProgram(workload: Workload): Promise<Workload> {
+  const { language, execute } = workload;
+  const { options } = execute;
+  if (language !== "rust" || options === undefined || execute.code !== "") return workload;
+  if (!options.files.some(({ path }) => path === "Cargo.toml")) return workload;
+  const { cargoProgram } = await lazyImport<typeof import("../workload/cargo.ts")>(
+    "../workload/cargo.ts",
+    import.meta.url,
+  ); // and with it a parser of TOML
+  const entryPoint = cargoProgram(listedFiles(options.files), options.entryPoint || undefined) ??
+    "";
+  if (entryPoint === options.entryPoint) return workload;
+  return { ...workload, execute: { ...execute, options: { ...options, entryPoint } } };
 }

@@ -28,13 +28,13 @@ export interface Project {
   readonly directory: string;
   /** Absolute directory for what building makes; not inside {@linkcode Project.directory}. */
   readonly output: string;
-  /** Paths of all files, relative to the directory. */
+  /** Paths of the files and links, relative to the directory. */
   readonly files: readonly string[];
   /** The file that the user named as the one to run, if any. */
   readonly entryPoint: string | undefined;
   /** Whether to build with optimisation. */
   readonly release: boolean;
-  /** Text of a file of the project; undefined when there is none. */
+  /** Text of a file of the project, with links followed; undefined when there is none. */
   read(path: string): string | undefined;
   /** Paths of executable files directly in a directory below {@linkcode Project.output}. */
   executables(directory: string): readonly string[];
@@ -87,11 +87,16 @@ function inside(project: Project, path: string): string {
   return `${project.directory}/${path}`;
 }
 
+/** Whether the project has a file, maybe behind a link to a directory. */
+function hasFile(project: Project, path: string): boolean {
+  return project.files.includes(path) || project.read(path) !== undefined;
+}
+
 /** The file to run or compile: the user's, the language's default, or the only one there is. */
 export function entryPoint(language: Language, project: Project): string {
   const { files } = project;
   if (project.entryPoint !== undefined) {
-    if (files.includes(project.entryPoint)) return project.entryPoint;
+    if (hasFile(project, project.entryPoint)) return project.entryPoint;
     throw new CloudletError(
       `Cannot run ${JSON.stringify(project.entryPoint)}: the workload has no such file`,
       { code: "invalid-input", remedy: "name a file of the project, relative to its directory" },
@@ -142,7 +147,7 @@ function packageMain(project: Project): string | undefined {
   }
   if (typeof main !== "string") return undefined;
   const path = main.replace(/^\.\//, "");
-  return [path, `${path}.js`, `${path}/index.js`].find((name) => project.files.includes(name));
+  return [path, `${path}.js`, `${path}/index.js`].find((name) => hasFile(project, name));
 }
 
 const node: RealLanguage = {
@@ -163,9 +168,11 @@ function cargoPrograms(project: Project): readonly string[] {
   return project.executables(`${project.output}/${project.release ? "release" : "debug"}`);
 }
 
-/** Whether cargo builds the project, rather than rustc its one file. */
+/** Whether cargo builds the project, rather than rustc a file of it. */
 function isCargo(project: Project): boolean {
-  return project.files.includes("Cargo.toml");
+  const { files, entryPoint } = project;
+  return files.includes("Cargo.toml") &&
+    !(entryPoint?.endsWith(".rs") === true && hasFile(project, entryPoint));
 }
 
 const rust: RealLanguage = {
@@ -192,6 +199,7 @@ const rust: RealLanguage = {
         "--target-dir",
         project.output,
         ...(project.release ? ["--release"] : []),
+        ...(project.entryPoint === undefined ? [] : ["--bin", project.entryPoint]),
       ];
     }
     return [

@@ -98,6 +98,24 @@ const MALFORMED: readonly (readonly [string, unknown, number, RegExp])[] = [
   ],
   ["an absolute file", { language: "bash", files: [{ path: "/x", content: "" }] }, 422, /absolute/],
   ["a file without content", { language: "bash", files: [{ path: "x" }] }, 422, /\/files\/0/],
+  [
+    "a link with content",
+    { language: "bash", files: [{ path: "x", content: "", target: "y" }] },
+    422,
+    /one of content, content_base64, target and directory/,
+  ],
+  [
+    "a directory with a mode",
+    { language: "bash", files: [{ path: "x", directory: true, mode: 0o755 }] },
+    422,
+    /must not have a mode/,
+  ],
+  [
+    "a file below a link",
+    { language: "bash", files: [{ path: "x", target: "/etc" }, { path: "x/y", content: "" }] },
+    422,
+    /the link x has files below it/,
+  ],
   ["a body that is too large", { ...BASH, code: "x".repeat(MAX_BODY) }, 413, /more than 100000 by/],
 ];
 
@@ -122,6 +140,18 @@ Deno.test("what only the agent can refuse is the last event of the run", () =>
     equal(last.stage, "Failed");
     equal(last.problem.status, 422);
     match(last.problem.detail, /no source file/);
+  }));
+
+Deno.test("files may be links, directories and executable", () =>
+  withApp(async (app) => {
+    const files = [
+      { path: "main.sh", content: "current/tool && ls -d empty" },
+      { path: "v1/tool", content: "#!/bin/sh\necho tool", mode: 0o755 },
+      { path: "current", target: "v1" },
+      { path: "empty", directory: true },
+    ];
+    const events = await eventsOf(await post(app, "/run", { language: "bash", files }));
+    equal(events.map(({ stdout }) => stdout ?? "").join(""), "tool\nempty\n");
   }));
 
 Deno.test("a prepared workload is run by its name", () =>

@@ -67,8 +67,10 @@ export function toRunVmmRequest(body: RunRequest): RunVmmRequest {
 function toFiles(files: RunRequest["files"]) {
   return (files ?? []).map((file) => ({
     path: file.path,
-    content: file.content_base64 ?? utf8.encode(file.content),
+    content: file.content_base64 ?? utf8.encode(file.content ?? ""),
     mode: file.mode ?? 0,
+    target: file.target ?? "",
+    directory: file.directory ?? false,
   }));
 }
 

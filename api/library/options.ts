@@ -12,13 +12,21 @@ export interface RunOptions {
   /**
    * Path or file URL of a source file or of a project directory. Either this or `code`, or neither
    * with an `image`: its own command is run then, or `args` in place of the command's arguments.
+   *
+   * A file is sent with the project around it, as far as that has marks or is small:
+   * docs/projects.md has the rules.
    */
   readonly source?: string | URL;
+  /** Whether a source file is sent alone, without the project around it. */
+  readonly alone?: boolean;
   /** The source text of a program of one file; needs `language`. */
   readonly code?: string;
   /** What it is written in; told by the name of a source file when absent. */
   readonly language?: LanguageName;
-  /** The file of a project that is run, when it is not the language's default. */
+  /**
+   * The file of a project that is run, relative to its directory, when it is not the language's
+   * default; in a project of cargo, the name or the main file of a program.
+   */
   readonly entryPoint?: string;
   /**
    * What to do; `prepare-and-run` when absent. `prepare` keeps what it builds, and `run` of the same

@@ -96,24 +96,29 @@ async function transportFor(options: RunOptions): Promise<Transport> {
   return embeddedTransport(options);
 }
 
-async function toImage(image: string | ImageOptions) {
+async function toImage(image: string | ImageOptions, remark: (text: string) => void) {
   const { from, pull, insecure, files, run } = typeof image === "string" ? { from: image } : image;
   return {
     // a path of this process's directory means the same to the service
     from: from === undefined ? "" : formatReference(parseReference(from)),
     pull: pull ?? false,
     insecure: insecure ?? false,
-    files: await readAddedFiles(files ?? {}),
+    files: await readAddedFiles(files ?? {}, remark),
     run: [...run ?? []],
   };
 }
 
 async function toRequest(options: RunOptions): Promise<RunVmmRequest> {
   const path = options.source instanceof URL ? fileURLToPath(options.source) : options.source;
-  const source = path === undefined ? undefined : await readSource(path);
-  const language = path === undefined && options.code === undefined
-    ? COMMAND
-    : options.language ?? (path === undefined ? undefined : await languageOfSource(path));
+  const { entryPoint, alone = false } = options;
+  const known = options.language ??
+    (path === undefined ? undefined : await languageOfSource(path, entryPoint));
+  const source = path === undefined
+    ? undefined
+    : await readSource(path, { entryPoint, language: known, alone });
+  const language = path === undefined && options.code === undefined ? COMMAND : known;
+  const remark = (text: string) => options.progress?.info(text);
+  source?.remarks.forEach(remark);
   if (language === undefined) {
     throw new CloudletError(
       `Cannot run ${path ?? "the code"}: its name does not tell its language`,
@@ -131,15 +136,16 @@ async function toRequest(options: RunOptions): Promise<RunVmmRequest> {
     memoryMib: options.memory ?? 0,
     vcpus: options.vcpus ?? 0,
     packages: [...options.packages ?? []],
-    ...(options.image !== undefined && { image: await toImage(options.image) }),
+    ...(options.image !== undefined && { image: await toImage(options.image, remark) }),
     options: {
       args: [...options.args ?? []],
       env: options.env ?? {},
       buildEnv: options.buildEnv ?? {},
       release: options.release ?? false,
       ...(options.timeout !== undefined && { timeout: durationFromMs(options.timeout) }),
-      files: source?.files.map(({ path, content, mode }) => ({ path, content, mode })) ?? [],
-      entryPoint: options.entryPoint ?? source?.entryPoint ?? "",
+      files: [...source?.files ?? []],
+      entryPoint: source?.entryPoint ?? entryPoint ?? "",
+      workingDirectory: source?.workingDirectory ?? "",
       stdin: typeof stdin === "string"
         ? utf8.encode(stdin)
         : stdin instanceof Uint8Array
