@@ -7,14 +7,16 @@ const correctTimeOrigin = () => {
   const { performance } = require("node:perf_hooks");
   const timeOrigin = Date.now() - performance.now();
   const correct = (name, change) => {
-    let owner = performance; // that of Node 18 has two prototypes, and a value where others have a getter
+    let owner = performance; // whose prototype in Node 18 has another one
     while (owner !== null && !Object.hasOwn(owner, name)) owner = Object.getPrototypeOf(owner);
     if (owner === null) return;
     const old = Object.getOwnPropertyDescriptor(owner, name);
-    if (old.configurable) Object.defineProperty(owner, name, { ...old, ...change(old) });
+    const { configurable, enumerable } = old;
+    if (configurable) Object.defineProperty(owner, name, { enumerable, ...change(old) });
   };
-  correct("timeOrigin", ({ get }) => {
-    if (get === undefined) return { value: timeOrigin };
+  correct("timeOrigin", ({ get, set }) => {
+    // In Node 18 a value, which the first one to read it puts in the place of an accessor.
+    if (get === undefined || set !== undefined) return { value: timeOrigin };
     const getter = {
       get timeOrigin() {
         get.call(this); // refuses what is no Performance
@@ -23,13 +25,14 @@ const correctTimeOrigin = () => {
     };
     return { get: Object.getOwnPropertyDescriptor(getter, "timeOrigin").get };
   });
-  correct("toJSON", ({ value }) => ({
-    value: {
+  correct("toJSON", ({ value }) => {
+    const { toJSON } = {
       toJSON() {
         return { ...value.call(this), timeOrigin };
       },
-    }.toJSON,
-  }));
+    };
+    return { value: toJSON };
+  });
 };
 if (!require("node:worker_threads").isMainThread) {
   correctTimeOrigin();

@@ -1,2 +1,2 @@
 /** SHA-256 of agent.js in hex; `deno task bundle` writes both. */
-export const AGENT_SHA256 = "76ddb14cb7d9bfa5b4999ead075a6a5b1e0c2736a2e2ddba7172946542ff9a2c";
+export const AGENT_SHA256 = "297c95c93a700c5de5cda23772411ca709196f08c781ac725632f900d43300fe";
