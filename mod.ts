@@ -19,6 +19,7 @@ export type {
   RunResult,
   RunUsage,
   ServerAddress,
+  WrittenLanguage,
 } from "./api/library/run.ts";
 import { lazyImport } from "./base/lazy_import.ts";
 export { CloudletError, type CloudletErrorOptions, type ErrorCode } from "./base/errors.ts";
