@@ -19,7 +19,9 @@ export type {
   RunResult,
   RunUsage,
   ServerAddress,
+  WrittenLanguage,
 } from "./api/library/run.ts";
+import { lazyImport } from "./base/lazy_import.ts";
 export { CloudletError, type CloudletErrorOptions, type ErrorCode } from "./base/errors.ts";
 export type { Progress, ProgressOptions, ProgressTask } from "./base/progress.ts";
 
@@ -34,7 +36,7 @@ export type { Progress, ProgressOptions, ProgressTask } from "./base/progress.ts
  *
  * @example Collect the output
  * ```ts
- * import { run } from "cloudlet";
+ * import { run } from "jsr:@cloudlet/cli";
  *
  * async function answer(): Promise<string> {
  *   const { stdout } = await run({ language: "python", code: "print(6 * 7)" }).output();
@@ -44,7 +46,7 @@ export type { Progress, ProgressOptions, ProgressTask } from "./base/progress.ts
  *
  * @example See the output as it comes
  * ```ts
- * import { run } from "cloudlet";
+ * import { run } from "jsr:@cloudlet/cli";
  *
  * async function show(source: string): Promise<number> {
  *   await using program = run({ source, args: ["10"], timeout: 60_000 });
@@ -60,6 +62,9 @@ export function run(options: RunOptions): Run {
 }
 
 if (import.meta.main) {
-  const { main } = await import("./cli/main.ts");
+  const { main } = await lazyImport<typeof import("./cli/main.ts")>(
+    "./cli/main.ts",
+    import.meta.url,
+  );
   Deno.exit(await main(Deno.args));
 }

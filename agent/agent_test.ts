@@ -1,5 +1,6 @@
 import assert from "node:assert/strict";
-import { isHere, run, withAgent } from "./harness_test.ts";
+import { Code } from "@connectrpc/connect";
+import { isHere, rejectsWith, run, withAgent } from "./harness_test.ts";
 import {
   ExecuteResponse_Stage as Stage,
   Outcome_Kind as Kind,
@@ -80,6 +81,43 @@ withAgent("environment, working directory and files are as asked", async (agent)
     "LANG",
     "PATH",
   ]);
+});
+
+withAgent("links, empty directories and executable bits are as asked", async (agent) => {
+  const look = `
+    readlink current node_modules/lib gone loop; ls -d var/empty; ls -A var/empty
+    cat current/data.txt node_modules/lib/data.txt; current/tool; [ -x plain ] || echo plain`;
+  const result = await run(agent, "bash", look, {
+    files: [
+      { path: "current", target: "releases/2" }, // before what it leads to
+      { path: "node_modules/lib", target: "../releases/2" },
+      { path: "gone", target: "nowhere" },
+      { path: "loop", target: "loop" },
+      { path: "var/empty", directory: true },
+      { path: "plain" },
+      { path: "releases/2/data.txt", content: encoder.encode("datum\n") },
+      { path: "releases/2/tool", content: encoder.encode("#!/bin/sh\necho tool\n"), mode: 0o755 },
+    ],
+  });
+  assert.equal(result.err, "");
+  assert.equal(
+    result.out,
+    "releases/2\n../releases/2\nnowhere\nloop\nvar/empty\ndatum\ndatum\ntool\nplain\n",
+  );
+});
+
+withAgent("an entry point may be a link, or behind one", async (agent) => {
+  const files = [
+    { path: "bin/go.sh", target: "../src/main.sh" },
+    { path: "current", target: "src" },
+    { path: "src/main.sh", content: encoder.encode('echo "$0" | grep -o "[^/]*/[^/]*$"') },
+  ];
+  for (const entryPoint of ["bin/go.sh", "current/main.sh", "src/main.sh"]) {
+    const { out, err } = await run(agent, "bash", "", { files, entryPoint });
+    assert.deepEqual([out, err], [`${entryPoint}\n`, ""]);
+  }
+  const missing = run(agent, "bash", "", { files, entryPoint: "current/none.sh" });
+  await rejectsWith(Code.InvalidArgument, /no such file/, missing);
 });
 
 withAgent("files that the program made come back", async (agent) => {

@@ -9,20 +9,24 @@
  */
 import {
   checked,
+  cString,
   EAGAIN,
   EFD_CLOEXEC,
   EFD_NONBLOCK,
   EINTR,
   errno,
   F_SETFL,
+  FIONREAD,
   libc,
   memory,
+  O_CLOEXEC,
   O_NONBLOCK,
   POLLIN,
   POLLOUT,
   SIGNAL_NUMBERS,
   SYS_PIDFD_OPEN,
 } from "./libc.ts";
+import { sessionWaits } from "./input_demand.ts";
 import { prefaultCode } from "./prefault.ts";
 import { countTransferred } from "./scavenge.ts";
 import { spawn, type SpawnOptions } from "./spawn.ts";
@@ -69,6 +73,12 @@ const SIZEOF_RUSAGE = 144;
 /** One buffer for all: what is read is copied out in its true size, which is small most times. */
 let readBuffer: Uint8Array<ArrayBuffer> | undefined;
 
+/** How many bytes are in a pipe; undefined when the kernel does not say. */
+function bytesIn(fd: number): number | undefined {
+  const count = new Int32Array(1);
+  return libc().ioctl(fd, FIONREAD, new Uint8Array(count.buffer)) === 0 ? count[0] : undefined;
+}
+
 interface PendingInput {
   bytes: Uint8Array<ArrayBuffer>;
   accepted: number;
@@ -89,6 +99,13 @@ export class Child implements Disposable {
   #status: ChildStatus | undefined;
   readonly #inputs: PendingInput[] = [];
   #endInput = false;
+  /** Bytes that were to be written to standard input, and that were. */
+  #queued = 0;
+  #written = 0;
+  /** How many of them are not counted as read; undefined when none is counted. */
+  #uncounted: number | undefined;
+  /** A reading end of standard input, by which one that was closed still tells what is in it. */
+  #rest = -1;
   #gather = false;
 
   private constructor(pid: number, stdin: number, stdout: number, stderr: number) {
@@ -141,6 +158,25 @@ export class Child implements Disposable {
   /** Whether the program can still be given input. */
   get takesInput(): boolean {
     return this.#stdin !== -1 && !this.#endInput;
+  }
+
+  /** Has the input counted that is written from now on. */
+  countInput(): void {
+    if (this.#stdin !== -1) this.#uncounted = this.#queued;
+  }
+
+  /** How many bytes of its input the program has read; undefined when that is not known. */
+  get inputRead(): number | undefined {
+    const fd = this.#stdin === -1 ? this.#rest : this.#stdin;
+    const unread = fd === -1 ? undefined : bytesIn(fd);
+    if (unread === undefined || this.#uncounted === undefined) return undefined;
+    return Math.max(0, this.#written - unread - this.#uncounted);
+  }
+
+  /** Whether something sleeps until it is given input, of which there is none. */
+  get wantsInput(): boolean {
+    if (this.#stdin === -1 || this.#inputs.length > 0 || bytesIn(this.#stdin) !== 0) return false;
+    return sessionWaits(this.pid, Deno.readLinkSync(`/proc/self/fd/${this.#stdin}`));
   }
 
   /**
@@ -210,6 +246,7 @@ export class Child implements Disposable {
    */
   write(bytes: Uint8Array<ArrayBuffer>): Promise<number> {
     if (!this.takesInput || bytes.length === 0) return Promise.resolve(0);
+    this.#queued += bytes.length;
     const { promise, resolve } = Promise.withResolvers<number>();
     this.#inputs.push({ bytes, accepted: 0, resolve });
     if (this.#inputs.length > 1) return promise; // the earlier ones are being waited for
@@ -244,6 +281,7 @@ export class Child implements Disposable {
         this.#closeStdin(); // EPIPE: there is no reader
         return;
       }
+      this.#written += length;
       input.accepted += length;
       if (input.accepted < input.bytes.length) continue;
       this.#inputs.shift();
@@ -253,7 +291,13 @@ export class Child implements Disposable {
   }
 
   #closeStdin(): void {
-    if (this.#stdin !== -1) libc().close(this.#stdin);
+    if (this.#stdin !== -1) {
+      if (this.#uncounted !== undefined) {
+        const link = cString(`/proc/self/fd/${this.#stdin}`); // another end of the same pipe
+        this.#rest = libc().open(link, O_NONBLOCK | O_CLOEXEC);
+      }
+      libc().close(this.#stdin);
+    }
     this.#stdin = -1;
     for (const input of this.#inputs.splice(0)) input.resolve(input.accepted);
   }
@@ -297,13 +341,14 @@ export class Child implements Disposable {
     const c = libc();
     this.reap();
     this.#closeStdin();
-    for (const fd of [this.#stdout, this.#stderr, this.#pidfd, this.#wake]) {
+    for (const fd of [this.#stdout, this.#stderr, this.#pidfd, this.#wake, this.#rest]) {
       if (fd !== -1) c.close(fd);
     }
     this.#stdout =
       this.#stderr =
       this.#pidfd =
       this.#wake =
+      this.#rest =
         -1;
   }
 }

@@ -15,21 +15,39 @@ export function adoptOrphans(): void {
   libc().prctl(PR_SET_CHILD_SUBREAPER, 1n, 0n, 0n, 0n);
 }
 
-/** Every process's parent, from /proc. */
-function parents(): Map<number, number> {
-  const found = new Map<number, number>();
+/** What /proc tells of every process: its id, and the fields of its `stat` from the state on. */
+function* processes(): Generator<[pid: number, fields: readonly string[]]> {
   for (const { name } of Deno.readDirSync("/proc")) {
     const pid = Number(name);
     if (!Number.isInteger(pid)) continue;
+    let stat: string;
     try {
-      const stat = Deno.readTextFileSync(`/proc/${pid}/stat`);
-      // proc(5): pid (comm) state ppid ...; comm may hold spaces and parentheses
-      found.set(pid, Number(stat.slice(stat.lastIndexOf(")") + 2).split(" ")[1]));
+      stat = Deno.readTextFileSync(`/proc/${pid}/stat`);
     } catch {
-      // it ended meanwhile
+      continue; // it ended meanwhile
     }
+    // proc(5): pid (comm) state ppid pgrp session ...; comm may hold spaces and parentheses
+    yield [pid, stat.slice(stat.lastIndexOf(")") + 2).split(" ")];
   }
-  return found;
+}
+
+/** Every process's parent. */
+function parents(): Map<number, number> {
+  return new Map(processes().map(([pid, [, parent]]) => [pid, Number(parent)]));
+}
+
+/** Process ids of a session, or of its leader's group. */
+export function sessionMembers(leader: number): number[] {
+  return [...processes()].flatMap(([pid, [, , group, session]]) =>
+    Number(session) === leader || Number(group) === leader ? [pid] : []
+  );
+}
+
+/** Whether a process of the session, or of its leader's group, has a processor or wants one. */
+export function sessionRuns(leader: number): boolean {
+  return processes().some(([, [state, , group, session]]) =>
+    (state === "R" || state === "D") && (Number(session) === leader || Number(group) === leader)
+  );
 }
 
 /**

@@ -87,3 +87,35 @@ withAgent("a held execution ends when it is let go, or when nobody comes", async
     }
   }
 });
+
+const LONG = "i=0; while [ $i -lt 40 ]; do echo $i; i=$((i + 1)); sleep 0.05; done; exit 7";
+
+for (const order of ["leaves first", "leaves later", "stays", "stays and does not read"]) {
+  withAgent(
+    `an execution outlives the time of its hold once it is attached: ${order}`,
+    async (agent) => {
+      const executionId = "held";
+      const left = new AbortController();
+      const { signal } = left;
+      const options = { executionId };
+      const request = { language: "bash", code: LONG, action: Action.PREPARE_AND_RUN, options };
+      const first = agent.client.execute(request, { signal })[Symbol.asyncIterator]();
+      for (let out = ""; !out.includes("3\n");) out += (await first.next()).value?.stdout ?? "";
+      if (order !== "stays and does not read") {
+        void (async () => {
+          while (!(await first.next()).done) { /* it reads to its end */ }
+        })().catch(() => {});
+      }
+      await agent.client.hold({ executionId, seconds: 1 }); // the program takes two
+      if (order === "leaves first") left.abort();
+      const { last } = await collect((async function* () {
+        for await (const response of agent.client.attach({ executionId })) {
+          if (order === "leaves later") left.abort();
+          yield response;
+        }
+      })());
+      assert.deepEqual([last.stage, last.exitCode], [Stage.DONE, 7]);
+      left.abort();
+    },
+  );
+}

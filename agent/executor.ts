@@ -9,7 +9,7 @@ import {
   Outcome_Kind as Kind,
 } from "../proto/gen/cloudlet/agent/agent_pb.ts";
 import { Child, type ChildStatus } from "./child.ts";
-import { findExecUser } from "./exec_user.ts";
+import { execUserOf } from "./exec_user.ts";
 import type { Execution, Response } from "./execution.ts";
 import { follow } from "./follow.ts";
 import { type IdleInterpreter, IdleInterpreters, startProgram } from "./idle_interpreters.ts";
@@ -19,6 +19,7 @@ import { SIGNAL_NUMBERS } from "./libc.ts";
 import { outOfMemoryKills } from "./memory_watch.ts";
 import { type Prepared, PreparedWorkloads, takeInterpreter } from "./prepared_workloads.ts";
 import type { Job } from "../workload/request.ts";
+import { makeWorkingDirectory } from "./working_directory.ts";
 import { Workspace } from "./workspace.ts";
 
 /** Where workloads are, and with what environment they run. */
@@ -121,11 +122,9 @@ export class Executor {
     return needs && this.#idle.take(job.language, needs);
   }
 
-  #environment(
-    { language, environment }: Job,
-    own: Readonly<Record<string, string>> = environment,
-  ): Record<string, string> {
-    return { ...this.#options.environment, ...language.environment, ...own };
+  /** Of the program. */
+  #environment({ language, environment }: Job): Record<string, string> {
+    return { ...this.#options.environment, ...language.environment, ...environment };
   }
 
   /** Builds the project; returns the last response when that fails. */
@@ -145,7 +144,11 @@ export class Executor {
       start: () =>
         Child.spawn({
           command,
-          environment: this.#environment(job, job.buildEnvironment),
+          environment: {
+            ...this.#options.environment,
+            ...job.language.buildEnvironment,
+            ...job.buildEnvironment,
+          },
           directory: workspace.project,
           stdin: false,
         }),
@@ -176,12 +179,13 @@ export class Executor {
       },
       timeout: job.timeout,
       raw: job.rawOutput,
+      stdinOnDemand: job.stdinStream && job.stdinOnDemand,
     });
     if ("stage" in result) {
       yield result;
       return;
     }
-    const { status, wallMillis, peakBytes } = result;
+    const { status, wallMillis, peakBytes, inputRead } = result;
     const outcome = this.#outcome(execution, status);
     for (const output of workspace.read(job.outputs)) yield { stage: Stage.RUNNING, output };
     const { userMicros, systemMicros } = status.usage;
@@ -189,6 +193,7 @@ export class Executor {
       stage: outcome.kind === Kind.EXITED ? Stage.DONE : Stage.FAILED,
       exitCode: status.exitCode,
       outcome,
+      ...(inputRead !== undefined && { inputRead: BigInt(inputRead) }),
       usage: {
         wallTime: duration(wallMillis * 1000),
         userTime: duration(Math.max(0, userMicros - (idle?.used.userMicros ?? 0))),
@@ -211,20 +216,25 @@ export class Executor {
           environment: job.environment,
         });
     }
-    const user = job.user === "" ? undefined : findExecUser(job.user);
-    if (user !== undefined && job.language.name !== COMMAND) {
+    const isCommand = job.language.name === COMMAND;
+    const user = execUserOf(job.user);
+    if (job.user !== "" && user !== undefined && !isCommand) {
       Deno.chownSync(workspace.project, user.uid, user.gid); // programs write where they are
     }
     const environment = this.#environment(job);
-    if (user?.home !== undefined) environment["HOME"] = job.environment["HOME"] ?? user.home;
-    return () =>
-      Child.spawn({
+    if (user !== undefined) environment["HOME"] = job.environment["HOME"] || user.home;
+    return () => {
+      if (isCommand) makeWorkingDirectory(directory);
+      return Child.spawn({
         command: [...command, ...job.args],
         environment,
         directory,
         user,
+        // A command is looked up as docker does it; an interpreter is the image's own.
+        ...(isCommand && { path: environment["PATH"] }),
         stdin: job.stdinStream || job.stdin.length > 0,
       });
+    };
   }
 
   #outcome(
@@ -255,6 +265,7 @@ export class Executor {
 
 /** Gives the program what is known of its input; the rest comes through the Input call. */
 function feed(child: Child, job: Job): void {
+  if (job.stdinStream || job.stdin.length > 0) child.countInput();
   if (job.stdin.length > 0) {
     // SAFETY of types only: what protobuf decodes is never in shared memory.
     child.write(job.stdin as Uint8Array<ArrayBuffer>);
@@ -262,13 +273,9 @@ function feed(child: Child, job: Job): void {
   if (!job.stdinStream) child.closeInput();
 }
 
-/** Where the program runs; made when an image names one that it does not have. */
+/** Where the program runs. */
 function directoryOf(job: Job, workspace: Workspace): string {
-  if (job.language.name === COMMAND) {
-    const directory = job.commandDirectory === "" ? "/" : job.commandDirectory;
-    if (!isDirectory(directory)) Deno.mkdirSync(directory, { recursive: true });
-    return directory;
-  }
+  if (job.language.name === COMMAND) return job.commandDirectory || "/";
   return job.workingDirectory === ""
     ? workspace.project
     : `${workspace.project}/${job.workingDirectory}`;

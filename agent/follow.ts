@@ -10,14 +10,13 @@ import {
 } from "../proto/gen/cloudlet/agent/agent_pb.ts";
 import type { Child, ChildStatus } from "./child.ts";
 import type { Execution, Response } from "./execution.ts";
+import { sessionRuns } from "./descendants.ts";
+import { StartError } from "./find_program.ts";
+import { InputDemand } from "./input_demand.ts";
+import { LastWords } from "./last_words.ts";
 import { SIGNAL_NUMBERS } from "./libc.ts";
 import { MemoryWatch } from "./memory_watch.ts";
 import { TextOutput } from "./text_output.ts";
-
-/** How long a process's children may go on writing after it has ended, in milliseconds. */
-const GRACE = 250;
-/** How much may still come out of the pipes when all writers are killed: one pipe's limit each. */
-const MAX_REMAINDER = 2 * 1024 * 1024;
 
 /** What to follow, and how. */
 export interface FollowOptions {
@@ -31,6 +30,8 @@ export interface FollowOptions {
   readonly timeout: number | undefined;
   /** Whether its output is sent as bytes, not as text. */
   readonly raw: boolean;
+  /** Whether to say when it waits for input. */
+  readonly stdinOnDemand?: boolean;
 }
 
 /** How a process ended. */
@@ -40,6 +41,8 @@ export interface Followed {
   readonly wallMillis: number;
   /** Peak memory in bytes; 0 when it is not known. */
   readonly peakBytes: number;
+  /** Bytes of its input that were read; undefined when that is not known. */
+  readonly inputRead: number | undefined;
 }
 
 /** A last response, for a process that did not start. */
@@ -47,15 +50,18 @@ export type NotStarted = Response & { stage: Stage };
 
 /** Yields what the process writes; returns how it ended, or a last response when it did not start. */
 export async function* follow(
-  { execution, stage, start, onStart, timeout, raw }: FollowOptions,
+  { execution, stage, start, onStart, timeout, raw, stdinOnDemand = false }: FollowOptions,
 ): AsyncGenerator<Response, Followed | NotStarted> {
   let child: Child;
   const began = performance.now();
   try {
     child = start();
   } catch (error) {
-    const message = messageOf(error);
-    return { stage: Stage.FAILED, outcome: { kind: Kind.NOT_STARTED, message } };
+    return {
+      stage: Stage.FAILED,
+      outcome: { kind: Kind.NOT_STARTED, message: messageOf(error) },
+      ...(error instanceof StartError && { exitCode: error.exitCode }),
+    };
   }
   execution.child = child;
   if (execution.ended !== undefined) child.kill(SIGNAL_NUMBERS.KILL); // asked for between two commands
@@ -66,44 +72,57 @@ export async function* follow(
   try {
     if (onStart !== undefined) {
       onStart(child);
-      yield { stage };
+      yield { stage, inputLater: stdinOnDemand };
     }
+    let demand = stdinOnDemand ? new InputDemand(performance.now()) : undefined;
     const text = raw ? undefined : new TextOutput();
     const memory = new MemoryWatch(child.pid);
     let wallMillis = 0;
-    let deadline: number | undefined;
-    let remainder: number | undefined; // bytes still allowed, once all writers are killed
+    let waited = 0;
+    let lastWords: LastWords | undefined;
     for (;;) {
-      const event = await child.next(
-        deadline === undefined ? undefined : Math.max(0, Math.ceil(deadline - performance.now())),
-      );
+      const step = lastWords?.next(waited);
+      if (step?.kind === "over") break; // something in another session holds the pipe
+      if (step?.kind === "kill") {
+        child.kill(SIGNAL_NUMBERS.KILL); // what is left of the group
+        continue;
+      }
+      if (step?.kind === "look") {
+        lastWords!.looked(sessionRuns(child.pid), waited);
+        continue;
+      }
+      const asked = performance.now();
+      const patience = step?.milliseconds ?? demand?.wait(asked);
+      const event = await child.next(patience && Math.ceil(patience));
       const now = performance.now();
+      waited += now - asked;
       if (event.kind === "ended") break;
-      if (event.kind === "exited") {
+      if (event.kind === "timeout") {
+        lastWords?.silent(waited);
+      } else if (event.kind === "exited") {
         wallMillis = now - began;
-        deadline = now + GRACE;
+        lastWords = new LastWords(waited, timeout === undefined ? undefined : timeout - wallMillis);
         clearTimeout(timer);
-      } else if (event.kind !== "timeout") {
-        if (remainder !== undefined) remainder -= event.bytes.length;
+        demand = undefined;
+      } else {
+        lastWords?.wrote(event.bytes.length, waited);
         const response = text === undefined
           ? { stage, [`${event.kind}Bytes`]: event.bytes }
           : text.response(stage, event.kind, event.bytes);
         if (response !== undefined) yield response;
         memory.look(now - began); // when what was written is on its way
       }
-      if (deadline === undefined || performance.now() < deadline) continue;
-      if (remainder === undefined) {
-        child.kill(SIGNAL_NUMBERS.KILL); // what is left of the group
-        remainder = MAX_REMAINDER;
-        deadline = performance.now() + GRACE;
-      } else if (event.kind === "timeout" || remainder <= 0) {
-        break; // something in another session holds the pipe
-      }
+      if (demand?.wait(now) !== 0) continue;
+      if (child.wantsInput) {
+        demand = undefined;
+        yield { stage, inputWanted: true };
+      } else demand.looked(performance.now());
     }
     const status = child.reap();
     const rest = text?.end(stage);
     if (rest !== undefined) yield rest;
-    return { status, wallMillis, peakBytes: memory.peak(status.usage.peakBytes) };
+    const peakBytes = memory.peak(status.usage.peakBytes);
+    return { status, wallMillis, peakBytes, inputRead: child.inputRead };
   } finally {
     clearTimeout(timer);
     execution.child = undefined;

@@ -4,6 +4,7 @@
  * @module
  */
 import { CloudletError } from "../base/errors.ts";
+import { HostsFile } from "./hosts_file.ts";
 import { checked, cString, libc } from "./libc.ts";
 
 const MIN_ENTROPY = 32;
@@ -34,6 +35,7 @@ export interface NewIdentity {
 /** Who this microVM is. */
 export class GuestIdentity {
   #vmId = "";
+  readonly #hosts = new HostsFile();
 
   /** As the host said last; "" before it did. */
   get vmId(): string {
@@ -63,6 +65,8 @@ export class GuestIdentity {
     if (hostname !== "") {
       checked(libc().sethostname(cString(hostname), BigInt(hostname.length)), "set the host name");
     }
+    // Without a name as well: what takes long is done before a snapshot then.
+    this.#hosts.name(hostname || Deno.hostname());
     this.#vmId = vmId;
   }
 }

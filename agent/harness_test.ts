@@ -3,9 +3,9 @@ import assert from "node:assert/strict";
 import { dirname, join } from "node:path";
 import { fileURLToPath, pathToFileURL } from "node:url";
 import { Code, ConnectError } from "@connectrpc/connect";
-import { type AgentBundle, bundleAgent } from "../builder/image/agent_bundle.ts";
+import { type AgentBundle, bundleAgent } from "../tools/agent_bundle.ts";
 import { type AgentClient, connectAgent } from "./client/client.ts";
-import { agentCommand } from "../builder/image/agent_command.ts";
+import { agentCommand, agentEnvironment } from "../builder/image/agent_command.ts";
 import {
   ExecuteRequest_Action as Action,
   type ExecuteRequestSchema,
@@ -58,18 +58,27 @@ export async function edit(path: string, from: string, to: string): Promise<void
 
 let bundle: Promise<Uint8Array<ArrayBuffer>> | undefined;
 
-/** Starts an agent; PATH and HOME are the test's. */
-export async function startAgent(): Promise<TestAgent> {
+/**
+ * Starts an agent; PATH and HOME are the test's.
+ *
+ * @param environment other values for the agent's variables; undefined for none
+ * @param setup shell commands that precede it in its process
+ */
+export async function startAgent(
+  environment: Readonly<Record<string, string | undefined>> = {},
+  setup = "",
+): Promise<TestAgent> {
   const directory = await Deno.makeTempDir({ prefix: "agent-test-" });
   bundle ??= bundleAgent().then(({ code }) => code);
   const file = join(directory, "agent.js");
   await Deno.writeFile(file, await bundle);
   const socket = join(directory, "socket");
   const root = join(directory, "root");
-  const [program, ...args] = agentCommand(Deno.execPath(), file);
-  const child = new Deno.Command(program!, {
-    args: [...args, "--unix", socket, "--root", root],
-    env: { LANG: "C.UTF-8" },
+  const command = [...agentCommand(Deno.execPath(), file), "--unix", socket, "--root", root];
+  const child = new Deno.Command("/bin/sh", {
+    args: ["-c", `${setup}\nexec "$@"`, "sh", ...command],
+    env: agentVariables(environment),
+    clearEnv: true,
     stdin: "null",
     stderr: "piped",
   }).spawn();
@@ -116,6 +125,16 @@ export async function startAgent(): Promise<TestAgent> {
       await Deno.remove(directory, { recursive: true });
     },
   };
+}
+
+/** The test's own, those of every agent, and others. */
+function agentVariables(
+  environment: Readonly<Record<string, string | undefined>>,
+): Record<string, string> {
+  const all = { ...Deno.env.toObject(), LANG: "C.UTF-8", ...agentEnvironment, ...environment };
+  return Object.fromEntries(
+    Object.entries(all).flatMap(([name, value]) => value === undefined ? [] : [[name, value]]),
+  );
 }
 
 /** A test with an agent of its own. */

@@ -3,6 +3,7 @@
  *
  * @module
  */
+import { execUserOf } from "./exec_user.ts";
 import { Child, type ChildUsage } from "./child.ts";
 import { encodeProgramStart, type ProgramStart } from "./hook_protocol.ts";
 import { hookOf, type InterpreterHook } from "./interpreter_hooks.ts";
@@ -102,12 +103,15 @@ export class IdleInterpreters {
     Deno.writeTextFileSync(path, hook.text);
     const project = workspace.asProject([], { entryPoint, release: false });
     const start = hook.start(language.run({ ...project, files: [entryPoint] }), path);
+    const user = execUserOf(""); // other users get an interpreter of their own
+    const home = user === undefined ? {} : { HOME: user.home };
     let child: Child;
     try {
       child = Child.spawn({
         command: start.command,
-        environment: { ...environment, ...start.environment },
+        environment: { ...environment, ...home, ...start.environment },
         directory: workspace.project,
+        user,
         stdin: true,
       });
     } catch { // the image does not have it, which running a program will say

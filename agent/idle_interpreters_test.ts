@@ -242,6 +242,20 @@ Deno.test("what an idle interpreter must know is the main file and its configura
     const job = checkRequest(create(ExecuteRequestSchema, { language: "deno", options }));
     assert.equal(interpreterNeeds(job), undefined, "it reads more than its configuration");
   }
+  const withLink = (language: string, entryPoint: string, path: string, target: string) => {
+    const files = [{ path: "src/main.ts" }, { path: "main.py" }, { path, target }];
+    const options = { files, entryPoint };
+    return interpreterNeeds(checkRequest(create(ExecuteRequestSchema, { language, options })));
+  };
+  assert.equal(withLink("deno", "src/main.ts", "current", "src")?.entryPoint, "src/main.ts");
+  assert.equal(withLink("python", "main.py", "current", "src")?.entryPoint, "main.py");
+  for (
+    const [language, entryPoint, path, target] of [
+      ["deno", "current/main.ts", "current", "src"], // deno.json is looked for where the link leads
+      ["deno", "src/main.ts", "deno.json", "config/deno.json"], // which is not there yet
+      ["python", "cli.py", "cli.py", "main.py"], // sys.path[0] is where the link leads
+    ] as const
+  ) assert.equal(withLink(language, entryPoint, path, target), undefined, path);
 });
 
 Deno.test("an interpreter that is idle for another program is ended", async () => {

@@ -8,8 +8,11 @@
  *
  * An idle interpreter in a snapshot wakes up in each of its clones, so the hook seeds anew what the
  * interpreter seeded when it started. Python's `random` is not imported by then. OpenSSL (Node's
- * crypto) sees that the clock went back, which restoring arranges, and seeds itself. What stays the
- * same in all clones: the secret keys of hash tables, and addresses.
+ * crypto) sees that its seed has become too old, which restoring arranges (node/clone_identity.ts), and
+ * seeds itself. What stays the same in all clones: the secret keys of hash tables, and addresses.
+ *
+ * For the same reason the hook corrects what the interpreter took from the wall clock when it started.
+ * The monotonic clock stands still between the snapshot and its clones and needs no correction.
  *
  * @module
  */
@@ -42,9 +45,12 @@ const HOOKS: ReadonlyMap<Language["name"], InterpreterHook> = new Map([
   ["python", {
     fileName: "sitecustomize.py",
     text: python,
-    start([python], path) {
+    start(command, path) {
       const directory = path.slice(0, path.lastIndexOf("/"));
-      return { command: [python!, directory], environment: { PYTHONPATH: directory } };
+      return {
+        command: [...command.slice(0, -1), directory],
+        environment: { PYTHONPATH: directory },
+      };
     },
   }],
   ["node", {

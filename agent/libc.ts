@@ -12,9 +12,9 @@
 import { CloudletError } from "../base/errors.ts";
 
 const SYMBOLS = {
-  // int posix_spawnp(pid_t *pid, const char *file, const posix_spawn_file_actions_t *,
-  //                  const posix_spawnattr_t *, char *const argv[], char *const envp[]);
-  posix_spawnp: {
+  // int posix_spawn(pid_t *pid, const char *path, const posix_spawn_file_actions_t *,
+  //                 const posix_spawnattr_t *, char *const argv[], char *const envp[]);
+  posix_spawn: {
     parameters: ["buffer", "buffer", "buffer", "buffer", "buffer", "buffer"],
     result: "i32",
   },
@@ -50,6 +50,7 @@ const SYMBOLS = {
   },
   llistxattr: { parameters: ["buffer", "buffer", "usize"], result: "isize" },
   lgetxattr: { parameters: ["buffer", "buffer", "buffer", "usize"], result: "isize" },
+  access: { parameters: ["buffer", "i32"], result: "i32" },
   fchown: { parameters: ["i32", "u32", "u32"], result: "i32" },
   read: { parameters: ["i32", "buffer", "usize"], result: "isize" },
   write: { parameters: ["i32", "buffer", "usize"], result: "isize" },
@@ -57,6 +58,8 @@ const SYMBOLS = {
   poll: { parameters: ["buffer", "u64", "i32"], result: "i32", nonblocking: true },
   kill: { parameters: ["i32", "i32"], result: "i32" },
   wait4: { parameters: ["i32", "buffer", "i32", "buffer"], result: "i32" },
+  getrlimit: { parameters: ["i32", "buffer"], result: "i32" },
+  setrlimit: { parameters: ["i32", "buffer"], result: "i32" },
   getrusage: { parameters: ["i32", "buffer"], result: "i32" },
   adjtimex: { parameters: ["buffer"], result: "i32" },
   clock_settime: { parameters: ["i32", "buffer"], result: "i32" },
@@ -140,20 +143,25 @@ export const O_NONBLOCK = 0o4000;
 export const EFD_CLOEXEC: number = O_CLOEXEC;
 export const EFD_NONBLOCK: number = O_NONBLOCK;
 export const F_SETFL = 4;
+export const FIONREAD = 0x541bn; // include/uapi/asm-generic/ioctls.h
 
 // include/uapi/asm-generic/poll.h
 export const POLLIN = 0x01;
 export const POLLOUT = 0x04;
 
 // include/uapi/asm-generic/errno-base.h
-export const EAGAIN = 11;
+export const ENOENT = 2;
 export const EINTR = 4;
+export const EAGAIN = 11;
+export const EACCES = 13;
+export const ENOTDIR = 20;
 
 // include/uapi/linux/prctl.h
 export const PR_SET_CHILD_SUBREAPER = 36;
 
 // include/uapi/asm-generic/unistd.h and arch/x86/entry/syscalls/syscall_64.tbl
 export const SYS_PIDFD_OPEN = 434;
+export const SYS_CLOSE_RANGE = 436n;
 export const SYS_PROCESS_MADVISE = 440;
 
 export const SIGNAL_NUMBERS = { KILL: 9, TERM: 15, INT: 2 } as const;

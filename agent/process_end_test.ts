@@ -116,8 +116,8 @@ withAgent("a program that cannot be started is reported as such", async (agent) 
   const result = await run(agent, "bash", "echo x", { workingDirectory: "none" });
   assert.equal(result.last.stage, Stage.FAILED);
   assert.equal(result.last.outcome?.kind, Kind.NOT_STARTED);
-  assert.match(result.last.outcome!.message, /No such file/);
-  assert.equal(result.last.exitCode, undefined);
+  assert.match(result.last.outcome!.message, /none": there is no such directory/);
+  assert.equal(result.last.exitCode, 126);
 });
 
 Deno.test("an agent that is ended takes its programs with it", async () => {

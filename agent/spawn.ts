@@ -5,13 +5,16 @@
  */
 import { CloudletError } from "../base/errors.ts";
 import { type Credentials, withCredentials } from "./credentials.ts";
-import { checked, cString, cStringArray, errorText, libc, memory, O_CLOEXEC } from "./libc.ts";
+import { candidates, type Command, looksOn, startError } from "./find_program.ts";
+import { checked, cString, cStringArray, EACCES, libc, memory, O_CLOEXEC } from "./libc.ts";
 import { exposeChild } from "./memory_watch.ts";
 
 /** What to start. */
 export interface SpawnOptions {
-  /** Program, looked up in the agent's PATH, and its arguments. */
+  /** Program and its arguments. */
   readonly command: readonly string[];
+  /** Where a program without a slash in its name is looked for, as in PATH; the agent's when absent. */
+  readonly path?: string | undefined;
   /** The whole environment. */
   readonly environment: Readonly<Record<string, string>>;
   /** Absolute working directory. */
@@ -42,19 +45,18 @@ const SIZEOF_FILE_ACTIONS = 80;
 const SIZEOF_ATTRIBUTES = 336;
 const SIZEOF_SIGSET = 128;
 
-const SIGPIPE = 13;
-
 let attributes: Uint8Array<ArrayBuffer> | undefined;
 
-/** Own session; the default action for SIGPIPE, which Deno ignores; no signal blocked. */
+/**
+ * Own session; no signal blocked, and the default action for each: Deno ignores SIGPIPE, and a shell
+ * that starts something in the background, as /init starts the agent, has it ignore SIGINT and SIGQUIT.
+ */
 function spawnAttributes(): Uint8Array<ArrayBuffer> {
   if (attributes === undefined) {
     const c = libc();
     attributes = memory(SIZEOF_ATTRIBUTES);
-    const pipe = memory(SIZEOF_SIGSET);
-    pipe[(SIGPIPE - 1) >> 3] = 1 << ((SIGPIPE - 1) & 7);
     c.posix_spawnattr_init(attributes);
-    c.posix_spawnattr_setsigdefault(attributes, pipe);
+    c.posix_spawnattr_setsigdefault(attributes, memory(SIZEOF_SIGSET).fill(0xff));
     c.posix_spawnattr_setsigmask(attributes, memory(SIZEOF_SIGSET));
     c.posix_spawnattr_setflags(
       attributes,
@@ -73,13 +75,33 @@ function pipe(): [number, number] {
   return [ends[0]!, ends[1]!];
 }
 
+/** Why nothing was started: what execvp(3) would say. */
+interface Failure {
+  /** The file that the error is about; undefined when there was none. */
+  readonly file: string | undefined;
+  readonly code: number;
+}
+
+/** Starts the first file of a name that can be executed; gives undefined then. */
+function startFirst(command: Command, start: (file: string) => number): Failure | undefined {
+  let failure: Failure = { file: undefined, code: 0 };
+  for (const file of candidates(command)) {
+    const code = start(file);
+    if (code === 0) return undefined;
+    // Of several, the one that is there but may not be executed tells more.
+    if (failure.file === undefined || code === EACCES) failure = { file, code };
+    if (!looksOn(code)) return { file, code };
+  }
+  return failure;
+}
+
 /**
  * Starts a program.
  *
- * @throws {CloudletError} `invalid-input` when it cannot be executed
+ * @throws {StartError} when it cannot be executed
  */
 export function spawn(options: SpawnOptions): Spawned {
-  const { command, environment, directory, user } = options;
+  const { command, environment, directory, user, path = Deno.env.get("PATH") ?? "" } = options;
   const program = command[0];
   if (program === undefined) {
     throw new CloudletError("Cannot start a program: the command is empty", { code: "internal" });
@@ -106,24 +128,26 @@ export function spawn(options: SpawnOptions): Spawned {
     c.posix_spawn_file_actions_adddup2(actions, stderr[1], 2);
     c.posix_spawn_file_actions_addchdir_np(actions, cString(directory));
     const pid = new Int32Array(new ArrayBuffer(4));
-    const start = () =>
-      c.posix_spawnp(
+    const argv = cStringArray(command);
+    const envp = cStringArray(
+      Object.entries(environment).map(([name, value]) => `${name}=${value}`),
+    );
+    const start = (file: string) =>
+      c.posix_spawn(
         new Uint8Array(pid.buffer),
-        cString(program),
+        cString(file),
         actions,
         spawnAttributes(),
-        cStringArray(command),
-        cStringArray(Object.entries(environment).map(([name, value]) => `${name}=${value}`)),
+        argv,
+        envp,
       );
     if (user !== undefined) { // or it could not open /dev/stdout, which leads to the pipe
       for (const fd of open) c.fchown(fd, user.uid, user.gid);
     }
-    const failure = user === undefined ? start() : withCredentials(user, start);
-    if (failure !== 0) {
-      throw new CloudletError(`Cannot start ${program}: ${errorText(failure)}`, {
-        code: "invalid-input",
-      });
-    }
+    const wanted = { name: program, path, directory, user };
+    const attempt = () => startFirst(wanted, start);
+    const failure = user === undefined ? attempt() : withCredentials(user, attempt);
+    if (failure !== undefined) throw startError(wanted, failure.file, failure.code);
     const theirs = [stdin?.[0], stdout[1], stderr[1]];
     for (const fd of theirs) if (fd !== undefined) c.close(fd);
     open.length = 0;

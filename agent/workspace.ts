@@ -10,6 +10,7 @@
  */
 import { CloudletError, messageOf } from "../base/errors.ts";
 import type { File } from "../proto/gen/cloudlet/agent/agent_pb.ts";
+import { listedFiles } from "../workload/file_list.ts";
 import type { Project } from "../workload/languages.ts";
 
 const CHUNK = 256 * 1024;
@@ -72,13 +73,9 @@ export class Workspace {
     return {
       directory: this.project,
       output: this.output,
-      files: files.map((file) => file.path),
+      ...listedFiles(files),
       entryPoint: options.entryPoint,
       release: options.release,
-      read: (path) => {
-        const file = files.find((file) => file.path === path);
-        return file && new TextDecoder().decode(file.content);
-      },
       executables(directory) {
         const found: string[] = [];
         for (const entry of Deno.readDirSync(directory)) {
@@ -115,18 +112,32 @@ export class Workspace {
   }
 }
 
+/** Writes files whose paths and kinds were checked: none is below a link. */
 function write(root: string, files: readonly File[]): void {
   const made = new Set<string>();
-  for (const file of files) {
-    const end = file.path.lastIndexOf("/");
-    const parent = end < 0 ? "" : file.path.slice(0, end);
-    if (parent !== "" && !made.has(parent)) {
-      Deno.mkdirSync(`${root}/${parent}`, { recursive: true });
-      made.add(parent);
+  const makeDirectory = (path: string) => {
+    if (made.has(path)) return;
+    Deno.mkdirSync(`${root}/${path}`, { recursive: true });
+    made.add(path);
+  };
+  const makeParent = (path: string) => {
+    const end = path.lastIndexOf("/");
+    if (end > 0) makeDirectory(path.slice(0, end));
+  };
+  for (const file of files.filter(({ target }) => target === "")) {
+    if (file.directory) {
+      makeDirectory(file.path);
+      continue;
     }
+    makeParent(file.path);
     const path = `${root}/${file.path}`;
     Deno.writeFileSync(path, file.content, { createNew: true });
     if (file.mode !== 0 && file.mode !== 0o644) Deno.chmodSync(path, file.mode);
+  }
+  // Links come last: nothing can be written through one.
+  for (const { path, target } of files.filter(({ target }) => target !== "")) {
+    makeParent(path);
+    Deno.symlinkSync(target, `${root}/${path}`);
   }
 }
 
@@ -170,6 +181,8 @@ function* readFile(absolute: string, path: string, mode: number): Generator<File
       content: buffer.slice(0, length),
       mode,
       offset: BigInt(offset),
+      target: "",
+      directory: false,
     };
     if (length === 0) return;
     offset += length;

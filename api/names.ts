@@ -3,6 +3,7 @@
  *
  * @module
  */
+import { languageVersion } from "../builder/image/versions.ts";
 import { ExecuteRequest_Action as Action } from "../proto/gen/cloudlet/agent/agent_pb.ts";
 import { Language } from "../proto/gen/vmmorchestrator/vmm_pb.ts";
 
@@ -16,4 +17,16 @@ export const ACTIONS: Readonly<Record<string, Action>> = {
 /** The number of a language's name. */
 export function languageNumber(name: string): Language {
   return Language[name.toUpperCase() as keyof typeof Language];
+}
+
+/**
+ * What the wire has for a version of a language.
+ *
+ * @param version as users write it
+ * @returns "" for the default
+ * @throws {CloudletError} `invalid-input` for `LANGUAGE@` with nothing behind it
+ */
+export function versionOf(language: string, version: string | undefined): string {
+  // The service knows which versions there are, but on its wire "" is none.
+  return version === "" ? languageVersion(language, version).version : version ?? "";
 }

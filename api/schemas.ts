@@ -4,6 +4,7 @@
  * @module
  */
 import { z } from "zod";
+import { joinLanguage, splitLanguage } from "../builder/image/versions.ts";
 import { COMMAND, languages } from "../workload/languages.ts";
 
 /** Takes an enumeration as any client writes it: `Python`, `PREPARE_AND_RUN`, `prepareAndRun`. */
@@ -19,6 +20,20 @@ function relaxed<const T extends readonly [string, ...string[]]>(names: T) {
 }
 
 const languageNames = Object.keys(languages) as [string, ...string[]];
+const LANGUAGE = relaxed([...languageNames, COMMAND]);
+/** `LANGUAGE` or `LANGUAGE@VERSION`; whether a version is one, the service knows. */
+const language = z.unknown().transform((value, context): string => {
+  const { name, version } = typeof value === "string"
+    ? splitLanguage(value)
+    : { name: value, version: undefined };
+  const known = LANGUAGE.safeParse(name);
+  if (known.success) return joinLanguage(known.data, version);
+  context.addIssue({ code: "invalid_value", values: [...languageNames, COMMAND], input: value });
+  return z.NEVER;
+}).meta({
+  type: "string",
+  pattern: `^(${[...languageNames, COMMAND].join("|")})(@[0-9A-Za-z.-]+)?$`,
+});
 const optional = <T extends z.ZodType>(schema: T) =>
   schema.nullish().transform((v) => v ?? undefined);
 const runId = z.string().regex(/^[A-Za-z0-9._-]{1,128}$/, "must be 1 to 128 of [A-Za-z0-9._-]");
@@ -32,10 +47,18 @@ const file = z.strictObject({
   path: noNul.min(1).describe("Relative to the workload's directory"),
   content: optional(z.string()).describe("The content as text"),
   content_base64: optional(base64).describe("The content as bytes, in place of `content`"),
-  mode: optional(z.int().min(0).max(0o777)).describe("Permission bits, as a number"),
+  mode: optional(z.int().min(0).max(0o777)).describe("Permission bits of a file, as a number"),
+  target: optional(noNul.min(1)).describe("Makes it a symbolic link, which leads there"),
+  directory: optional(z.literal(true)).describe("Makes it a directory, which may be empty"),
 }).refine(
-  ({ content, content_base64 }) => (content === undefined) !== (content_base64 === undefined),
-  "must have one of content and content_base64",
+  ({ content, content_base64, target, directory }) =>
+    [content, content_base64, target, directory].filter((value) => value !== undefined)
+      .length === 1,
+  "must have one of content, content_base64, target and directory",
+).refine(
+  ({ mode, target, directory }) =>
+    mode === undefined || target === undefined && directory === undefined,
+  "must not have a mode, unless it is a file",
 );
 
 const image = z.strictObject({
@@ -53,8 +76,9 @@ const variables = z.record(noNul.regex(/^[^=]+$/, "is no name of a variable"), n
 /** Body of POST /run: the fields of virt-do/cloudlet first, then ours. */
 export const runRequest = z.strictObject({
   workload_name: optional(z.string().max(200)).describe("A name for people"),
-  language: relaxed([...languageNames, COMMAND]).describe(
-    "What the workload is written in; `command` for a command of an image, which `args` are, or follow",
+  language: language.describe(
+    "What the workload is written in, with a version as in `python@3.11` or without one; `command` " +
+      "for a command of an image, which `args` are, or follow",
   ),
   code: optional(z.string()).describe("The source of a workload of one file"),
   log_level: logLevel,
@@ -78,7 +102,8 @@ export const runRequest = z.strictObject({
     .describe("Seconds after which the program is killed"),
   memory: optional(z.int().positive().max(2 ** 31)).describe("Memory of the microVM in MiB"),
   vcpus: optional(z.int().positive().max(255)).describe("Virtual CPUs of the microVM"),
-  files: optional(z.array(file)).describe("A project's files, in place of `code`"),
+  files: optional(z.array(file).refine(({ length }) => length > 0, "must have at least one file"))
+    .describe("A project's files, in place of `code`"),
   entry_point: optional(noNul).describe("The file of the project that is run"),
   packages: optional(z.array(z.string())).describe("Debian packages added to the image"),
   image: optional(z.union([z.string(), image])).describe(
@@ -156,6 +181,14 @@ export const runInfo = z.object({
 /** A run, as GET /runs tells it. */
 export type RunInfo = z.output<typeof runInfo>;
 
+/** Some of the runs: those under way first, then the others, the newest first. */
+export const runPage = z.object({
+  runs: z.array(runInfo),
+  next: nullable(z.string()).describe("For `after`, to get the next page; null after the last one"),
+});
+/** Some of the runs. */
+export type RunPageBody = z.output<typeof runPage>;
+
 /** A run's figures, as GET /metrics/{id} tells them. */
 export const runMetrics = z.object({
   id: z.string(),
@@ -198,6 +231,8 @@ export const runsQuery = z.strictObject({
   state: z.enum(["pending", "building", "running", "done", "failed"]).optional(),
   limit: z.coerce.number().int().min(1).max(1000).default(100),
   before: z.iso.datetime({ offset: true }).optional().describe("Only runs older than this"),
+  after: z.string().max(100).optional()
+    .describe("Goes on after the page that had this as its `next`"),
 });
 
 /** Query of GET /logs/{id}. */

@@ -9,20 +9,33 @@ const utf8 = new TextEncoder();
 /** A comment, which clients skip: it keeps proxies from taking a silent run for a dead one. */
 const ALIVE = utf8.encode(":\n\n");
 
+/** One event. */
+export interface ServerEvent {
+  /** Sent as JSON. */
+  readonly data: unknown;
+  /** What a client that comes back says it has had last; without line breaks. */
+  readonly id: string;
+}
+
+/** No content: what ends the reconnecting of an `EventSource` (HTML Living Standard, 9.2.3). */
+export function nothingLeft(): Response {
+  return new Response(null, { status: 204 });
+}
+
 /**
- * A response whose events are the JSON of what `events` yields. It takes the next one only when the
- * client has taken the last, so a slow client slows the source down and fills no memory.
+ * A response whose events are what `events` yields. It takes the next one only when the client has
+ * taken the last, so a slow client slows the source down and fills no memory.
  *
  * @param events the source; its `return` is called when the client leaves
  * @param leave called when the client leaves
  * @param silence milliseconds without an event after which a comment is sent
  */
-export function eventStream<T>(
-  events: AsyncIterator<T>,
+export function eventStream(
+  events: AsyncIterator<ServerEvent>,
   leave: () => void,
   silence = 15_000,
 ): Response {
-  let pending: Promise<IteratorResult<T>> | undefined;
+  let pending: Promise<IteratorResult<ServerEvent>> | undefined;
   const body = new ReadableStream<Uint8Array>({
     async pull(controller) {
       pending ??= events.next();
@@ -33,7 +46,8 @@ export function eventStream<T>(
       pending = undefined;
       if (step.done) return controller.close();
       // JSON has no line break outside of strings, and none unescaped inside: one line is enough.
-      controller.enqueue(utf8.encode(`data: ${JSON.stringify(step.value)}\n\n`));
+      const { id, data } = step.value;
+      controller.enqueue(utf8.encode(`id: ${id}\ndata: ${JSON.stringify(data)}\n\n`));
     },
     cancel() {
       leave();

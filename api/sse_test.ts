@@ -42,7 +42,7 @@ Deno.test("an event without an end is not kept in memory", async () => {
 
 Deno.test("what a server sends, a client reads", async () => {
   async function* events() {
-    yield* [{ a: "x\r\ny" }, "\u2028", null];
+    yield* [{ a: "x\r\ny" }, "\u2028", null].map((data, i) => ({ id: String(i), data }));
   }
   const { body } = eventStream(events(), () => {});
   const read = await Array.fromAsync(eventData(body!), (text) => JSON.parse(text));

@@ -18,6 +18,24 @@ const host = z.string().refine(
   "must be a host, with its port if it has one: team.example:5000",
 );
 
+// OCI distribution specification 1.1: the components of a repository's name
+const mirror = z.string().refine(
+  (text) => {
+    const [host = "", ...path] = text.replace(/^https?:\/\//, "").replace(/\/$/, "").split("/");
+    return isRegistryHost(host) && path.every((name) => /^[a-z0-9][a-z0-9._-]*$/.test(name));
+  },
+  "must be a host, with http:// or https:// before it and a path behind it if need be: " +
+    "mirror.example:5000",
+);
+
+/** One, several, or several as containerd and k3s have them. */
+const mirrors = z.preprocess((value) => {
+  if (typeof value === "string") return [value];
+  const known = value !== null && typeof value === "object" && "endpoint" in value &&
+    Object.keys(value).length === 1;
+  return known ? value.endpoint : value;
+}, z.array(mirror).max(16));
+
 const SCHEMA = z.strictObject({
   debian: z.strictObject({
     mirror: z.url().optional(),
@@ -30,6 +48,9 @@ const SCHEMA = z.strictObject({
     allowed: z.array(host).default([]),
     insecure: z.array(host).default([]),
     token_services: z.array(host).default([]),
+  }).prefault({}),
+  registries: z.strictObject({
+    mirrors: z.record(host, mirrors).default({}),
   }).prefault({}),
   images: z.strictObject({
     max_mib: z.int().positive().optional(),
@@ -65,6 +86,15 @@ export interface RegistrySettings {
   readonly token_services: readonly string[];
 }
 
+/** Settings of several registries. */
+export interface RegistriesSettings {
+  /**
+   * By host of a registry, with its port if it has one: the mirrors that are asked before it, as
+   * `HOST[:PORT]`, with a scheme before it and a path behind it if need be.
+   */
+  readonly mirrors: Readonly<Record<string, readonly string[]>>;
+}
+
 /** Limits of one image while it is fetched and unpacked; the defaults are builder/limits.ts's. */
 export interface ImageSettings {
   /** MiB of all layers and packages, unpacked. */
@@ -81,6 +111,8 @@ export interface Settings {
   readonly debian: DebianSettings;
   /** `[registry]` */
   readonly registry: RegistrySettings;
+  /** `[registries]` */
+  readonly registries: RegistriesSettings;
   /** `[images]` */
   readonly images: ImageSettings;
 }

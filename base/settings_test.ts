@@ -5,6 +5,7 @@ Deno.test("settings are read; absent ones stay absent", () => {
   assert.deepEqual(parseSettings("", "config.toml"), {
     debian: {},
     registry: { allowed: [], insecure: [], token_services: [] },
+    registries: { mirrors: {} },
     images: {},
   });
   assert.deepEqual(
@@ -12,6 +13,7 @@ Deno.test("settings are read; absent ones stay absent", () => {
     {
       debian: { mirror: "http://127.0.0.1:8/debian", suite: "bookworm" },
       registry: { allowed: [], insecure: [], token_services: [] },
+      registries: { mirrors: {} },
       images: {},
     },
   );
@@ -34,8 +36,44 @@ Deno.test("settings are read; absent ones stay absent", () => {
   );
 });
 
+Deno.test("mirrors are one or several, with a scheme and a path or without", () => {
+  const text = `[registries.mirrors]
+"docker.io" = "mirror.example:5000"
+"team.example:5000" = ["https://a.example/proxy/team/", "http://[fd00::1]:5000", "10.0.0.1"]
+[registries.mirrors."other.example"]
+endpoint = ["https://b.example"]
+`;
+  assert.deepEqual(parseSettings(text, "c").registries.mirrors, {
+    "docker.io": ["mirror.example:5000"],
+    "other.example": ["https://b.example"],
+    "team.example:5000": ["https://a.example/proxy/team/", "http://[fd00::1]:5000", "10.0.0.1"],
+  });
+});
+
 for (
   const [what, text, expected] of [
+    [
+      "a mirror that is no host",
+      '[registries.mirrors]\n"docker.io" = "a b"\n',
+      /must be a host.*docker\.io/s,
+    ],
+    [
+      "a mirror of another scheme",
+      '[registries.mirrors]\n"docker.io" = "ftp://a"\n',
+      /must be a host/,
+    ],
+    [
+      "a mirror with a login",
+      '[registries.mirrors]\n"docker.io" = "http://u:p@a"\n',
+      /must be a host/,
+    ],
+    [
+      "a mirror with a path that leads up",
+      '[registries.mirrors]\n"docker.io" = "a/../b"\n',
+      /must be a host/,
+    ],
+    ["a mirror of a URL", '[registries.mirrors]\n"https://a" = "b"\n', /mirrors\["https/],
+    ["a mirror that is a number", '[registries.mirrors]\n"docker.io" = 5\n', /docker\.io/],
     ["broken TOML", "[debian\n", /Cannot read the settings in x\.toml/],
     ["an unknown key", '[debian]\nmiror = "http://a/"\n', /miror/],
     ["a mirror that is no URL", '[debian]\nmirror = "here"\n', /mirror/],

@@ -33,11 +33,24 @@ function canonical(part: KeyPart): string {
   return JSON.stringify(part);
 }
 
+/** What tells a file from others. */
+export interface KeyedFile {
+  readonly path: string;
+  readonly mode: number;
+  readonly content: Uint8Array;
+  /** Where it leads, when it is a symbolic link; otherwise absent or empty. */
+  readonly target?: string | undefined;
+  /** Whether it is a directory. */
+  readonly directory?: boolean | undefined;
+}
+
 /** Files as a part of a key. */
-export function filesKey(
-  files: readonly { readonly path: string; readonly mode: number; readonly content: Uint8Array }[],
-): KeyPart {
-  return files.map(({ path, mode, content }) => [path, mode, sha256(content)]);
+export function filesKey(files: readonly KeyedFile[]): KeyPart {
+  return files.map(({ path, mode, content, target, directory }) => {
+    if (target) return { path, target };
+    if (directory) return { path };
+    return [path, mode, sha256(content)];
+  });
 }
 
 /** SHA-256 in hexadecimal digits, of a text's UTF-8. */

@@ -33,9 +33,10 @@ async function succeed(
 /** Prints the comparison. */
 export async function benchImage(name = "python", repetitions = 5): Promise<void> {
   const { debian: settings } = await loadSettings();
-  const debian = await openDebian(settings);
-  const declaration = imageDeclaration(name);
-  const packages = debian.resolve(declaration.packages);
+  const declaration = imageDeclaration(name, [], settings.suite);
+  const { suite } = declaration;
+  const debian = await openDebian({ ...settings, suite });
+  const packages = debian.resolve(declaration.packages, declaration);
   const files = await debian.fetch(packages);
   const mirrored: TestPackage[] = [];
   for (const item of packages) {
@@ -49,7 +50,7 @@ export async function benchImage(name = "python", repetitions = 5): Promise<void
     mirrored.push({ name: item.name, version: item.version, fields, deb });
   }
   const key = await makeKey();
-  await using mirror = await startMirror(key, mirrored);
+  await using mirror = await startMirror(key, mirrored, suite);
   const directory = await Deno.makeTempDir();
   try {
     const keyring = join(directory, "keyring.asc");
@@ -57,10 +58,10 @@ export async function benchImage(name = "python", repetitions = 5): Promise<void
     await Deno.mkdir(join(directory, "config", "cloudlet"), { recursive: true });
     await Deno.writeTextFile(
       join(directory, "config", "cloudlet", "config.toml"),
-      `[debian]\nmirror = "${mirror.url}"\nsuite = "bookworm"\nsecurity = false\n` +
+      `[debian]\nmirror = "${mirror.url}"\nsuite = "${suite}"\nsecurity = false\n` +
         `keyring = "${keyring}"\n`,
     );
-    const include = declaration.packages.join(",");
+    const include = packages.map(({ name }) => name).join(",");
     const times = await inTurns(repetitions, async () => {
       const cache = join(directory, "cache");
       await succeed(Deno.execPath(), [
@@ -73,8 +74,8 @@ export async function benchImage(name = "python", repetitions = 5): Promise<void
       await Deno.remove(cache, { recursive: true });
     }, async () => {
       await succeed("mmdebstrap", [
-        ...["--variant=extract", "--quiet", `--include=${include}`, "bookworm"],
-        ...[join(directory, "out.tar"), `deb [trusted=yes] ${mirror.url} bookworm main`],
+        ...["--variant=extract", "--quiet", `--include=${include}`, suite],
+        ...[join(directory, "out.tar"), `deb [trusted=yes] ${mirror.url} ${suite} main`],
       ], {});
       await Deno.remove(join(directory, "out.tar"));
     });

@@ -6,7 +6,7 @@
 import { join } from "node:path";
 import { agentBehind, connectAgent, KEEP_ALIVE } from "../agent/client/client.ts";
 import { Builder } from "../builder/artifacts.ts";
-import { AHEAD, newIdentity } from "../node/clone_identity.ts";
+import { BEHIND, newIdentity } from "../node/clone_identity.ts";
 import { listSnapshots, snapshotStore } from "../node/snapshots.ts";
 import { Snapshot } from "../vmm/snapshot/snapshot.ts";
 import { hostMillis } from "../vmm/vcpu/vcpu_control.ts";
@@ -42,7 +42,7 @@ async function hostFirstByte(): Promise<number> {
   return took;
 }
 
-/** A paused clone is ready when it was made some time ago. */
+/** An empty VM is ready when it was made some time ago. */
 const SETTLE = 100; // ms
 
 /** How far a restored microVM is, and when: "restored" is not "serving". */
@@ -96,7 +96,7 @@ async function benchStages(): Promise<void> {
         using snapshot = await open();
         await new Promise((resolve) => setTimeout(resolve, SETTLE));
         const start = hostMillis();
-        const clockStepNs = snapshot.restore(vm) - AHEAD;
+        const clockStepNs = snapshot.restore(vm) + BEHIND;
         const restored = hostMillis();
         vm.resume();
         const agent = connectAgent(agentBehind(join(directory, "1")));
@@ -122,10 +122,10 @@ async function benchStages(): Promise<void> {
     report({ what, unit: "ms", peer, ours, theirs });
   stage("nothing to the guest's first instruction, first VM of a process", times.alone);
   stage("nothing to the guest's first instruction, beside another VM", times.beside);
-  stage("paused clone to the guest's first instruction", times.ready);
+  stage("empty VM to the guest's first instruction", times.ready);
   stage("paused clone to the guest's first instruction", times.waiting);
-  stage("paused clone to the agent's first answer", times.answer);
-  stage("paused clone to the first byte", times.byte, "python3 on the host", times.host);
+  stage("empty VM to the agent's first answer", times.answer);
+  stage("empty VM to the first byte", times.byte, "python3 on the host", times.host);
   console.log(`  ${right} of ${STAGES} restores succeeded`);
 }
 

@@ -13,18 +13,21 @@ import { cacheKey, Store } from "../base/store.ts";
 import { contentBytes } from "./content.ts";
 import type { Debian } from "./debian/debian.ts";
 import { type AddedFile, type Additions, additionsKey } from "./image/additions.ts";
-import { imageDeclaration } from "./image/declarations.ts";
+import { type ImageDeclaration, imageDeclaration } from "./image/declarations.ts";
 import { buildImage, findImage, type Image } from "./image/image.ts";
+import { DEFAULT_SUITE, joinLanguage } from "./image/versions.ts";
 import { buildInitramfs, INIT_SCRIPT } from "./initramfs/mod.ts";
 import type { KernelVariant } from "./kernel/config.ts";
 import { buildKernel, findKernel, type Kernel } from "./kernel/kernel.ts";
 import { findUnpackedKernel, unpackKernel } from "./kernel/packaged.ts";
 import { isKernelSource } from "./kernel/source.ts";
+import { KERNEL_SUITE } from "./kernel/suite.ts";
 import { checkReference, type RegistryPolicy } from "./oci/policy.ts";
 import { parseReference } from "./oci/reference.ts";
 import { ImageBudget, imageLimits } from "./limits.ts";
 import { readRef, writeRef } from "./refs.ts";
 import { Tree } from "./tree.ts";
+import { lazyImport } from "../base/lazy_import.ts";
 
 /** How to build. */
 export interface BuilderOptions {
@@ -48,6 +51,8 @@ export interface BootFiles {
 export interface RootRequest {
   /** Name of the language, whose own image it is without `from`. */
   readonly language: string;
+  /** Its version, of those that a Debian release has; the default when absent. */
+  readonly version?: string | undefined;
   /** The OCI image, as users write it. */
   readonly from?: string | undefined;
   /** Whether to ask the registry what a tag means now. */
@@ -75,7 +80,7 @@ export class Builder {
   readonly #progress: Progress;
   readonly #signal: AbortSignal | undefined;
   readonly #registries: RegistryPolicy | undefined;
-  #debian: Promise<Debian> | undefined;
+  readonly #archives = new Map<string, Promise<Debian>>();
 
   /** @param options progress, cancellation, and what may be pulled */
   constructor(options: BuilderOptions = {}) {
@@ -84,21 +89,25 @@ export class Builder {
     this.#registries = options.registries;
   }
 
-  #archive(): Promise<Debian> {
-    return this.#debian ??= this.#openArchive();
+  /** The archive of a Debian release; that of the settings when absent. */
+  async #archive(suite?: string): Promise<Debian> {
+    const { debian } = await loadSettings();
+    const release = suite ?? debian.suite ?? DEFAULT_SUITE;
+    let archive = this.#archives.get(release);
+    if (archive === undefined) {
+      const options = { ...debian, suite: release, progress: this.#progress, signal: this.#signal };
+      // A run that finds everything in the cache does not wait for OpenPGP and xz to be loaded.
+      archive = lazyImport<typeof import("./debian/debian.ts")>(
+        "./debian/debian.ts",
+        import.meta.url,
+      ).then(({ openDebian }) => openDebian(options));
+      this.#archives.set(release, archive);
+    }
+    return await archive;
   }
 
-  async #openArchive(): Promise<Debian> {
-    // A run that finds everything in the cache does not wait for OpenPGP and xz to be loaded.
-    const { openDebian } = await import("./debian/debian.ts");
-    const { debian } = await loadSettings();
-    return await openDebian({ ...debian, progress: this.#progress, signal: this.#signal });
-  }
-
-  async #openKernelArchive(): Promise<Debian> {
-    const { openKernelArchive } = await import("./kernel/suite.ts");
-    const { debian } = await loadSettings();
-    return await openKernelArchive({ ...debian, progress: this.#progress, signal: this.#signal });
+  async #declaration(name: string, packages?: readonly string[]): Promise<ImageDeclaration> {
+    return imageDeclaration(name, packages, (await loadSettings()).debian.suite);
   }
 
   /**
@@ -123,7 +132,7 @@ export class Builder {
   async debianKernel(refresh = false): Promise<Kernel> {
     const existing = refresh ? undefined : await findUnpackedKernel();
     return existing ?? await unpackKernel({
-      debian: await this.#openKernelArchive(),
+      debian: await this.#archive(KERNEL_SUITE),
       progress: this.#progress,
     });
   }
@@ -132,7 +141,7 @@ export class Builder {
   async kernel(variant: KernelVariant = "up", refresh = false): Promise<Kernel> {
     const existing = refresh ? undefined : await findKernel(variant);
     return existing ?? await buildKernel({
-      debian: await this.#openKernelArchive(),
+      debian: await this.#archive(KERNEL_SUITE),
       variant,
       progress: this.#progress,
       signal: this.#signal,
@@ -150,10 +159,10 @@ export class Builder {
     name: string,
     options: { readonly refresh?: boolean; readonly packages?: readonly string[] } = {},
   ): Promise<Image> {
-    const declaration = imageDeclaration(name, options.packages);
+    const declaration = await this.#declaration(name, options.packages);
     const existing = options.refresh ? undefined : await findImage(declaration);
     return existing ?? await buildImage(declaration, {
-      debian: await this.#archive(),
+      debian: await this.#archive(declaration.suite),
       progress: this.#progress,
       limits: imageLimits((await loadSettings()).images),
       signal: this.#signal,
@@ -210,14 +219,15 @@ export class Builder {
   }
 
   async #withFiles(request: RootRequest, layer: Additions["layer"]): Promise<Image> {
-    const { language, from, packages, files, pull } = request;
+    const { language, version, from, packages, files, pull } = request;
     const additions: Additions = { files, layer };
-    const { registry, images } = await loadSettings();
+    const settings = await loadSettings();
+    const { registry, images } = settings;
     const limits = imageLimits(images);
     if (from === undefined) {
-      const declaration = imageDeclaration(language, packages);
+      const declaration = await this.#declaration(joinLanguage(language, version), packages);
       return await findImage(declaration, additions) ?? await buildImage(declaration, {
-        debian: await this.#archive(),
+        debian: await this.#archive(declaration.suite),
         progress: this.#progress,
         additions,
         limits,
@@ -227,7 +237,14 @@ export class Builder {
     const reference = parseReference(from);
     const policy = this.#registries;
     this.checkRoot(request);
-    const { buildOciImage, findOciImage } = await import("./image/oci_image.ts");
+    const { buildOciImage, findOciImage } = await lazyImport<typeof import("./image/oci_image.ts")>(
+      "./image/oci_image.ts",
+      import.meta.url,
+    );
+    const { mirrorsOf } = await lazyImport<typeof import("./oci/mirrors.ts")>(
+      "./oci/mirrors.ts",
+      import.meta.url,
+    );
     const wanted = { reference, packages, additions };
     const existing = pull ? undefined : await findOciImage(wanted, this.#progress);
     if (existing !== undefined) return existing;
@@ -242,15 +259,17 @@ export class Builder {
         reference.kind === "registry" && (policy ?? registry).insecure.includes(reference.host),
       certificates,
       policy,
+      mirrors: reference.kind === "registry" ? mirrorsOf(reference.host, settings) : [],
       tokenServices: registry.token_services,
     });
   }
 
   /** Paths of the .deb files that an image was made from, in the order in which they were unpacked. */
   async packageFiles(image: Image): Promise<string[]> {
-    const debian = await this.#archive();
+    const declaration = await this.#declaration(image.manifest.name);
+    const debian = await this.#archive(declaration.suite);
     const names = new Set(image.manifest.packages.map(({ sha256 }) => sha256));
-    const packages = debian.resolve(imageDeclaration(image.manifest.name).packages)
+    const packages = debian.resolve(declaration.packages, declaration)
       .filter(({ sha256 }) => names.has(sha256));
     const files = await debian.fetch(packages);
     return packages.map(({ name }) => files.get(name)!);

@@ -139,6 +139,9 @@ export interface TrailStep {
   readonly directory: DirectoryNode;
 }
 
+/** Finds or makes the node of a name in the last directory of a trail. */
+export type NextStep = (trail: readonly TrailStep[], name: string) => TreeNode | undefined;
+
 /** A root directory and what can be done to the tree below it. */
 export class Tree {
   /** The directory `/`. */
@@ -161,11 +164,13 @@ export class Tree {
    * name is "", each with its own name.
    *
    * @param path relative to the root
-   * @param create whether missing directories are made
+   * @param next the node of a name in the last directory of the trail so far; what is there when
+   *   absent
    * @returns undefined when something on the way is missing or no directory
+   * @throws {CloudletError} `untrusted` for too many links
    */
-  trail(path: string, create: boolean): TrailStep[] | undefined {
-    return this.#trail(splitPath(path), path, { create });
+  trail(path: string, next?: NextStep): TrailStep[] | undefined {
+    return this.#trail(splitPath(path), path, { next });
   }
 
   /**
@@ -256,7 +261,11 @@ export class Tree {
   #trail(
     names: readonly string[],
     path: string,
-    options: { create?: boolean; untrustedLinks?: ReadonlySet<TreeNode> | undefined },
+    options: {
+      create?: boolean;
+      untrustedLinks?: ReadonlySet<TreeNode> | undefined;
+      next?: NextStep | undefined;
+    },
   ): TrailStep[] | undefined {
     const pending = [...names].reverse();
     const trail: TrailStep[] = [{ name: "", directory: this.root }];
@@ -268,7 +277,7 @@ export class Tree {
         if (trail.length > 1) trail.pop();
         continue;
       }
-      let next = here.children.get(name);
+      let next = options.next === undefined ? here.children.get(name) : options.next(trail, name);
       if (next === undefined) {
         if (!options.create) return undefined;
         next = directoryNode();

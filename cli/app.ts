@@ -1,5 +1,5 @@
 /**
- * The command line: which commands there are. What each does is in the file of its name.
+ * The command line: finds the command, reads its arguments and runs it.
  *
  * @module
  */
@@ -7,47 +7,36 @@ import {
   type Application,
   ArgumentScannerError,
   buildApplication,
+  buildCommand,
   buildRouteMap,
-  type Command,
   type CommandContext,
   formatMessageForArgumentScannerError,
-  type RouteMap,
   run,
   text_en,
 } from "@stricli/core";
 import { CloudletError, messageOf } from "../base/errors.ts";
 import config from "../deno.json" with { type: "json" };
+import { BRIEF, commands, type Entry, type Target } from "./commands.ts";
 import { describeError, EXIT, exitCodeOf, type WithCommandLine } from "./context.ts";
 import { outputError, say, writeSync } from "./output.ts";
 
-type Target = Command<CommandContext> | RouteMap<CommandContext>;
+/** A command that is listed, and never run. */
+function listed({ brief }: Entry): Target {
+  return buildCommand({ docs: { brief }, parameters: {}, func() {} });
+}
 
-/** Each command by its name; loading one takes a while, so none is loaded before it is called for. */
-const commands: Readonly<Record<string, () => Promise<Target>>> = {
-  run: async () => (await import("./run.ts")).runCommand,
-  serve: async () => (await import("./serve.ts")).serveCommand,
-  ps: async () => (await import("./ps.ts")).psCommand,
-  logs: async () => (await import("./ps.ts")).logsCommand,
-  stop: async () => (await import("./ps.ts")).stopCommand,
-  fork: async () => (await import("./fork.ts")).forkCommand,
-  shutdown: async () => (await import("./ps.ts")).shutdownCommand,
-  key: async () => (await import("./serve.ts")).keyCommand,
-  boot: async () => (await import("./boot_command.ts")).bootCommand,
-  doctor: async () => (await import("./doctor_command.ts")).doctorCommand,
-  image: async () => (await import("./image.ts")).imageRoutes,
-  kernel: async () => (await import("./kernel.ts")).kernelRoutes,
-  snapshot: async () => (await import("./snapshot.ts")).snapshotRoutes,
-};
-
-/** The application as far as a command line needs it: help and suggestions need all commands. */
+/**
+ * The application as far as a command line needs it: help and suggestions list all commands, and no
+ * more of them than their names.
+ */
 async function application(args: readonly string[]): Promise<Application<CommandContext>> {
-  const [name = ""] = args;
-  const needed = Object.hasOwn(commands, name) ? [name] : Object.keys(commands);
+  const [called = ""] = args;
+  const one = Object.hasOwn(commands, called) ? commands[called] : undefined;
   const routes = buildRouteMap<string, CommandContext>({
-    routes: Object.fromEntries(
-      await Promise.all(needed.map(async (name) => [name, await commands[name]!()] as const)),
-    ),
-    docs: { brief: "Runs any program in a Linux microVM of its own" },
+    routes: one === undefined
+      ? Object.fromEntries(Object.entries(commands).map(([name, entry]) => [name, listed(entry)]))
+      : { [called]: await one.load() },
+    docs: { brief: BRIEF },
   });
   return buildApplication(routes, {
     name: "cloudlet",

@@ -9,6 +9,7 @@ import { exitWith, withProgress } from "./context.ts";
 import { defaultKernel } from "../vmm/host_traits.ts";
 import { MIB } from "../vmm/layout.ts";
 import { parseMemory } from "./units.ts";
+import { lazyImport } from "../base/lazy_import.ts";
 
 /** Flags of `cloudlet boot`. */
 export interface BootFlags {
@@ -59,7 +60,7 @@ export const bootCommand = buildCommand({
         ...(image !== undefined && { root: (await builder.image(image)).path }),
       };
     });
-    const { boot } = await import("./boot.ts");
+    const { boot } = await lazyImport<typeof import("./boot.ts")>("./boot.ts", import.meta.url);
     const code = await boot({
       ...parts,
       vcpus: flags.vcpus,

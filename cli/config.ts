@@ -7,8 +7,10 @@
 import { basename, dirname, resolve } from "node:path";
 import { parse, TomlError } from "smol-toml";
 import { z } from "zod";
-import { type LanguageName, languages } from "../workload/languages.ts";
+import { type LanguageName, languageNamed, languages } from "../workload/languages.ts";
+import type { WrittenLanguage } from "../api/library/options.ts";
 import { languageOfSource } from "../api/library/source.ts";
+import { languageVersion, splitLanguage } from "../builder/image/versions.ts";
 import { CloudletError, messageOf } from "../base/errors.ts";
 import { reasonOfFile } from "../base/files.ts";
 import { nearest } from "../base/nearest.ts";
@@ -16,6 +18,7 @@ import { type SchemaProblem, schemaProblems } from "../base/schema_problems.ts";
 import { formatReference, parseReference } from "../builder/oci/reference.ts";
 import { isKernelSource } from "../builder/kernel/source.ts";
 import { parseDuration, parseMemory } from "./units.ts";
+import { lazyImport } from "../base/lazy_import.ts";
 
 /** What to do with a workload: build it, run what was built before, or both. */
 export type Action = "prepare" | "run" | "prepare-and-run";
@@ -27,13 +30,15 @@ export interface Config {
   /** Name of the workload, for people. */
   readonly workloadName: string;
   /** Language of the workload; undefined when there is no source. */
-  readonly language: LanguageName | undefined;
+  readonly language: WrittenLanguage | undefined;
   /** What to do. */
   readonly action: Action;
   /** The server that `--remote` sends the workload to. */
   readonly server: { readonly address: string; readonly port: number };
   /** The source file, or the directory of a project; undefined when the image's command is run. */
   readonly source: string | undefined;
+  /** The file of the project that is run, or cargo's program; the language's default when undefined. */
+  readonly entryPoint: string | undefined;
   /** Build with optimisation. */
   readonly release: boolean;
   /** Variables added to the environment of building. */
@@ -44,8 +49,8 @@ export interface Config {
     readonly args: readonly string[];
     /** Variables added to its environment. */
     readonly env: Readonly<Record<string, string>>;
-    /** File that is its standard input; undefined is the command's own standard input. */
-    readonly stdin: string | undefined;
+    /** File that is its standard input; undefined is the command's own standard input, false is none. */
+    readonly stdin: string | false | undefined;
     /** Milliseconds after which it is killed. */
     readonly timeout: number | undefined;
   };
@@ -87,6 +92,26 @@ function unit(read: (value: string | number) => number): z.ZodType<number> {
 }
 
 const LANGUAGES = Object.keys(languages) as LanguageName[];
+const LANGUAGE = z.enum(LANGUAGES);
+/** `LANGUAGE` or `LANGUAGE@VERSION` */
+const language = z.unknown().transform((value, context): WrittenLanguage => {
+  const { name, version } = typeof value === "string"
+    ? splitLanguage(value)
+    : { name: value, version: undefined };
+  const known = LANGUAGE.safeParse(name);
+  if (!known.success) {
+    context.addIssue({ code: "invalid_value", values: LANGUAGES, input: value });
+    return z.NEVER;
+  }
+  try {
+    if (version === undefined) return known.data;
+    return `${known.data}@${languageVersion(known.data, version).version}`;
+  } catch (error) {
+    const remedy = error instanceof CloudletError ? `; ${error.remedy}` : "";
+    context.addIssue({ code: "custom", message: messageOf(error) + remedy });
+    return z.NEVER;
+  }
+});
 const noNul = (text: string) => !text.includes("\0");
 const text = z.string().refine(noNul, "must not have a NUL byte in it");
 const path = text.min(1, "must not be empty");
@@ -99,7 +124,7 @@ const variables = z.record(
 const schema = z.strictObject({
   "workload-name": text.min(1, "must not be empty").max(200, "must have at most 200 characters")
     .optional(),
-  language: z.enum(LANGUAGES).optional(),
+  language: language.optional(),
   action: z.enum(["prepare", "run", "prepare-and-run"]).default("prepare-and-run"),
   server: z.strictObject({
     address: text.min(1, "must not be empty").default("localhost"),
@@ -107,13 +132,14 @@ const schema = z.strictObject({
   }).prefault({}),
   build: z.strictObject({
     "source-code-path": path.optional(),
+    "entry-point": path.optional(),
     release: z.boolean().default(false),
     env: variables,
   }).prefault({}),
   run: z.strictObject({
     args: z.array(text).default([]),
     env: variables,
-    stdin: path.optional(),
+    stdin: z.union([path, z.literal(false)]).optional(),
     timeout: unit(parseDuration).optional(),
   }).prefault({}),
   vm: z.strictObject({
@@ -135,7 +161,7 @@ const schema = z.strictObject({
 const KEYS: Record<string, readonly string[]> = {
   "": Object.keys(schema.shape),
   server: ["address", "port"],
-  build: ["source-code-path", "release", "env"],
+  build: ["source-code-path", "entry-point", "release", "env"],
   run: ["args", "env", "stdin", "timeout"],
   vm: ["vcpus", "memory", "kernel"],
   image: ["from", "packages", "files", "run"],
@@ -161,7 +187,10 @@ async function refuse(
   content: string,
   problems: readonly SchemaProblem[],
 ): Promise<CloudletError> {
-  const { positionOf } = await import("./toml_position.ts");
+  const { positionOf } = await lazyImport<typeof import("./toml_position.ts")>(
+    "./toml_position.ts",
+    import.meta.url,
+  );
   const placed = problems.map((problem) => ({ ...problem, at: positionOf(content, problem.path) }));
   placed.sort((a, b) => (a.at?.line ?? 0) - (b.at?.line ?? 0));
   const lines = placed.map(({ path, message, at }) => {
@@ -173,6 +202,26 @@ async function refuse(
     code: "invalid-input",
     remedy: lines.length === 1 ? "correct that line" : "correct those lines",
   });
+}
+
+/** What is wrong with an entry point, if anything is. */
+function entryPointProblem(
+  source: string | undefined,
+  entryPoint: string,
+  language: LanguageName | undefined,
+): string | undefined {
+  if (source === undefined) return "belongs to a project, and there is no source-code-path";
+  const isFile = (path: string) => {
+    try {
+      return Deno.statSync(path).isFile;
+    } catch {
+      return false;
+    }
+  };
+  if (isFile(source)) return "belongs to a project, and source-code-path is a file";
+  // With cargo it may be the name of a program.
+  if (language === "rust" || isFile(resolve(source, entryPoint))) return undefined;
+  return `${resolve(source, entryPoint)} is no file; it starts from source-code-path`;
 }
 
 /**
@@ -233,6 +282,14 @@ export async function parseConfig(content: string, file: string): Promise<Config
   const source = code === undefined
     ? undefined
     : existing(["build", "source-code-path"], code, "file or directory");
+  const entryPoint = values.build["entry-point"];
+  const language = values.language ??
+    (source === undefined ? undefined : await languageOfSource(source, entryPoint));
+  if (entryPoint !== undefined) {
+    const name = language && languageNamed(splitLanguage(language).name).name;
+    const message = entryPointProblem(source, entryPoint, name);
+    if (message !== undefined) problems.push({ path: ["build", "entry-point"], message });
+  }
   const files = Object.fromEntries(
     Object.entries(values.image.files).map(([goal, value]) => [
       goal,
@@ -245,12 +302,12 @@ export async function parseConfig(content: string, file: string): Promise<Config
   } catch (error) {
     problems.push({ path: ["image", "from"], message: messageOf(error) });
   }
-  const stdin = optionalFile(["run", "stdin"], values.run.stdin);
+  const stdin = values.run.stdin === false
+    ? false
+    : optionalFile(["run", "stdin"], values.run.stdin);
   const kernel = values.vm.kernel !== undefined && isKernelSource(values.vm.kernel)
     ? values.vm.kernel
     : optionalFile(["vm", "kernel"], values.vm.kernel);
-  const language = values.language ??
-    (source === undefined ? undefined : await languageOfSource(source));
   if (language === undefined && source !== undefined && problems.length === 0) {
     problems.push({
       path: ["language"],
@@ -267,6 +324,7 @@ export async function parseConfig(content: string, file: string): Promise<Config
     action: values.action,
     server: values.server,
     source,
+    entryPoint,
     release: values.build.release,
     buildEnv: values.build.env,
     run: { args: values.run.args, env: values.run.env, stdin, timeout: values.run.timeout },

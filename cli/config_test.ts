@@ -66,6 +66,7 @@ run = ["touch /etc/made"]
       action: "prepare",
       server: { address: "10.0.0.1", port: 50052 },
       source: join(directory, "main.py"),
+      entryPoint: undefined,
       release: true,
       buildEnv: { RUSTFLAGS: "-g" },
       run: {
@@ -116,8 +117,33 @@ Deno.test("only the source is needed; the rest has defaults", () =>
     equal(config.run.timeout, undefined);
   }));
 
+Deno.test("an entry point is a file of the project, and tells its language", () =>
+  inDirectory(async (directory) => {
+    const parse = (content: string) => parseConfig(content, join(directory, "config.toml"));
+    await Deno.writeTextFile(join(directory, "package.json"), "{}");
+    const build = '[build]\nsource-code-path = "."\n';
+    const { entryPoint, language } = await parse(`${build}entry-point = "main.py"`);
+    deepEqual([entryPoint, language], ["main.py", "python"]);
+    const cargo = await parse(`language = "rust"\n${build}entry-point = "server"`);
+    equal(cargo.entryPoint, "server");
+  }));
+
+Deno.test("a language may have a version, or the beginning of one", () =>
+  inDirectory(async (directory) => {
+    const file = join(directory, "config.toml");
+    for (const [text, language] of [["python@3.11", "python@3.11"], ["node@2", undefined]]) {
+      const content = `language = "${text}"\n${BUILD}`;
+      if (language === undefined) {
+        await rejects(parseConfig(content, file), { code: "invalid-input" });
+      } else equal((await parseConfig(content, file)).language, language);
+    }
+    equal((await parseConfig(`language = "rust@1"\n${BUILD}`, file)).language, "rust@1.85");
+  }));
+
 const BUILD = '[build]\nsource-code-path = "main.py"\n';
 const WRONG: readonly (readonly [what: string, content: string, expected: RegExp])[] = [
+  ["a mistyped language", 'language = "pyhton@3.11"\n' + BUILD, /:1:1: language: .*is none of/],
+  ["an unknown version", 'language = "python@2"\n' + BUILD, /:1:1: language: .*python@3\.13, /],
   ["a mistyped key", 'languge = "python"\n' + BUILD, /config\.toml:1:1: languge: .*"language"\?/],
   ["a mistyped nested key", BUILD + "relase = true", /:3:1: build\.relase: .*"release"\?/],
   ["a key with the wrong case", BUILD + "Release = true", /:3:1: build\.Release: .*"release"\?/],
@@ -158,6 +184,21 @@ const WRONG: readonly (readonly [what: string, content: string, expected: RegExp
     /:4:1: run\.timeout: .*"soon" as a duration/,
   ],
   ["a bad memory size", BUILD + '[vm]\nmemory = "1 elephant"', /:4:1: vm\.memory: .*memory size/],
+  [
+    "an entry point that is missing",
+    '[build]\nsource-code-path = "."\nentry-point = "no.py"',
+    /:3:1: build\.entry-point: no\.py is no file; it starts from source-code-path/,
+  ],
+  [
+    "an entry point of a file",
+    BUILD + 'entry-point = "main.py"',
+    /:3:1: build\.entry-point: belongs to a project, and source-code-path is a file/,
+  ],
+  [
+    "an entry point of nothing",
+    '[build]\nentry-point = "x"\n[image]\nfrom = "x"',
+    /:2:1: build\.entry-point: belongs to a project, and there is no source-code-path/,
+  ],
   ["no source", 'language = "python"', /config\.toml: build\.source-code-path: is missing/],
   ["a wrong image", '[image]\nfrom = "UPPER"', /:2:1: image\.from: .*lower case/],
   ["a relative place", BUILD + '[image.files]\n"etc/x" = "main.py"', /absolute path/],

@@ -7,6 +7,7 @@ import { buildCommand, type CommandContext } from "@stricli/core";
 import { styleText } from "node:util";
 import { EXIT, exitWith } from "./context.ts";
 import { writeLine } from "./output.ts";
+import { lazyImport } from "../base/lazy_import.ts";
 
 const MARKS = {
   ok: ["green", "ok  "],
@@ -24,7 +25,10 @@ export const doctorCommand = buildCommand({
     flags: { json: { kind: "boolean", brief: "one JSON object a line", default: false } },
   },
   async func(this: CommandContext, flags: { json: boolean }) {
-    const { examine } = await import("./doctor.ts");
+    const { examine } = await lazyImport<typeof import("./doctor.ts")>(
+      "./doctor.ts",
+      import.meta.url,
+    );
     const findings = await examine();
     for (const finding of findings) {
       if (flags.json) {

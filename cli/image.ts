@@ -5,8 +5,15 @@
  */
 import { buildCommand, buildRouteMap } from "@stricli/core";
 import { CloudletError } from "../base/errors.ts";
+import { loadSettings } from "../base/settings.ts";
 import { DamagedEntry } from "../base/store.ts";
 import { imageDeclaration, imageNames } from "../builder/image/declarations.ts";
+import {
+  DEFAULT_SUITE,
+  joinLanguage,
+  LANGUAGE_VERSIONS,
+  splitLanguage,
+} from "../builder/image/versions.ts";
 import { findImage, type Image, imageStore, openImage } from "../builder/image/image.ts";
 import { formatReference, parseReference } from "../builder/oci/reference.ts";
 import { Builder } from "../builder/artifacts.ts";
@@ -40,8 +47,11 @@ async function readEntries(): Promise<Entry[]> {
 
 /** The key that `reference` means: a name, a reference, a key or the beginning of a key. */
 async function resolveKey(reference: string): Promise<string> {
-  if (imageNames().includes(reference)) {
-    const image = await findImage(imageDeclaration(reference));
+  const { name: language, version } = splitLanguage(reference);
+  // A digest of an OCI image named python is no version of the language.
+  if (imageNames().includes(language) && !version?.includes(":")) {
+    const { debian } = await loadSettings();
+    const image = await findImage(imageDeclaration(reference, [], debian.suite));
     if (image !== undefined) return image.key;
   } else if (/^[0-9a-f]{4,}$/.test(reference)) {
     const keys = (await imageStore().keys()).filter((key) => key.startsWith(reference));
@@ -126,12 +136,43 @@ const pull = buildCommand({
 /** Nothing is run for an image as it is. */
 const noChanges = () => Promise.reject(new Error("an image without commands runs none"));
 
+/** Every version of every language, and where it comes from. */
+async function listAvailable(json: boolean): Promise<void> {
+  const suite = (await loadSettings()).debian.suite ?? DEFAULT_SUITE;
+  const rows = Object.entries(LANGUAGE_VERSIONS).flatMap(([language, versions]) =>
+    versions.length === 0
+      ? [{ language, name: language, version: Deno.version.deno, from: "cloudlet's own Deno" }]
+      : versions.map(({ version, suite, image }) => ({
+        language,
+        name: joinLanguage(language, version),
+        version,
+        from: suite === undefined ? `OCI image ${image}` : `Debian ${suite}`,
+      }))
+  );
+  if (json) {
+    for (const row of rows) writeLine(JSON.stringify(row));
+    return;
+  }
+  const cells = rows.map(({ name, version, from }) => [name, version, from]);
+  writeLine(await formatTable(["LANGUAGE", "VERSION", "FROM"], cells));
+  writeLine(`\nWithout a version, a language is that of Debian ${suite}.`);
+}
+
 const ls = buildCommand({
-  docs: { brief: "List the images in the cache" },
+  docs: { brief: "List the images in the cache, or the versions of languages that there are" },
   parameters: {
-    flags: { json: { kind: "boolean", brief: "one JSON object a line", default: false } },
+    flags: {
+      json: { kind: "boolean", brief: "one JSON object a line", default: false },
+      available: {
+        kind: "boolean",
+        brief: "list the versions of languages that there are, built or not",
+        default: false,
+        withNegated: false,
+      },
+    },
   },
-  async func(flags: { json: boolean }) {
+  async func(flags: { json: boolean; available: boolean }) {
+    if (flags.available) return await listAvailable(flags.json);
     const rows: { name: string; key: string; size: number; packages: number; built: string }[] = [];
     const damaged: { key: string; damaged: string }[] = [];
     for (const { key, image, damage } of await readEntries()) {

@@ -5,8 +5,10 @@
  */
 import { exitOnSignals } from "../base/signals.ts";
 import deno from "../deno.json" with { type: "json" };
+import { rootHelp } from "./commands.ts";
 import { describeError, exitCodeOf } from "./context.ts";
-import { say, writeLine } from "./output.ts";
+import { say, writeLine, writeSync } from "./output.ts";
+import { lazyImport } from "../base/lazy_import.ts";
 
 /**
  * Runs one command line.
@@ -21,7 +23,14 @@ export async function main(args: readonly string[]): Promise<number> {
       writeLine(deno.version);
       return 0;
     }
-    const { runCommandLine } = await import("./app.ts");
+    if (args.length === 0 || (args.length === 1 && (args[0] === "--help" || args[0] === "-h"))) {
+      writeSync(rootHelp());
+      return 0;
+    }
+    const { runCommandLine } = await lazyImport<typeof import("./app.ts")>(
+      "./app.ts",
+      import.meta.url,
+    );
     return await runCommandLine(args);
   } catch (error) {
     const message = describeError(error);

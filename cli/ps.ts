@@ -10,6 +10,7 @@ import { CloudletError } from "../base/errors.ts";
 import { defaultServer, serverFromFlags } from "./server_address.ts";
 import { formatTable } from "./table.ts";
 import { say, write } from "./output.ts";
+import { parseCount } from "./units.ts";
 
 /** The flag that names a server. */
 export const serverFlag = {
@@ -75,7 +76,7 @@ export async function activeRuns(client: ApiClient): Promise<RunInfo[]> {
   const found = new Map<string, RunInfo>();
   // One after the other: a run that goes on to the next state meanwhile is seen there.
   for (const state of ACTIVE) {
-    for (const run of await client.runs({ state, limit: 1000 })) found.set(run.id, run);
+    for (const run of await client.runs({ state, limit: Infinity })) found.set(run.id, run);
   }
   return [...found.values()].sort((a, b) => Date.parse(b.created_at) - Date.parse(a.created_at));
 }
@@ -103,20 +104,43 @@ export async function completeId(client: ApiClient, id: string): Promise<string>
   );
 }
 
+/** Runs that `ps --all` lists. */
+const LISTED = 100;
+
+interface PsFlags {
+  readonly all: boolean;
+  readonly json: boolean;
+  readonly limit?: number;
+}
+
 /** The command `ps`. */
 export const psCommand = buildCommand({
-  docs: { brief: "List the runs of a server" },
+  docs: {
+    brief: "List the runs of a server",
+    fullDescription:
+      "Lists the runs under way, the newest first; with --all those that ended after " +
+      "them. A server that has more than it lists at once is asked again.",
+  },
   parameters: {
     flags: {
       server: serverFlag,
       all: { kind: "boolean", default: false, brief: "also those that ended" },
+      limit: {
+        kind: "parsed",
+        parse: (text: string) => parseCount(text, 1),
+        optional: true,
+        brief: "most runs that are listed; with --all 100 when absent",
+      },
       json: { kind: "boolean", default: false, brief: "print JSON, one run a line" },
     },
     aliases: { a: "all" },
   },
-  async func(flags: ServerFlags & { readonly all: boolean; readonly json: boolean }) {
+  async func(flags: ServerFlags & PsFlags) {
     const client = new ApiClient(serverFromFlags(flags));
-    const shown = flags.all ? await client.runs({ limit: 100 }) : await activeRuns(client);
+    const { all, limit } = flags;
+    const shown = all
+      ? await client.runs({ limit: limit ?? LISTED })
+      : (await activeRuns(client)).slice(0, limit);
     const text = flags.json
       ? shown.map((run) => JSON.stringify(run) + "\n").join("")
       : await table(shown, Date.now()) + "\n";

@@ -24,9 +24,12 @@ async function withRuns(
       return Response.json(problem, { status: 404 });
     }
     const state = query.get("state");
-    const found = newest.filter((run) => state === null || run.state === state)
-      .slice(0, Number(query.get("limit")));
-    return Response.json({ runs: found });
+    const found = newest.filter((run) => state === null || run.state === state);
+    const limit = Number(query.get("limit"));
+    equal(limit >= 1 && limit <= 1000, true, "a page has 1 to 1000 runs");
+    const end = Number(query.get("after") ?? "0") + limit;
+    const next = end < found.length ? String(end) : null;
+    return Response.json({ runs: found.slice(end - limit, end), next });
   });
   await test(new ApiClient({ url: `http://localhost:${server.addr.port}` }));
 }
@@ -55,4 +58,28 @@ Deno.test("the beginning of an id names one run, or is refused with those that b
     equal(await completeId(client, "a"), "ab2"); // the only one that is not as old
     await rejects(completeId(client, ""), { code: "invalid-input" });
   });
+});
+
+Deno.test("a list goes on from page to page up to its limit", () =>
+  withRuns(MANY, async (client) => {
+    const ids = MANY.map(({ id }) => id).reverse();
+    const listed = async (limit: number) => (await client.runs({ limit })).map(({ id }) => id);
+    deepEqual(await listed(1100), ids.slice(0, 1100));
+    deepEqual(await listed(1), ids.slice(0, 1));
+    deepEqual(await listed(5000), ids);
+  }));
+
+Deno.test("more runs under way than a page has are all listed", () => {
+  const runs = Array.from({ length: 2300 }, (_, i) => run(`r${i}`, i, "pending"));
+  return withRuns(runs, async (client) => equal((await activeRuns(client)).length, 2300));
+});
+
+Deno.test("a server whose pages lead in a circle is not asked for ever", async () => {
+  let asked = 0;
+  await using server = Deno.serve({ port: 0, hostname: "localhost", onListen() {} }, () => {
+    asked++;
+    return Response.json({ runs: [run(`r${asked % 2}`, 1)], next: asked % 2 === 0 ? "a" : "b" });
+  });
+  const client = new ApiClient({ url: `http://localhost:${server.addr.port}` });
+  await rejects(client.runs({ limit: 1000 }), { code: "unavailable", message: /same page twice/ });
 });

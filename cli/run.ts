@@ -4,6 +4,8 @@
  * @module
  */
 import { buildCommand, type CommandContext } from "@stricli/core";
+import type { WrittenLanguage } from "../api/library/options.ts";
+import { languageVersion, splitLanguage } from "../builder/image/versions.ts";
 import { languageNamed, languages } from "../workload/languages.ts";
 import {
   type Run,
@@ -23,6 +25,7 @@ import { defaultServer, serverFromFlags } from "./server_address.ts";
 import { openStdin } from "./stdin.ts";
 import { eventLine } from "./event_line.ts";
 import { parseCount, parseDuration, parseMemory } from "./units.ts";
+import { lazyImport } from "../base/lazy_import.ts";
 
 /** Flags of `cloudlet run`. */
 export interface RunFlags {
@@ -31,12 +34,18 @@ export interface RunFlags {
   readonly buildEnv?: readonly string[];
   /** File that is the program's standard input; `-` is the command's own. */
   readonly stdin?: string;
+  /** The program's standard input is empty. */
+  readonly noStdin: boolean;
   /** Milliseconds. */
   readonly timeout?: number;
   /** MiB. */
   readonly memory?: number;
   readonly vcpus?: number;
   readonly language?: string;
+  /** The file of a project that is run. */
+  readonly entry?: string;
+  /** A source file without the project around it. */
+  readonly alone: boolean;
   readonly release?: boolean;
   readonly json: boolean;
   readonly quiet: boolean;
@@ -74,6 +83,14 @@ function environment(variables: readonly string[]): Record<string, string> {
   }));
 }
 
+/** Checks `LANGUAGE` or `LANGUAGE@VERSION`. */
+function checkedLanguage(text: string): WrittenLanguage {
+  const { name, version } = splitLanguage(text);
+  const language = languageNamed(name).name;
+  if (version === undefined) return language;
+  return `${language}@${languageVersion(language, version).version}`;
+}
+
 /** Flags go before the config, the config before the defaults. */
 function merge(
   target: string | undefined,
@@ -90,6 +107,7 @@ function merge(
   const source = config === undefined ? target : config.source;
   const from = flags.image ?? config?.image.from;
   const { files = {}, run: commands = [] } = config?.image ?? {};
+  const entryPoint = flags.entry ?? config?.entryPoint;
   if (remote && kernel !== undefined) {
     throw new CloudletError("Cannot run it on a server: the config names a kernel of this host", {
       code: "invalid-input",
@@ -98,6 +116,8 @@ function merge(
   }
   return {
     ...(source !== undefined && { source }),
+    ...(entryPoint !== undefined && { entryPoint }),
+    alone: flags.alone || config !== undefined, // a config says what is sent
     args: args.length > 0 ? args : config?.run.args ?? [],
     env: { ...config?.run.env, ...environment(flags.env ?? []) },
     buildEnv: { ...config?.buildEnv, ...environment(flags.buildEnv ?? []) },
@@ -114,7 +134,7 @@ function merge(
       },
     }),
     ...(config && { name: config.workloadName }),
-    ...(language !== undefined && { language: languageNamed(language).name }),
+    ...(language !== undefined && { language: checkedLanguage(language) }),
     ...(timeout !== undefined && { timeout }),
     ...(memory !== undefined && { memory }),
     ...(vcpus !== undefined && { vcpus }),
@@ -140,17 +160,31 @@ export async function runProgram(
 ): Promise<number> {
   // Not loaded for a run without one: it checks with more than a run needs.
   const config = target?.endsWith(".toml")
-    ? await (await import("./config.ts")).loadConfig(target)
+    ? await (await lazyImport<typeof import("./config.ts")>("./config.ts", import.meta.url))
+      .loadConfig(target)
     : undefined;
   const options = merge(target, args, flags, config);
-  await using stdin = await openStdin(flags.stdin ?? config?.run.stdin);
+  if (flags.noStdin && flags.stdin !== undefined) {
+    throw new CloudletError("Cannot give the program its input: --stdin and --no-stdin are given", {
+      code: "invalid-input",
+      remedy: "leave one of them away",
+    });
+  }
+  await using stdin = await openStdin(flags.noStdin ? false : flags.stdin ?? config?.run.stdin);
   using progress = flags.quiet || flags.json ? silentProgress : terminalProgress();
   await using program = run({ ...options, stdin: stdin.input, progress });
-  // Here, the progress says what the service would.
-  return await follow(program, {
-    ...flags,
-    verbose: flags.verbose && options.server !== undefined,
-  });
+  let read: number | undefined = 0; // of a run that comes to nothing
+  try {
+    // Here, the progress says what the service would.
+    const exitCode = await follow(program, {
+      ...flags,
+      verbose: flags.verbose && options.server !== undefined,
+    });
+    read = (await program.result.catch(() => undefined))?.inputRead; // a signal may have ended it
+    return exitCode;
+  } finally {
+    await stdin.putBack(read);
+  }
 }
 
 /** How a run is shown. */
@@ -224,6 +258,7 @@ export const runCommand = buildCommand({
       "config.toml",
       "hello.py -- --its-own-flag",
       "--env NAME=VALUE project/",
+      "--entry tools/cli.py project/",
       "--image alpine:3 -- cat /etc/os-release",
     ],
   },
@@ -241,6 +276,12 @@ export const runCommand = buildCommand({
         parse: String,
         optional: true,
         brief: "file that is the program's standard input; - is the command's own, the default",
+      },
+      noStdin: {
+        kind: "boolean",
+        default: false,
+        withNegated: false,
+        brief: "the program's standard input is empty: the command's own is left alone",
       },
       timeout: {
         kind: "parsed",
@@ -264,7 +305,20 @@ export const runCommand = buildCommand({
         kind: "parsed",
         parse: String,
         optional: true,
-        brief: `what it is written in: ${Object.keys(languages).join(", ")}`,
+        brief: `what it is written in: ${Object.keys(languages).join(", ")}; or python@3.11, ` +
+          "of the versions that `image ls --available` lists",
+      },
+      entry: {
+        kind: "parsed",
+        parse: String,
+        optional: true,
+        brief: "file of a project that is run, or the name of a program of cargo",
+      },
+      alone: {
+        kind: "boolean",
+        default: false,
+        withNegated: false,
+        brief: "send a source file without the project around it",
       },
       release: { kind: "boolean", optional: true, brief: "build with optimisation" },
       buildEnv: {

@@ -13,13 +13,21 @@ interface Ended {
   readonly stderr: string;
 }
 
+/** How the command is started. */
+interface Start {
+  readonly stdin?: "piped" | "null";
+  /** Its current directory; the test's when absent. */
+  readonly directory?: string;
+}
+
 class Cloudlet {
   readonly #process: Deno.ChildProcess;
 
-  constructor(args: readonly string[], stdin: "piped" | "null" = "null") {
+  constructor(args: readonly string[], { stdin = "null", directory }: Start = {}) {
     this.#process = new Deno.Command(Deno.execPath(), {
       args: ["run", "-A", "--quiet", "--no-check", MOD, ...args],
       stdin,
+      ...(directory !== undefined && { cwd: directory }),
       stdout: "piped",
       stderr: "piped",
     }).spawn();
@@ -68,7 +76,7 @@ class Cloudlet {
 async function withServer(
   files: Readonly<Record<string, string>>,
   test: (
-    cloudlet: (args: readonly string[], stdin?: "piped") => Cloudlet,
+    cloudlet: (args: readonly string[], start?: Start) => Cloudlet,
     path: (name: string) => string,
     active: () => readonly string[],
   ) => Promise<void>,
@@ -81,8 +89,8 @@ async function withServer(
       await Deno.writeTextFile(join(directory, name), content);
     }
     await test(
-      ([command, ...args], stdin) =>
-        new Cloudlet([command!, "--server", server.url, ...args], stdin),
+      ([command, ...args], start) =>
+        new Cloudlet([command!, "--server", server.url, ...args], start),
       (name) => join(directory, name),
       () => server.service.orchestrator.active,
     );
@@ -113,6 +121,52 @@ Deno.test("a config file tells what to run, and flags go before it", () =>
     equal(flags.stdout, "['x'] flag\n", flags.stderr);
   }));
 
+const PROJECT = {
+  "project/cli.py": "import os, helper\nprint(helper.word, sorted(os.listdir()))",
+  "project/helper.py": 'word = "hi"',
+  "project/.hidden": "",
+};
+
+Deno.test("a file runs with the modules beside it, in the directory of the command", () =>
+  withServer(PROJECT, async (cloudlet, path) => {
+    const from = async (directory: string, ...args: string[]) => {
+      const { code, stdout, stderr } = await cloudlet(["run", "-q", ...args], {
+        directory: path(directory),
+      }).ended();
+      return code === 0 ? stdout : stderr.split("\n").at(-2);
+    };
+    equal(await from(".", "project/cli.py"), "hi ['project']\n");
+    equal(await from("project", "cli.py"), "hi ['cli.py', 'helper.py']\n");
+    const lonely = await from("project", "--alone", "cli.py");
+    equal(lonely, "ModuleNotFoundError: No module named 'helper'");
+  }));
+
+Deno.test("a flag or the config names the file of a project that is run", () =>
+  withServer({
+    ...PROJECT,
+    "project/main.py": "print('main')",
+    "config.toml": '[build]\nsource-code-path = "project"\nentry-point = "cli.py"\n',
+  }, async (cloudlet, path) => {
+    const all = "['.hidden', 'cli.py', 'helper.py', 'main.py']";
+    const flag = await cloudlet(["run", "--entry", "cli.py", path("project")]).ended();
+    deepEqual(flag, { code: 0, stdout: `hi ${all}\n`, stderr: "" });
+    const config = await cloudlet(["run", path("config.toml")]).ended();
+    deepEqual(config, { code: 0, stdout: `hi ${all}\n`, stderr: "" });
+    const both = await cloudlet(["run", "--entry", "main.py", path("config.toml")]).ended();
+    deepEqual(both, { code: 0, stdout: "main\n", stderr: "" });
+    const missing = await cloudlet(["run", "--entry", "clu.py", path("project")]).ended();
+    equal(missing.code, 2);
+    match(missing.stderr, /Cannot run "clu\.py".*\n.*did you mean cli\.py/);
+  }));
+
+Deno.test("what is left out of a project is told on standard error", () =>
+  withServer({ "project/main.sh": "echo *" }, async (cloudlet, path) => {
+    await Deno.symlink("nobody@nowhere", path("project/.#main.sh"));
+    const { code, stdout, stderr } = await cloudlet(["run", path("project")]).ended();
+    deepEqual([code, stdout], [0, "main.sh\n"]);
+    match(stderr, /^Left out of .*: a link that leads nowhere \(\.#main\.sh\)\n$/);
+  }));
+
 Deno.test("with an image, what follows -- is its command, and what stands before is a source", () =>
   withServer({
     "a.sh": 'echo "source $1"',
@@ -138,7 +192,7 @@ Deno.test("bytes pass unchanged from standard input to standard output", () =>
     const bytes = crypto.getRandomValues(new Uint8Array(65536));
     const size = bytes.length * 64; // too large to go with the request
     const input = () => ReadableStream.from(Array.from({ length: 64 }, () => bytes));
-    const command = cloudlet(["run", "-q", path("cat.sh")], "piped");
+    const command = cloudlet(["run", "-q", path("cat.sh")], { stdin: "piped" });
     const [ended] = await Promise.all([
       new Response(command.output()).bytes(),
       command.feed(input()),

@@ -6,6 +6,7 @@
 import { buildCommand } from "@stricli/core";
 import { Keys, newKey } from "../api/http/keys.ts";
 import type { Address, Service } from "../api/http/serve.ts";
+import { joinLanguage, languageVersion } from "../builder/image/versions.ts";
 import { languageNamed } from "../workload/languages.ts";
 import { isRegistryHost } from "../base/addresses.ts";
 import { cacheDir, stateDir } from "../base/dirs.ts";
@@ -18,6 +19,7 @@ import { sweepScratch } from "../node/scratch.ts";
 import { say, writeLine } from "./output.ts";
 import { LineProgress } from "./progress.ts";
 import { parseCount, parseDuration, parseMemory } from "./units.ts";
+import { lazyImport } from "../base/lazy_import.ts";
 
 /** Milliseconds that ending the microVMs and closing the servers may take after the grace period. */
 const CLEANUP = 10_000;
@@ -43,19 +45,25 @@ interface ServeFlags {
 /** Prewarmed VMs of a language. */
 interface Warm {
   readonly language: string;
+  /** Undefined for the default. */
+  readonly version: string | undefined;
   readonly count: number;
 }
 
-/** Reads `LANGUAGE=COUNT`. */
+/** Reads `LANGUAGE[@VERSION]=COUNT`. */
 export function parseWarm(text: string): Warm {
-  const match = /^([a-z]+)=(\d{1,3})$/.exec(text);
+  const match = /^([a-z]+)(?:@([\w.-]+))?=(\d{1,3})$/.exec(text);
   if (match === null) {
     throw new CloudletError(`Cannot read ${JSON.stringify(text)} as prewarmed VMs`, {
       code: "invalid-input",
-      remedy: "write LANGUAGE=COUNT, such as python=2",
+      remedy: "write LANGUAGE=COUNT or LANGUAGE@VERSION=COUNT, such as python=2",
     });
   }
-  return { language: languageNamed(match[1]!).name, count: Number(match[2]) };
+  return {
+    language: languageNamed(match[1]!).name,
+    version: match[2] === undefined ? undefined : languageVersion(match[1]!, match[2]).version,
+    count: Number(match[3]),
+  };
 }
 
 /** Reads `HOST:PORT`, `[IPv6]:PORT`, `:PORT` or `PORT`. */
@@ -86,19 +94,44 @@ function parseRegistry(text: string): string {
 /** Serves until a signal ends it. */
 async function serve(flags: ServeFlags): Promise<void> {
   // Not loaded before they are needed: every other command starts without them.
-  const { startService } = await import("../api/http/serve.ts");
-  const { microVms } = await import("../node/microvms.ts");
-  const { LocalNode } = await import("../node/local_node.ts");
-  const { PreparedWorkloads } = await import("../service/prepared.ts");
-  const { SharedWork } = await import("../base/shared_work.ts");
+  const { startService } = await lazyImport<typeof import("../api/http/serve.ts")>(
+    "../api/http/serve.ts",
+    import.meta.url,
+  );
+  const { microVms } = await lazyImport<typeof import("../node/microvms.ts")>(
+    "../node/microvms.ts",
+    import.meta.url,
+  );
+  const { LocalNode } = await lazyImport<typeof import("../node/local_node.ts")>(
+    "../node/local_node.ts",
+    import.meta.url,
+  );
+  const { PreparedWorkloads } = await lazyImport<typeof import("../service/prepared.ts")>(
+    "../service/prepared.ts",
+    import.meta.url,
+  );
+  const { SharedWork } = await lazyImport<typeof import("../base/shared_work.ts")>(
+    "../base/shared_work.ts",
+    import.meta.url,
+  );
   using end = new End();
   sweepTemporaryBelow(cacheDir(), 2); // <cache>/<kind>/.tmp-… and <cache>/debian/<kind>/.tmp-…
   sweepScratch();
   const host = hostLimits();
   const defaultMemory = flags.memory ?? host.limits.defaultMemory;
   const progress = new LineProgress();
-  const { loadSettings } = await import("../base/settings.ts");
-  const { registryPolicy } = await import("../builder/oci/policy.ts");
+  const { loadSettings } = await lazyImport<typeof import("../base/settings.ts")>(
+    "../base/settings.ts",
+    import.meta.url,
+  );
+  const { registryPolicy } = await lazyImport<typeof import("../builder/oci/policy.ts")>(
+    "../builder/oci/policy.ts",
+    import.meta.url,
+  );
+  const { imageOfVersion } = await lazyImport<typeof import("../service/workload.ts")>(
+    "../service/workload.ts",
+    import.meta.url,
+  );
   const registries = registryPolicy((await loadSettings()).registry, flags.allowRegistry);
   const admission = {
     machines: flags.maxVms ?? host.admission.machines,
@@ -111,7 +144,13 @@ async function serve(flags: ServeFlags): Promise<void> {
   const node = new LocalNode({
     machines: (pool) => microVms({ pool, shared, registries }),
     admission,
-    prewarmed: (flags.warm ?? []).map((warm) => ({ ...warm, memory: defaultMemory })),
+    prewarmed: (flags.warm ?? []).map(({ language, version, count }) => ({
+      name: joinLanguage(language, version),
+      language,
+      image: version === undefined ? undefined : imageOfVersion(language, version),
+      count,
+      memory: defaultMemory,
+    })),
     paused: { each: flags.ready, total: 2 * flags.ready },
     progress,
   });

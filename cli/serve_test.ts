@@ -1,11 +1,11 @@
 /** `cloudlet serve` as a process of its own; no run is started, so no /dev/kvm is needed. */
-import { equal, match, rejects, throws } from "node:assert/strict";
+import { deepEqual, equal, match, rejects, throws } from "node:assert/strict";
 import { join } from "node:path";
 import { fileURLToPath } from "node:url";
 import { Keys } from "../api/http/keys.ts";
 import { denoDir } from "../test/paths.ts";
 import { RunStore } from "../service/run_store.ts";
-import { parseAddress } from "./serve.ts";
+import { parseAddress, parseWarm } from "./serve.ts";
 
 const MOD = fileURLToPath(new URL("../mod.ts", import.meta.url));
 
@@ -178,6 +178,14 @@ Deno.test("an address that others reach needs keys, and the key command makes th
     await rest();
     await server.stdout.cancel();
   }));
+
+Deno.test("prewarmed VMs are of a language, with a version or without one", () => {
+  deepEqual(parseWarm("python=2"), { language: "python", version: undefined, count: 2 });
+  deepEqual(parseWarm("python@3.11=1"), { language: "python", version: "3.11", count: 1 });
+  for (const bad of ["python", "python@=1", "python@2=1", "pyton@3.11=1", "python=x"]) {
+    throws(() => parseWarm(bad), { code: "invalid-input" }, bad);
+  }
+});
 
 Deno.test("addresses are read with and without a host", () => {
   equal(parseAddress("3000").hostname, "localhost");

@@ -14,7 +14,8 @@ const ROOT = fileURLToPath(new URL("..", import.meta.url));
  */
 const LAYERS: Readonly<Record<string, readonly string[]>> = {
   "mod.ts": ["cli", "api", "workload", "base"],
-  cli: ["api", "service", "node", "vmm", "builder", "workload", "base", "deno.json"],
+  "offline.ts": ["cli", "api", "service", "node", "vmm", "builder", "workload", "base"],
+  cli: ["api", "service", "node", "vmm", "builder", "workload", "ffi", "base", "deno.json"],
   api: ["service", "builder", "workload", "proto", "base"],
   service: ["node", "builder", "workload", "agent/client", "proto", "base"],
   node: ["vmm", "builder", "workload", "agent/client", "proto", "base"],
@@ -50,7 +51,7 @@ function partOf(path: string): string {
 
 /** What only tests may use. */
 function isForTests(path: string): boolean {
-  return /(^|[_/])(test|testing)\.ts$/.test(path) || /^(test|bench|lint)\//.test(path) ||
+  return /(^|[_/])(test|testing)\.ts$/.test(path) || /^(test|bench|lint|tools)\//.test(path) ||
     path === "vmm/virtio/compliance.ts";
 }
 
@@ -82,9 +83,24 @@ const layers: Deno.lint.Rule = {
     ExportAllDeclaration: (node) => checkImport(context, node, node.source.value),
     ImportExpression(node) {
       const { source } = node;
-      if (source.type === "Literal" && typeof source.value === "string") {
-        checkImport(context, node, source.value);
-      }
+      if (source.type !== "Literal" || typeof source.value !== "string") return;
+      checkImport(context, node, source.value);
+      const path = pathOf(context.filename) ?? "test.ts";
+      if (!source.value.startsWith(".") || isForTests(path) || path === "offline.ts") return;
+      context.report({
+        node,
+        message: "Deno would load the graph behind this import before the program begins",
+        hint: "use lazyImport of base/lazy_import.ts, and name the module in offline.ts",
+      });
+    },
+    CallExpression(node) {
+      const { callee, arguments: [specifier] } = node;
+      if (callee.type !== "Identifier" || callee.name !== "lazyImport") return;
+      if (specifier?.type !== "Literal" || typeof specifier.value !== "string") return;
+      checkImport(context, node, specifier.value);
+      const type = `typeof import(${JSON.stringify(specifier.value)})`;
+      if (context.sourceCode.getText(node).includes(type)) return;
+      context.report({ node, message: `The type of what is imported is not ${type}` });
     },
   }),
 };

@@ -15,7 +15,8 @@ function findings(path: string, source: string): string[] {
 Deno.test("imports point downwards, in every form that they have", () => {
   const forms = (to: string) =>
     `import { a } from "${to}";\nexport { b } from "${to}";\nexport * from "${to}";\n` +
-    `import type { C } from "${to}";\nawait import("${to}");\n`;
+    `import type { C } from "${to}";\n` +
+    `await lazyImport<typeof import("${to}")>("${to}", import.meta.url);\n`;
   const up = ["layers 1", "layers 2", "layers 3", "layers 4", "layers 5"];
   assert.deepEqual(findings("vmm/vm.ts", forms("../service/run_store.ts")), up);
   assert.deepEqual(findings("vmm/vm.ts", forms("../node/pool.ts")), up);
@@ -49,6 +50,18 @@ Deno.test("imports point downwards, in every form that they have", () => {
       ["examples/deno/main.ts", "./lib/collatz.ts"],
     ]
   ) assert.deepEqual(findings(from!, forms(to!)), [], `${from} -> ${to}`);
+});
+
+Deno.test("what is loaded later is no literal import, and has its own type", () => {
+  const lazy = (to: string, type = to) =>
+    `await lazyImport<typeof import("${type}")>("${to}", import.meta.url);\n`;
+  assert.deepEqual(findings("cli/app.ts", lazy("./run.ts")), []);
+  assert.deepEqual(findings("cli/app.ts", lazy("./run.ts", "./ps.ts")), ["layers 1"]);
+  assert.deepEqual(findings("vmm/vm.ts", lazy("../node/pool.ts")), ["layers 1"]);
+  assert.deepEqual(findings("cli/app.ts", 'await import("./run.ts");\n'), ["layers 1"]);
+  assert.deepEqual(findings("cli/app.ts", 'await import("cli-table3");\n'), []);
+  assert.deepEqual(findings("offline.ts", 'await import("./cli/run.ts");\n'), []);
+  assert.deepEqual(findings("cli/run_test.ts", 'await import("./run.ts");\n'), []);
 });
 
 Deno.test("nothing that is published imports what is for tests", () => {

@@ -79,6 +79,21 @@ export interface InUse {
 }
 
 /**
+ * Refuses a machine that would never fit.
+ *
+ * @param memory of the machine, in MiB
+ * @throws {CloudletError} `invalid-input`
+ */
+export function checkMemory(limits: Pick<AdmissionLimits, "memory">, memory: number): void {
+  if (memory <= limits.memory) return;
+  throw new CloudletError(
+    `Cannot start the microVM: it asks for ${memory} MiB of memory, and all microVMs together ` +
+      `may have ${limits.memory} MiB`,
+    { code: "invalid-input", remedy: "ask for less memory, or raise the limit of the server" },
+  );
+}
+
+/**
  * Tells whether it is worth waiting for a machine's place; what is idle gives way.
  *
  * @param memory of the machine, in MiB
@@ -88,13 +103,7 @@ export function checkCapacity(
   { limits, machines, memory: used, queued }: InUse,
   memory: number,
 ): void {
-  if (memory > limits.memory) {
-    throw new CloudletError(
-      `Cannot start the microVM: it asks for ${memory} MiB of memory, and all microVMs together ` +
-        `may have ${limits.memory} MiB`,
-      { code: "invalid-input", remedy: "ask for less memory, or raise the limit of the server" },
-    );
-  }
+  checkMemory(limits, memory);
   if (queued === 0 && machines < limits.machines && used + memory <= limits.memory) return;
   if (queued >= limits.queue) throw exhausted(`${machines} are running and ${queued} wait`);
 }

@@ -21,11 +21,15 @@ export const PLAIN_IMAGE: MachineImage = { pull: false, insecure: false, files: 
 
 /** Two requests with one key boot from the same. */
 export function partsKey(
-  { language, vcpus, packages, image }: MachineRequest,
+  { language, vcpus, packages, image }: Pick<
+    MachineRequest,
+    "language" | "vcpus" | "packages" | "image"
+  >,
   kernel = "",
 ): string {
-  const { from = "", pull, insecure, run, files } = image ?? PLAIN_IMAGE;
-  const root = { language, packages, from, pull, insecure, run, files: filesKey(files) };
+  const { version = "", from = "", pull, insecure, run, files } = image ?? PLAIN_IMAGE;
+  const source = { language, version, from, pull, insecure };
+  const root = { ...source, packages, run, files: filesKey(files) };
   return cacheKey({ kernel, smp: vcpus > 1, root });
 }
 

@@ -8,11 +8,12 @@ import type { AgentClient } from "../agent/client/client.ts";
 import type { ResumeRequestSchema } from "../proto/gen/cloudlet/agent/agent_pb.ts";
 
 /**
- * How far the clock of a guest to be saved is ahead, in nanoseconds: five years. Processes that start
- * in the future seed their generators again when the clock is put right: OpenSSL does when time went
- * backwards (providers/implementations/rands/drbg.c), which it does in every clone that is younger.
+ * How far the clock of a guest to be saved is behind, in nanoseconds: two hours. Generators that trust
+ * a seed for some time only seed themselves again when the clock is put right. OpenSSL trusts its own
+ * for an hour (providers/implementations/rands/drbg_local.h: PRIMARY_RESEED_TIME_INTERVAL), and it
+ * would do so as well when time went back, but then the files of the snapshot were of the future.
  */
-export const AHEAD: bigint = 5n * 365n * 86_400_000_000_000n;
+export const BEHIND: bigint = 2n * 3_600_000_000_000n;
 
 /** In bytes: what the key of the kernel's random pool has. Twice as many take it longer to hash. */
 const ENTROPY = 32;

@@ -14,12 +14,13 @@ import {
   type ExecuteResponse,
   ExecuteResponse_Stage as Stage,
 } from "../proto/gen/cloudlet/agent/agent_pb.ts";
+import { HOME } from "../builder/image/init.ts";
 import type { ImageBudget } from "../builder/limits.ts";
 import { asImageWants } from "./image_program.ts";
 import type { HostMachine, HostMachineRequest } from "./host_machine.ts";
 
-/** In the guest; of the microVM's own overlay, so it is gone with it. */
-const DIRECTORY = "/run/cloudlet-changes";
+/** In the guest; of the microVM's own overlay, so it is gone with it. Any image has what is above. */
+const DIRECTORY = `/${HOME}/changes`;
 const TAIL = 2000; // characters of output that explain a failure
 const LINE = 200; // characters of a line that tells how far the commands are
 /** What the commands may say, and how long they may take. */
@@ -51,7 +52,11 @@ $busybox mount -t overlay overlay $at/root \\
   -o lowerdir=$at/lower,upperdir=$at/upper,workdir=$at/work,redirect_dir=off,metacopy=off
 made=
 for name in dev proc sys; do
-  [ -d $at/root/$name ] || { $busybox mkdir $at/root/$name; made="$made $at/root/$name"; }
+  if [ -L $at/root/$name ] || [ ! -d $at/root/$name ]; then
+    $busybox rm -rf $at/root/$name
+    $busybox mkdir $at/root/$name
+    made="$made $at/root/$name"
+  fi
   $busybox mount --rbind /$name $at/root/$name
 done
 for command in "$@"; do
@@ -83,7 +88,7 @@ export async function saveChanges(
   const signal = AbortSignal.any([outer, budget.signal]);
   using task = progress.task("Run the image's commands");
   const { program } = machine;
-  const busybox = program === undefined ? "/usr/bin/busybox" : "/usr/lib/cloudlet/busybox";
+  const busybox = program === undefined ? "/usr/bin/busybox" : `/${HOME}/busybox`;
   const words = [busybox, "sh", "-c", SCRIPT, busybox, program?.workingDir || "/", ...run];
   const request = create(ExecuteRequestSchema, {
     workloadName: "image",

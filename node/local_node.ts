@@ -6,18 +6,31 @@
  */
 import { CloudletError } from "../base/errors.ts";
 import type { Progress } from "../base/progress.ts";
+import { partsKey } from "./boot_parts.ts";
 import { Admission, type AdmissionLimits, type Lease } from "./admission.ts";
 import type { Clock } from "./clock.ts";
 import { LocalMachine } from "./local_machine.ts";
 import type { HostMachine, HostMachineFactory } from "./host_machine.ts";
-import type { CallOptions, Capacity, CreateEvent, Machine, MachineRequest, Node } from "./node.ts";
+import type {
+  CallOptions,
+  Capacity,
+  CreateEvent,
+  Machine,
+  MachineImage,
+  MachineRequest,
+  Node,
+} from "./node.ts";
 import { type PausedLimits, Pool, type PrewarmedKind, type Waiting } from "./pool.ts";
 import { eventProgress, progressQueue } from "./progress_events.ts";
 
 /** Prewarmed VMs that shall wait. */
 export interface Prewarming {
+  /** For messages; the language's when absent. */
+  readonly name?: string;
   /** Name of the language that they are for. */
   readonly language: string;
+  /** Their root file system; the language's own when absent. */
+  readonly image?: MachineImage | undefined;
   /** How many wait. */
   readonly count: number;
   /** Memory of each in MiB. */
@@ -48,6 +61,8 @@ const VCPUS = 1;
 
 interface Kind extends PrewarmedKind<HostMachine> {
   readonly language: string;
+  /** What it boots from. */
+  readonly parts: string;
 }
 
 /** A machine that is being made for a request. */
@@ -87,10 +102,11 @@ export class LocalNode<C extends Waiting = never> implements Node {
     });
   }
 
-  #kindOf({ language, count, memory }: Prewarming, progress: Progress): Kind {
+  #kindOf({ name, language, image, count, memory }: Prewarming, progress: Progress): Kind {
     return {
-      name: language,
+      name: name ?? language,
       language,
+      parts: partsKey({ language, vcpus: VCPUS, packages: [], image }),
       count,
       memory,
       make: (signal) =>
@@ -100,6 +116,7 @@ export class LocalNode<C extends Waiting = never> implements Node {
           memory,
           vcpus: VCPUS,
           packages: [],
+          image,
           signal,
           progress,
         }),
@@ -211,6 +228,6 @@ export class LocalNode<C extends Waiting = never> implements Node {
 
 function fits(kind: Kind, request: MachineRequest): boolean {
   return request.language === kind.language && request.memory === kind.memory &&
-    request.vcpus === VCPUS && request.packages.length === 0 && request.image === undefined &&
-    request.layer === undefined && request.needs === undefined;
+    request.vcpus === VCPUS && request.layer === undefined && request.needs === undefined &&
+    partsKey(request) === kind.parts;
 }

@@ -2,9 +2,10 @@ import assert from "node:assert/strict";
 import { silentProgress } from "../base/progress.ts";
 import { ExecuteRequest_Action as Action } from "../proto/gen/cloudlet/agent/agent_pb.ts";
 import { HostProcessMachines } from "../test/host_process_machine.ts";
+import { PLAIN_IMAGE } from "./boot_parts.ts";
 import { LocalNode } from "./local_node.ts";
 import type { HostMachineFactory } from "./host_machine.ts";
-import type { CreateEvent, Machine, MachineRequest } from "./node.ts";
+import type { CreateEvent, Machine, MachineImage, MachineRequest } from "./node.ts";
 
 const REQUEST: MachineRequest = {
   id: "m",
@@ -14,14 +15,24 @@ const REQUEST: MachineRequest = {
   packages: [],
 };
 
+const FILE = { path: "etc/x", content: new Uint8Array(), mode: 0o644 };
+
 function nodeOf(
   factory: HostMachineFactory,
-  { prewarmed = 0, memory = 1000, machines = 10, queue = 10 } = {},
+  {
+    prewarmed = 0,
+    memory = 1000,
+    machines = 10,
+    queue = 10,
+    image = undefined as
+      | MachineImage
+      | undefined,
+  } = {},
 ): LocalNode {
   return new LocalNode({
     machines: () => factory,
     admission: { machines, memory, queue, wait: 1e6 },
-    prewarmed: [{ language: "bash", count: prewarmed, memory: 64 }],
+    prewarmed: [{ language: "bash", image, count: prewarmed, memory: 64 }],
     progress: silentProgress,
   });
 }
@@ -74,6 +85,37 @@ Deno.test("a machine comes after what happened, has many executions and outlives
   assert.deepEqual([node.capacity.machines, machines.running], [0, 0]);
 });
 
+Deno.test("a machine says what can be done with it", async () => {
+  await using machines = new HostProcessMachines();
+  const signals: (AbortSignal | undefined)[] = [];
+  const keep = (call?: { readonly signal: AbortSignal }) => {
+    signals.push(call?.signal);
+    return Promise.resolve(true);
+  };
+  const fork = ({ signal }: { readonly signal: AbortSignal }) => {
+    signals.push(signal);
+    return Promise.reject(new Error("no room"));
+  };
+  await using node = nodeOf(async (request) => {
+    const host = await machines.factory(request);
+    return {
+      ...{ agent: host.agent, ended: host.ended, console: () => "", prepared: true, keep, fork },
+      [Symbol.asyncDispose]: () => host[Symbol.asyncDispose](),
+    };
+  });
+  await using machine = await make(node.create(REQUEST));
+  const { prepared, keepable, forkable } = machine.facts;
+  assert.deepEqual([prepared, keepable, forkable], [true, true, true]);
+  const kept: unknown[] = [];
+  const abort = new AbortController();
+  for await (const event of machine.keep({ signal: abort.signal })) kept.push(event);
+  assert.deepEqual(kept, [{ kind: "kept", kept: true }]);
+  const options = { signal: abort.signal };
+  await assert.rejects(make(machine.fork({ id: "f", execution: "x" }, options)), /no room/);
+  abort.abort();
+  assert.deepEqual(signals.map((signal) => signal?.aborted), [true, true]);
+});
+
 Deno.test("a machine that ends by itself says so, and keeps its place until it is ended", async () => {
   await using machines = new HostProcessMachines();
   await using node = nodeOf(machines.factory);
@@ -104,6 +146,18 @@ Deno.test("a prewarmed VM goes to the request that it fits, with its place", asy
   assert.equal(machines.running, 2);
 });
 
+Deno.test("a prewarmed VM of a version is for requests of that version", async () => {
+  await using machines = new HostProcessMachines();
+  const image = { ...PLAIN_IMAGE, version: "5.2" };
+  await using node = nodeOf(machines.factory, { prewarmed: 1, image });
+  await node.pool.filled();
+  await using _other = await make(node.create(REQUEST));
+  assert.equal(node.pool.waiting.prewarmed, 1);
+  await using _machine = await make(node.create({ ...REQUEST, image: { ...image } }));
+  await node.pool.filled();
+  assert.equal(machines.count, 3, "the one that waited was taken, and another made");
+});
+
 for (
   const [what, other] of [
     ["language", { language: "python" }],
@@ -111,7 +165,9 @@ for (
     ["number of processors", { vcpus: 2 }],
     ["package", { packages: ["x"] }],
     ["layer", { layer: "l" }],
-    ["image", { image: { pull: false, insecure: false, files: [], run: [] } }],
+    ["image", { image: { ...PLAIN_IMAGE, from: "docker.io/library/x:1" } }],
+    ["version", { image: { ...PLAIN_IMAGE, version: "5.2" } }],
+    ["file in its image", { image: { ...PLAIN_IMAGE, files: [FILE] } }],
     ["need of its interpreter", { needs: { entryPoint: "a", files: [] } }],
   ] as [string, Partial<MachineRequest>][]
 ) {
@@ -152,6 +208,7 @@ Deno.test("a caller that leaves the loop, or the queue, leaves nothing behind", 
   for await (const event of node.create(REQUEST)) {
     if (event.kind === "task") break;
   }
+  assert.deepEqual([node.capacity.machines, machines.running], [0, 0], "once the loop is left");
   {
     await using _machine = await make(node.create({ ...REQUEST, id: "other" }));
     const abort = new AbortController();
@@ -162,10 +219,38 @@ Deno.test("a caller that leaves the loop, or the queue, leaves nothing behind", 
     assert.equal(node.capacity.queued, 0);
   }
   assert.deepEqual([node.capacity.machines, machines.running], [0, 0]);
-  await assert.rejects(
-    make(node.create(REQUEST, { signal: AbortSignal.abort(new Error("no")) })),
-    /no/,
-  );
+});
+
+Deno.test("a call that was cancelled before it began makes nothing", async () => {
+  let made = 0;
+  await using node = nodeOf(() => {
+    made++;
+    return Promise.reject(new Error("made"));
+  });
+  const signal = AbortSignal.abort(new Error("no"));
+  await assert.rejects(make(node.create(REQUEST, { signal })), /no/);
+  assert.equal(made, 0);
+});
+
+Deno.test("closing a node waits for the machine that is being made for a caller that has gone", async () => {
+  await using machines = new HostProcessMachines();
+  const begun = Promise.withResolvers<void>();
+  const goOn = Promise.withResolvers<void>();
+  const node = nodeOf(async (request) => {
+    begun.resolve();
+    await goOn.promise;
+    return await machines.factory({ ...request, signal: new AbortController().signal });
+  });
+  const events = node.create(REQUEST)[Symbol.asyncIterator]();
+  await events.next(); // and no more of them
+  await begun.promise;
+  let closed = false;
+  const closing = node[Symbol.asyncDispose]().then(() => closed = true);
+  await new Promise((resolve) => setTimeout(resolve, 50));
+  assert.equal(closed, false);
+  goOn.resolve();
+  await closing;
+  assert.equal(machines.running, 0);
 });
 
 Deno.test("a machine whose caller gave up, and takes no more events, is ended", async () => {

@@ -16,8 +16,12 @@ import { describe } from "./readiness.ts";
 import { keepLayer } from "./recipes.ts";
 import { snapshotStore } from "./snapshots.ts";
 
-/** How long a program survives its client while it is being forked, in seconds. */
-const HOLD = 60;
+/**
+ * How long a program survives its client while it is being forked, in seconds: the agent's most
+ * (MAX_HOLD of agent/service.ts). On a host with much to do a copy may wait for minutes until it is
+ * attached to; neither machine outlives its run, whatever its agent waits for.
+ */
+const HOLD = 600;
 
 /** What a {@linkcode MicroVm} is made of. */
 export interface MicroVmParts {

@@ -10,7 +10,7 @@ import { cacheKey } from "../base/store.ts";
 import { boot, type BootOptions, findParts, type PartsOptions } from "./boot.ts";
 import { type Parts, partsKey } from "./boot_parts.ts";
 import { Clone } from "./clone.ts";
-import { AHEAD } from "./clone_identity.ts";
+import { BEHIND } from "./clone_identity.ts";
 import { hardwareOf } from "./hardware.ts";
 import { MicroVm } from "./machine.ts";
 import type { NodePool } from "./local_node.ts";
@@ -51,7 +51,7 @@ export function microVms(given: MicroVmOptions = {}): HostMachineFactory {
     await using stack = new AsyncDisposableStack();
     const clone = stack.use(await cloneOf(found, parts, request, options));
     signal.throwIfAborted();
-    const agent = await clone.resume(request.id, clone.clockStep - AHEAD, signal);
+    const agent = await clone.resume(request.id, clone.clockStep + BEHIND, signal);
     const { vm, snapshot: base } = clone;
     return new MicroVm({ vm, agent, parts, request, resources: stack.move(), base, prepared });
   };

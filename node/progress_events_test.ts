@@ -60,8 +60,16 @@ Deno.test("a task whose end was lost ends with the reporter, and one whose begin
     reporter.report({ kind: "advance", task: 2, amount: 1 });
     reporter.report({ kind: "done", task: 2 });
     reporter.report({ kind: "dropped", task: 2 });
+    reporter.report({ kind: "task", task: 3, title: "Unpack" });
+    reporter.report({ kind: "dropped", task: 3 });
+    reporter.report({ kind: "advance", task: 3, amount: 1 }); // which has ended
   }
-  assert.deepEqual(heard, [["task", 1, "Fetch", {}], ["dropped", 1]]);
+  assert.deepEqual(heard, [
+    ["task", 1, "Fetch", {}],
+    ["task", 2, "Unpack", {}],
+    ["dropped", 2],
+    ["dropped", 1],
+  ]);
 });
 
 Deno.test("steps that nobody has read yet are one step, and there is a limit to the rest", async () => {
@@ -80,6 +88,17 @@ Deno.test("steps that nobody has read yet are one step, and there is a limit to 
     { kind: "advance", task: 1, amount: 2000 },
     { kind: "note", task: 1, text: "999" },
   ]);
+  const other = progress.task("Unpack");
+  for (const one of [task, other, task]) {
+    one.advance(1);
+    one.note("a");
+  }
+  assert.equal((await read()).length, 7, "steps of different tasks stay apart");
+  for (let n = 0; n < 2; n++) {
+    task.advance(1);
+    other.advance(1);
+  }
+  assert.equal((await read()).length, 4);
   for (let n = 0; n < 1000; n++) queue.push({ kind: "other", n });
   const events = await read();
   assert.equal(events.length, 256);
@@ -100,4 +119,12 @@ Deno.test("events come while the work goes on, and before its error", async () =
   goOn.resolve();
   assert.deepEqual((await stream.next()).value, { kind: "info", message: "2" });
   await assert.rejects(stream.next(), /it broke/);
+  // What comes between the end of the work and its being noticed is not lost.
+  const late = queue.during(
+    Promise.resolve("done").finally(() => {
+      queueMicrotask(() => queue.push({ kind: "info", message: "3" }));
+    }),
+  );
+  assert.deepEqual((await late.next()).value, { kind: "info", message: "3" });
+  assert.deepEqual(await late.next(), { done: true, value: "done" });
 });

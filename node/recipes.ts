@@ -21,7 +21,7 @@ import { saveSnapshot, type Snapshot } from "../vmm/snapshot/snapshot.ts";
 import { boot, type BootOptions, KERNEL_ARGUMENTS, type RunningVm } from "./boot.ts";
 import { fileOf, type Parts } from "./boot_parts.ts";
 import { Clone } from "./clone.ts";
-import { AHEAD, clockError, newIdentity } from "./clone_identity.ts";
+import { BEHIND, clockError, newIdentity } from "./clone_identity.ts";
 import { hardwareOf, vmConfig } from "./hardware.ts";
 import type { HostMachineRequest } from "./host_machine.ts";
 import { reclaimFreeMemory } from "./reclaim.ts";
@@ -138,7 +138,7 @@ async function readySnapshot(
     await using machine = await boot(parts, request, options);
     const { vm, agent } = machine;
     using task = progress.task("Save the microVM for the next runs");
-    const clockStepNs = AHEAD - await clockError(agent, signal);
+    const clockStepNs = -BEHIND - await clockError(agent, signal);
     await agent.resume({ ...newIdentity(), clockStepNs }, { signal });
     await reclaimFreeMemory(vm, signal);
     await warmUp(agent, language, signal); // last: what is warm cools down
@@ -163,7 +163,7 @@ async function programSnapshot(
     const { snapshot } = await readySnapshot(parts, request, options);
     await using clone = await Clone.make(snapshot, hardwareOf(parts, request), progress);
     using task = progress.task(`Start ${language} for ${main}, for the next runs as well`);
-    // It keeps the name and the clock of the ready one: what starts now starts ahead of its clones.
+    // It keeps the name and the clock of the ready one: what starts now starts behind its clones.
     const agent = await clone.resume("", clone.clockStep, signal);
     const asked = { language, entryPoint: main, files: [...files] };
     const { warm } = await agent.warm(asked, { signal });
@@ -191,8 +191,8 @@ export async function keepLayer(
   const { signal, progress } = request;
   using task = progress.task("Save the prepared microVM for the next runs");
   if (languageOrCommand(request.language).build !== undefined) await reclaimFreeMemory(vm, signal);
-  // As in readySnapshot: the clock is ahead in the snapshot only.
-  await agent.resume({ ...newIdentity(), clockStepNs: AHEAD }, { signal });
+  // As in readySnapshot: the clock is behind in the snapshot only.
+  await agent.resume({ ...newIdentity(), clockStepNs: -BEHIND }, { signal });
   await vm.pause();
   const requires = requirementsOf(parts, request, { workload: layer });
   let kept = false;
@@ -208,6 +208,6 @@ export async function keepLayer(
   } finally {
     vm.resume();
   }
-  await agent.resume({ ...newIdentity(request.id), clockStepNs: -AHEAD }, { signal });
+  await agent.resume({ ...newIdentity(request.id), clockStepNs: BEHIND }, { signal });
   return kept;
 }

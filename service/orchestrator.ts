@@ -18,7 +18,7 @@ import {
 } from "../proto/gen/cloudlet/agent/agent_pb.ts";
 import type { ForkRequest, RunVmmRequest } from "../proto/gen/vmmorchestrator/vmm_pb.ts";
 import { ActiveRun } from "./active_run.ts";
-import { checkCapacity } from "../node/admission.ts";
+import { checkCapacity, checkMemory } from "../node/admission.ts";
 import { asImageWants } from "../node/image_program.ts";
 import type { Capacity, CreateEvent, Machine, Node } from "../node/node.ts";
 import { BuiltFiles } from "./built_files.ts";
@@ -31,7 +31,14 @@ import { type RemarkLevel, RunProgress } from "./run_progress.ts";
 import { isBuilt, type PreparedWorkloads, workloadKey } from "./prepared.ts";
 import { closing, KILLED, stoppedBy } from "./run_ends.ts";
 import type { NewRun, RunRecord, RunStore } from "./run_store.ts";
-import { newRunId, remarkLevelOf, type RunLimits, type Workload, workloadOf } from "./workload.ts";
+import {
+  newRunId,
+  remarkLevelOf,
+  type RunLimits,
+  withProgram,
+  type Workload,
+  workloadOf,
+} from "./workload.ts";
 
 /** What an {@linkcode Orchestrator} is made of. */
 export interface OrchestratorOptions {
@@ -78,6 +85,16 @@ export class Orchestrator implements AsyncDisposable {
   }
 
   /**
+   * Checks a request as {@linkcode run} does, but for what changes by the moment.
+   *
+   * @throws {CloudletError} `invalid-input`
+   */
+  check(request: RunVmmRequest): void {
+    const { memory } = workloadOf(request, this.#options.limits);
+    checkMemory(this.#node.capacity.limits, memory);
+  }
+
+  /**
    * Runs a workload and yields what happens. Reading slowly slows the program down; leaving off
    * ends it.
    *
@@ -90,7 +107,8 @@ export class Orchestrator implements AsyncDisposable {
   async *run(request: RunVmmRequest, client: AbortSignal): AsyncGenerator<ExecuteResponse> {
     client.throwIfAborted();
     if (this.#closing) throw closing();
-    const asked = workloadOf(request, this.#options.limits);
+    const asked = await withProgram(workloadOf(request, this.#options.limits));
+    client.throwIfAborted();
     const found = asked.action === "run" ? await this.#options.prepared.find(asked) : undefined;
     const workload = found === undefined ? asked : { ...asked, execute: found };
     checkCapacity(this.#node.capacity, workload.memory); // refused before anything is streamed

@@ -48,6 +48,7 @@ export function workloadKey({ language, packages, image, execute }: Workload): s
     ...(image !== undefined && {
       image: {
         from: image.from ?? "",
+        ...(image.version !== undefined && { version: image.version }),
         run: image.run,
         files: filesKey(image.files),
       },

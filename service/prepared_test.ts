@@ -66,6 +66,13 @@ Deno.test("a workload's key tells what decides the build, and nothing else", () 
     { options: { files: [{ path: "a", content: utf8.encode("y") }] } },
     { options: { files: [{ path: "a", content: utf8.encode("y"), mode: 0o755 }] } },
     { options: { files: [{ path: "b", content: utf8.encode("y") }] } },
+    { options: { files: [{ path: "b", content: utf8.encode("y"), mode: 0o700 }] } },
+    { options: { files: [{ path: "b" }] } },
+    { options: { files: [{ path: "b", target: "y" }] } },
+    { options: { files: [{ path: "b", target: "z" }] } },
+    { options: { files: [{ path: "b", directory: true }] } },
+    { image: { files: [{ path: "etc/a", target: "x" }] } },
+    { image: { files: [{ path: "etc/a", directory: true }] } },
   ].map((change) => workloadKey(workload(change)));
   equal(new Set([same, ...others]).size, others.length + 1);
 });

@@ -167,9 +167,10 @@ export class RunLogs {
    * memory: what it has not read is in the store.
    *
    * @param signal ends it early
+   * @param from number of the first piece
    */
-  async *follow(id: string, signal: AbortSignal): AsyncGenerator<LogEntry> {
-    for (let next = 0; !signal.aborted;) {
+  async *follow(id: string, signal: AbortSignal, from = 0): AsyncGenerator<LogEntry> {
+    for (let next = from; !signal.aborted;) {
       const live = this.#live.has(id); // asked first: nothing is written after the end
       for (const entry of this.entries(id, next)) {
         next++;

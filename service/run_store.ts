@@ -272,14 +272,14 @@ export class RunStore implements Disposable {
     this.#logs.write(id, stream, data);
   }
 
-  /** The pieces of a run's output, in their order. */
-  logs(id: string): Generator<LogEntry> {
-    return this.#logs.entries(id);
+  /** The pieces of a run's output from the number `from` on, in their order without a gap. */
+  logs(id: string, from = 0): Generator<LogEntry> {
+    return this.#logs.entries(id, from);
   }
 
   /** The same, and then those that come; see {@linkcode RunLogs.follow}. */
-  follow(id: string, signal: AbortSignal): AsyncGenerator<LogEntry> {
-    return this.#logs.follow(id, signal);
+  follow(id: string, signal: AbortSignal, from = 0): AsyncGenerator<LogEntry> {
+    return this.#logs.follow(id, signal, from);
   }
 
   /** Closes the store. */

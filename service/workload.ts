@@ -4,9 +4,11 @@
  * @module
  */
 import { create } from "@bufbuild/protobuf";
-import { checkRequest } from "../workload/request.ts";
+import { checkFileKind, checkRequest } from "../workload/request.ts";
+import { listedFiles } from "../workload/file_list.ts";
 import { COMMAND } from "../workload/languages.ts";
 import { CloudletError } from "../base/errors.ts";
+import { lazyImport } from "../base/lazy_import.ts";
 import {
   type ExecuteRequest,
   ExecuteRequest_Action as Action,
@@ -14,6 +16,7 @@ import {
   OptionsSchema,
 } from "../proto/gen/cloudlet/agent/agent_pb.ts";
 import { Language, LogLevel, type RunVmmRequest } from "../proto/gen/vmmorchestrator/vmm_pb.ts";
+import { languageVersion } from "../builder/image/versions.ts";
 import { formatReference, parseReference } from "../builder/oci/reference.ts";
 import type { MachineImage } from "../node/node.ts";
 import type { RemarkLevel } from "./run_progress.ts";
@@ -68,8 +71,40 @@ function refuse(what: string, remedy: string): CloudletError {
   return new CloudletError(`Cannot start the run: ${what}`, { code: "invalid-input", remedy });
 }
 
+/**
+ * The root file system of a language's version: a Debian release's, or an OCI image.
+ *
+ * @throws {CloudletError} `invalid-input` for a version that there is not
+ */
+export function imageOfVersion(language: string, wanted: string): MachineImage {
+  const { version, image } = languageVersion(language, wanted);
+  const plain = { pull: false, insecure: false, files: [], run: [] };
+  return image === undefined
+    ? { ...plain, version }
+    : { ...plain, from: formatReference(parseReference(image)) };
+}
+
 /** The root file system that a request asks for; undefined when it is the language's own. */
-function imageOf(request: RunVmmRequest, limits: RunLimits): MachineImage | undefined {
+function imageOf(
+  request: RunVmmRequest,
+  language: string,
+  limits: RunLimits,
+): MachineImage | undefined {
+  const { languageVersion: version } = request;
+  if (version === "") return imageWithoutVersion(request, limits);
+  const chosen = imageOfVersion(language, version);
+  if (request.image === undefined) return chosen;
+  if (request.image.from !== "") {
+    throw refuse(
+      `${language}@${version} and the image ${request.image.from} were asked for`,
+      "name a version or an image: an image has a version of its own",
+    );
+  }
+  const { pull, insecure, files, run } = imageWithoutVersion(request, limits)!;
+  return { ...chosen, pull, insecure, files, run };
+}
+
+function imageWithoutVersion(request: RunVmmRequest, limits: RunLimits): MachineImage | undefined {
   const { image } = request;
   if (request.language === Language.COMMAND && !image?.from) {
     throw refuse("there is neither a program nor an image", "name a source file or an image");
@@ -84,11 +119,19 @@ function imageOf(request: RunVmmRequest, limits: RunLimits): MachineImage | unde
     }
     from = formatReference(reference);
   }
-  const files = image.files.map(({ path, content, mode }) => {
+  const files = image.files.map((file) => {
+    const { path, content, mode, target, directory } = file;
     if (!/^[^/]/.test(path) || path.split("/").some((name) => /^\.{0,2}$/.test(name))) {
       throw refuse(`${JSON.stringify(path)} is no place for a file`, "write it as etc/name");
     }
-    return { path, content, mode: mode & 0o7777 };
+    checkFileKind({ ...file, mode: mode & 0o777 });
+    return {
+      path,
+      content,
+      mode: mode & 0o7777,
+      ...(target !== "" && { target }),
+      ...(directory && { directory }),
+    };
   });
   return { from, pull, insecure, files, run };
 }
@@ -138,13 +181,16 @@ export function workloadOf(request: RunVmmRequest, limits: RunLimits): Workload 
   const memory = request.memoryMib || limits.defaultMemory;
   if (memory < limits.minMemory) {
     throw refuse(
-      `${memory} MiB of memory are too little`,
+      `${memory} MiB of memory are too little: a microVM needs ${limits.minMemory} MiB`,
       `ask for ${limits.minMemory} MiB or more`,
     );
   }
   const vcpus = request.vcpus || 1;
   if (vcpus > limits.maxVcpus) {
-    throw refuse(`${vcpus} virtual CPUs are too many`, `ask for at most ${limits.maxVcpus}`);
+    throw refuse(
+      `${vcpus} virtual CPUs are too many: a microVM has up to ${limits.maxVcpus}`,
+      `ask for at most ${limits.maxVcpus}`,
+    );
   }
   for (const name of request.packages) {
     // Debian policy 5.6.1: "must consist only of lower case letters, digits, plus and minus signs,
@@ -171,8 +217,29 @@ export function workloadOf(request: RunVmmRequest, limits: RunLimits): Workload 
     memory,
     vcpus,
     packages: request.packages,
-    image: imageOf(request, limits),
+    image: imageOf(request, language, limits),
     remarkLevel,
     execute,
   };
+}
+
+/**
+ * The workload with the program of a cargo project that is run as its entry point: what cannot be
+ * told is refused before minutes of building, not after them.
+ *
+ * @throws {CloudletError} `invalid-input` when there is no telling, or no such program
+ */
+export async function withProgram(workload: Workload): Promise<Workload> {
+  const { language, execute } = workload;
+  const { options } = execute;
+  if (language !== "rust" || options === undefined || execute.code !== "") return workload;
+  if (!options.files.some(({ path }) => path === "Cargo.toml")) return workload;
+  const { cargoProgram } = await lazyImport<typeof import("../workload/cargo.ts")>(
+    "../workload/cargo.ts",
+    import.meta.url,
+  ); // and with it a parser of TOML
+  const entryPoint = cargoProgram(listedFiles(options.files), options.entryPoint || undefined) ??
+    "";
+  if (entryPoint === options.entryPoint) return workload;
+  return { ...workload, execute: { ...execute, options: { ...options, entryPoint } } };
 }

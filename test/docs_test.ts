@@ -71,6 +71,7 @@ Deno.test("the page of wire formats has each route, and no other", () => {
   const app = createApp({
     routes: () => {},
     store: nothing,
+    check: nothing,
     metrics: nothing,
     ready: () => true,
     maxBody: 1,

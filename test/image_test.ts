@@ -16,7 +16,10 @@ const NAMES = (Deno.env.get("CLOUDLET_TEST_IMAGES") ?? "tiny,python").split(",")
 const progress = new LineProgress();
 
 /** Paths that are ours instead of a package's: see builder/base_tree.ts and builder/image. */
-const OURS = /^(etc\/|usr\/lib\/cloudlet|usr\/bin\/(deno|sh|awk|cc|c\+\+|pager|node)$|var\/)/;
+const OURS = new RegExp(
+  "^(etc/|usr/lib/cloudlet|usr/s?bin/(deno|sh|[an]?awk|cc|c\\+\\+|pager|node|js|rmt|which)$|" +
+    "usr/bin/(lz|unlz)[a-z]+$|usr/local(/|$)|root/\\.|media$|var/|run/)",
+);
 const REMOVED = /^usr\/share\/(doc|man|locale|info)(\/|$)/;
 
 interface Entry {

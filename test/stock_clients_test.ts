@@ -215,8 +215,8 @@ Deno.test("curl -N sees the events of POST /run as they come", async () => {
   const text = new TextDecoder().decode(stdout);
   ok(success, text);
   const events = text.trim().split("\n\n").map((event) => {
-    match(event, /^data: /);
-    return JSON.parse(event.slice(6));
+    const [, data] = /^id: \S+\ndata: ([^\n]+)$/.exec(event) ?? [];
+    return JSON.parse(data!);
   });
   const { id, ...first } = events[0];
   match(id, /^[0-9a-f-]{36}$/);

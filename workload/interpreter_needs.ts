@@ -9,7 +9,7 @@
  */
 import { CloudletError } from "../base/errors.ts";
 import type { File } from "../proto/gen/cloudlet/agent/agent_pb.ts";
-import { sameFiles } from "./file_list.ts";
+import { isRegular, listedFiles, sameFiles } from "./file_list.ts";
 import type { Language } from "./languages.ts";
 
 /** See the module. */
@@ -56,23 +56,28 @@ export function interpreterNeeds(program: Program): InterpreterNeeds | undefined
   if (startup === undefined || !canBeIdle(program)) return undefined;
   const isRead = ({ path }: File) => startup.files?.test(path.slice(path.lastIndexOf("/") + 1));
   const files = sources.filter(isRead);
+  const hasLinks = sources.some(({ target }) => target !== "");
+  if (hasLinks && !files.every(isRegular)) return undefined; // what it leads to is not there yet
   const { references } = startup;
   if (references !== undefined) {
     const text = (file: File) => new TextDecoder().decode(file.content);
     if (files.some((file) => references.test(text(file)))) return undefined;
   }
-  if (startup.anyFile) return { ...usualNeeds(language), files };
+  if (startup.anyFile && !hasLinks) return { ...usualNeeds(language), files };
   try {
     const main = language.run({
       directory: "",
       output: "",
-      files: sources.map(({ path }) => path),
+      ...listedFiles(sources),
       entryPoint,
       release: false,
-      read: () => undefined,
       executables: () => [],
-    }).at(-1)!;
-    return { entryPoint: main.slice(1), files };
+    }).at(-1)!.slice(1);
+    // Interpreters look for modules beside the file that a link leads to, some of them only at start.
+    if (hasLinks && !sources.some((file) => file.path === main && isRegular(file))) {
+      return undefined;
+    }
+    return startup.anyFile ? { ...usualNeeds(language), files } : { entryPoint: main, files };
   } catch (error) {
     if (error instanceof CloudletError) return undefined; // running it throws the same
     throw error;

@@ -28,13 +28,13 @@ export interface Project {
   readonly directory: string;
   /** Absolute directory for what building makes; not inside {@linkcode Project.directory}. */
   readonly output: string;
-  /** Paths of all files, relative to the directory. */
+  /** Paths of the files and links, relative to the directory. */
   readonly files: readonly string[];
   /** The file that the user named as the one to run, if any. */
   readonly entryPoint: string | undefined;
   /** Whether to build with optimisation. */
   readonly release: boolean;
-  /** Text of a file of the project; undefined when there is none. */
+  /** Text of a file of the project, with links followed; undefined when there is none. */
   read(path: string): string | undefined;
   /** Paths of executable files directly in a directory below {@linkcode Project.output}. */
   executables(directory: string): readonly string[];
@@ -50,8 +50,13 @@ export interface Language {
   readonly sourceFile: string;
   /** Files that are run when a project has them and the user names none, the best first. */
   readonly entryPoints: readonly string[];
-  /** Environment of building and running. */
+  /**
+   * Variables that its programs start with. Programs see them, so there are none without need: what an
+   * interpreter wants to be told is an argument of {@linkcode Language.run}.
+   */
   readonly environment: Readonly<Record<string, string>>;
+  /** Variables of building. */
+  readonly buildEnvironment?: Readonly<Record<string, string>>;
   /**
    * The command that builds the project.
    *
@@ -82,11 +87,16 @@ function inside(project: Project, path: string): string {
   return `${project.directory}/${path}`;
 }
 
+/** Whether the project has a file, maybe behind a link to a directory. */
+function hasFile(project: Project, path: string): boolean {
+  return project.files.includes(path) || project.read(path) !== undefined;
+}
+
 /** The file to run or compile: the user's, the language's default, or the only one there is. */
 export function entryPoint(language: Language, project: Project): string {
   const { files } = project;
   if (project.entryPoint !== undefined) {
-    if (files.includes(project.entryPoint)) return project.entryPoint;
+    if (hasFile(project, project.entryPoint)) return project.entryPoint;
     throw new CloudletError(
       `Cannot run ${JSON.stringify(project.entryPoint)}: the workload has no such file`,
       { code: "invalid-input", remedy: "name a file of the project, relative to its directory" },
@@ -111,12 +121,13 @@ const python: RealLanguage = {
   extensions: [".py"],
   sourceFile: "main.py",
   entryPoints: ["main.py", "__main__.py", "app.py"],
-  environment: {
-    PYTHONDONTWRITEBYTECODE: "1", // the next run is in another microVM
-    PYTHONUNBUFFERED: "1", // output is seen when it is printed
-    PYTHONNOUSERSITE: "1",
-  },
-  run: (project) => ["python3", inside(project, entryPoint(python, project))],
+  environment: {},
+  run: (project) => [
+    "python3",
+    "-u", // output is seen when it is printed, as on a terminal
+    "-B", // no bytecode is written: the next run is in another microVM
+    inside(project, entryPoint(python, project)),
+  ],
   startup: pythonInputs,
 };
 
@@ -136,7 +147,7 @@ function packageMain(project: Project): string | undefined {
   }
   if (typeof main !== "string") return undefined;
   const path = main.replace(/^\.\//, "");
-  return [path, `${path}.js`, `${path}/index.js`].find((name) => project.files.includes(name));
+  return [path, `${path}.js`, `${path}/index.js`].find((name) => hasFile(project, name));
 }
 
 const node: RealLanguage = {
@@ -144,7 +155,7 @@ const node: RealLanguage = {
   extensions: [".js", ".mjs", ".cjs"],
   sourceFile: "main.js",
   entryPoints: ["index.js", "main.js", "index.mjs", "main.mjs", "index.cjs", "main.cjs"],
-  environment: { NODE_NO_WARNINGS: "1" },
+  environment: {},
   run(project) {
     const main = project.entryPoint === undefined ? packageMain(project) : undefined;
     return ["node", inside(project, main ?? entryPoint(node, project))];
@@ -157,9 +168,11 @@ function cargoPrograms(project: Project): readonly string[] {
   return project.executables(`${project.output}/${project.release ? "release" : "debug"}`);
 }
 
-/** Whether cargo builds the project, rather than rustc its one file. */
+/** Whether cargo builds the project, rather than rustc a file of it. */
 function isCargo(project: Project): boolean {
-  return project.files.includes("Cargo.toml");
+  const { files, entryPoint } = project;
+  return files.includes("Cargo.toml") &&
+    !(entryPoint?.endsWith(".rs") === true && hasFile(project, entryPoint));
 }
 
 const rust: RealLanguage = {
@@ -167,7 +180,8 @@ const rust: RealLanguage = {
   extensions: [".rs"],
   sourceFile: "main.rs",
   entryPoints: ["main.rs", "src/main.rs"],
-  environment: {
+  environment: {},
+  buildEnvironment: {
     CARGO_HOME: "/tmp/.cargo",
     CARGO_NET_OFFLINE: "true",
     CARGO_TERM_COLOR: "never",
@@ -185,6 +199,7 @@ const rust: RealLanguage = {
         "--target-dir",
         project.output,
         ...(project.release ? ["--release"] : []),
+        ...(project.entryPoint === undefined ? [] : ["--bin", project.entryPoint]),
       ];
     }
     return [
@@ -215,15 +230,24 @@ const rust: RealLanguage = {
   },
 };
 
+/**
+ * Deno looks for a newer Deno when it starts, unless this variable is there. Empty, it is no user's,
+ * and is taken away before the program comes.
+ */
+const UNCHECKED = { DENO_NO_UPDATE_CHECK: "" } as const;
+const FORGET_UNCHECKED = Object.keys(UNCHECKED)
+  .map((name) => `Deno.env.get("${name}")===""&&Deno.env.delete("${name}")`).join(";");
+
 const deno: RealLanguage = {
   name: "deno",
   extensions: [".ts", ".tsx", ".mts", ".jsx"],
   sourceFile: "main.ts",
   entryPoints: ["main.ts", "mod.ts", "index.ts", "main.js", "index.js"],
-  environment: { DENO_DIR: "/tmp/.deno", DENO_NO_UPDATE_CHECK: "1", NO_COLOR: "1" },
+  environment: UNCHECKED,
   run: (project) => [
     "deno",
     "run",
+    `--preload=data:application/javascript,${encodeURIComponent(FORGET_UNCHECKED)}`,
     "--allow-all",
     "--quiet",
     "--no-prompt",

@@ -87,6 +87,8 @@ Deno.test("rust compiles one file by rustc and a package by cargo", () => {
     executables: (directory) => [`${directory}/one`, `${directory}/two`],
   });
   assert.equal(rust.build?.(cargo)?.[0], "cargo");
+  assert.deepEqual(rust.build?.({ ...cargo, entryPoint: "two" })?.slice(-2), ["--bin", "two"]);
+  assert.equal(rust.build?.({ ...cargo, entryPoint: "src/main.rs" })?.[0], "rustc");
   assert.throws(() => rust.run(cargo), refused(/one, two/));
   assert.deepEqual(rust.run({ ...cargo, entryPoint: "two" }), ["/work/o/debug/two"]);
   assert.throws(() => rust.run({ ...cargo, entryPoint: "three" }), refused(/no such program/));

@@ -11,6 +11,7 @@ import {
   type Options,
   type WarmRequest,
 } from "../proto/gen/cloudlet/agent/agent_pb.ts";
+import { type FileLike, isRegular } from "./file_list.ts";
 import { COMMAND, type Language, languageOrCommand } from "./languages.ts";
 import { type InterpreterNeeds, usualNeeds } from "./interpreter_needs.ts";
 
@@ -30,6 +31,12 @@ export const LIMITS = {
   path: 3072,
   /** Bytes of a name in a path: NAME_MAX. */
   name: 255,
+  /** Bytes of a link's target: PATH_MAX, less NUL. */
+  target: 4095,
+  /** Names in the path of a file. */
+  depth: 128,
+  /** Directories of a project. */
+  directories: 20_000,
   /** Longest time limit, in milliseconds: that of a timer of 31 bits. */
   timeout: 2 ** 31 - 1,
 } as const;
@@ -56,6 +63,8 @@ export interface Job {
   readonly buildTimeout: number | undefined;
   readonly stdin: Uint8Array;
   readonly stdinStream: boolean;
+  /** Whether the client wants to hear when the program waits for input. */
+  readonly stdinOnDemand: boolean;
   readonly outputs: readonly string[];
   readonly rawOutput: boolean;
   /** As whom the program runs, as an image's configuration says it; "" is root. */
@@ -90,6 +99,7 @@ export function checkPath(path: string, what: string): string {
   const shown = JSON.stringify(path.slice(0, 100));
   if (path === "") throw refuse(what, "is an empty path");
   if (path.includes("\0")) throw refuse(what, `${shown} has a NUL character`);
+  if (!path.isWellFormed()) throw refuse(what, `${shown} is not Unicode`);
   if (path.startsWith("/")) throw refuse(what, `${shown} is absolute`);
   if (byteLength(path, LIMITS.path) > LIMITS.path) {
     throw refuse(what, `${shown}… is longer than ${LIMITS.path} bytes`);
@@ -105,21 +115,58 @@ export function checkPath(path: string, what: string): string {
   return path;
 }
 
+/**
+ * Checks what a file is: its mode, and that it is a regular file, a link or a directory.
+ *
+ * @throws {CloudletError} `invalid-input`
+ */
+export function checkFileKind(file: FileLike): void {
+  const { path, mode, content, target = "", directory = false } = file;
+  if (mode > 0o777) throw refuse(`the mode of ${path}`, "is not of permission bits");
+  if (isRegular(file)) return;
+  const what = target === "" ? `the directory ${path}` : `the link ${path}`;
+  if (target !== "" && directory) throw refuse(what, "is a directory too");
+  if (content.length > 0) throw refuse(what, "has a content");
+  if (mode !== 0) throw refuse(what, "has a mode");
+  if (target.includes("\0")) throw refuse(what, "leads to a name with a NUL character");
+  if (byteLength(target, LIMITS.target) > LIMITS.target) {
+    throw refuse(what, `leads to a name longer than ${LIMITS.target} bytes`);
+  }
+}
+
+/** The paths of the directories in which a file is, the innermost first. */
+function* parentsOf(path: string): Generator<string> {
+  for (let end = path.lastIndexOf("/"); end > 0; end = path.lastIndexOf("/", end - 1)) {
+    yield path.slice(0, end);
+  }
+}
+
 function checkFiles(files: readonly File[]): void {
   if (files.length > LIMITS.files) throw refuse("files", `are more than ${LIMITS.files}`);
-  const paths = new Set<string>();
+  const byPath = new Map<string, File>();
   const directories = new Set<string>();
   for (const file of files) {
     checkPath(file.path, "a file name");
-    if (file.mode > 0o777) throw refuse(`the mode of ${file.path}`, "is not of permission bits");
-    if (paths.has(file.path)) throw refuse(`the file ${file.path}`, "is there twice");
-    paths.add(file.path);
-    for (let end = file.path.lastIndexOf("/"); end > 0; end = file.path.lastIndexOf("/", end - 1)) {
-      directories.add(file.path.slice(0, end));
+    checkFileKind(file);
+    if (file.path.split("/").length > LIMITS.depth) {
+      throw refuse(`${JSON.stringify(file.path.slice(0, 100))}…`, `is deeper than ${LIMITS.depth}`);
+    }
+    if (byPath.has(file.path)) throw refuse(`the file ${file.path}`, "is there twice");
+    byPath.set(file.path, file);
+    for (const parent of parentsOf(file.path)) {
+      if (directories.has(parent)) break; // and so are those in which it is
+      directories.add(parent);
+    }
+    if (directories.size > LIMITS.directories) {
+      throw refuse("files", `are in more than ${LIMITS.directories} directories`);
     }
   }
-  for (const directory of directories) {
-    if (paths.has(directory)) throw refuse(`the file ${directory}`, "is a directory too");
+  for (const path of directories) {
+    const file = byPath.get(path);
+    if (file === undefined || file.directory) continue;
+    // What is written below a link could end up anywhere.
+    if (file.target !== "") throw refuse(`the link ${path}`, "has files below it");
+    throw refuse(`the file ${path}`, "is a directory too");
   }
 }
 
@@ -223,6 +270,7 @@ export function checkRequest(request: ExecuteRequest): Job {
     buildTimeout: milliseconds(options?.buildTimeout, "the build timeout"),
     stdin: options?.stdin ?? new Uint8Array(),
     stdinStream: options?.stdinStream ?? false,
+    stdinOnDemand: options?.stdinOnDemand ?? false,
     outputs,
     rawOutput: options?.rawOutput ?? false,
     built: options?.built ?? [],
@@ -263,6 +311,8 @@ function sources(
     content: utf8.encode(request.code),
     mode: 0,
     offset: 0n,
+    target: "",
+    directory: false,
   };
   return [...files, code];
 }

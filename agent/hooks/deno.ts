@@ -51,6 +51,19 @@ if (!("WorkerGlobalScope" in globalThis)) {
   };
   const fields = take(Number.parseInt(take(8), 16)).split("\0");
   const end = 3 + Number(fields[2]);
+  // As in hooks/node.cjs; a worker's own is right.
+  const origin = Date.now() - performance.now();
+  const { get, ...shape } = Object.getOwnPropertyDescriptor(Performance.prototype, "timeOrigin")!;
+  const corrected = {
+    get timeOrigin() {
+      get!.call(this);
+      return origin;
+    },
+  };
+  Object.defineProperty(Performance.prototype, "timeOrigin", {
+    ...shape,
+    get: Object.getOwnPropertyDescriptor(corrected, "timeOrigin")!.get!,
+  });
   Deno.chdir(fields[0]!);
   const value = Object.freeze(fields.slice(3, end));
   Object.defineProperty(Deno, "args", { value, configurable: true, enumerable: true });

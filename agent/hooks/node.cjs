@@ -1,7 +1,42 @@
 // Idle Node.js: a module of --require, which runs before the program, in the main thread and in each
 // worker.
 "use strict";
-if (require("node:worker_threads").isMainThread) {
+// The time origin is that of the process, which may have started before a snapshot: it is corrected by
+// the clocks' readings of now (High Resolution Time, section 5).
+const correctTimeOrigin = () => {
+  const { performance } = require("node:perf_hooks");
+  const timeOrigin = Date.now() - performance.now();
+  const correct = (name, change) => {
+    let owner = performance; // whose prototype in Node 18 has another one
+    while (owner !== null && !Object.hasOwn(owner, name)) owner = Object.getPrototypeOf(owner);
+    if (owner === null) return;
+    const old = Object.getOwnPropertyDescriptor(owner, name);
+    const { configurable, enumerable } = old;
+    if (configurable) Object.defineProperty(owner, name, { enumerable, ...change(old) });
+  };
+  correct("timeOrigin", ({ get, set }) => {
+    // In Node 18 a value, which the first one to read it puts in the place of an accessor.
+    if (get === undefined || set !== undefined) return { value: timeOrigin };
+    const getter = {
+      get timeOrigin() {
+        get.call(this); // refuses what is no Performance
+        return timeOrigin;
+      },
+    };
+    return { get: Object.getOwnPropertyDescriptor(getter, "timeOrigin").get };
+  });
+  correct("toJSON", ({ value }) => {
+    const { toJSON } = {
+      toJSON() {
+        return { ...value.call(this), timeOrigin };
+      },
+    };
+    return { value: toJSON };
+  });
+};
+if (!require("node:worker_threads").isMainThread) {
+  correctTimeOrigin();
+} else {
   const fs = require("node:fs");
   process.execArgv.length = 0;
   // V8 asks the kernel for memory in pieces, each of whose pages costs a fault when it is first
@@ -20,6 +55,7 @@ if (require("node:worker_threads").isMainThread) {
   const fields = take(Number.parseInt(take(8), 16)).split("\0");
   const [directory, file] = fields;
   const end = 3 + Number(fields[2]);
+  correctTimeOrigin();
   process.chdir(directory);
   process.argv.splice(1, 1, file, ...fields.slice(3, end));
 

@@ -43,7 +43,7 @@ def wait():
     end = 3 + int(fields[2])
     os.chdir(fields[0])
     sys.argv[:] = [file, *fields[3:end]]
-    sys.orig_argv[1:] = sys.argv
+    sys.orig_argv[-1:] = sys.argv
     for field in fields[end:-2]:
         name, _, value = field.partition("=")
         os.environ[name] = value

@@ -13,6 +13,7 @@ import {
   type LogEntryBody,
   type RunInfo,
   runInfo,
+  runPage,
 } from "../schemas.ts";
 import { eventData } from "../sse.ts";
 
@@ -34,6 +35,9 @@ const CODES: ReadonlySet<string> = new Set<ErrorCode>([
   "cancelled",
 ]);
 
+/** Most runs of a page. */
+const PAGE = 1000;
+
 /** Asks a server. */
 export class ApiClient {
   readonly #server: ServerAddress;
@@ -43,15 +47,33 @@ export class ApiClient {
     this.#server = server;
   }
 
-  /** The last runs, the newest first. */
+  /**
+   * Runs, as many pages of them as it takes: those under way first, then the others, the newest first.
+   *
+   * @param options `limit`: most runs; 100 when absent
+   */
   async runs(
     options: { readonly state?: string; readonly limit?: number } = {},
   ): Promise<RunInfo[]> {
-    const query = new URLSearchParams();
-    if (options.state !== undefined) query.set("state", options.state);
-    if (options.limit !== undefined) query.set("limit", String(options.limit));
-    const body = await this.#json("GET", `runs?${query}`, z.object({ runs: z.array(runInfo) }));
-    return body.runs;
+    const { state, limit = 100 } = options;
+    const found = new Map<string, RunInfo>(); // one that ends between two pages is on both
+    const asked = new Set<string>();
+    for (let after: string | undefined; found.size < limit;) {
+      const query = new URLSearchParams({ limit: String(Math.min(limit - found.size, PAGE)) });
+      if (state !== undefined) query.set("state", state);
+      if (after !== undefined) query.set("after", after);
+      const { runs, next } = await this.#json("GET", `runs?${query}`, runPage);
+      for (const run of runs) found.set(run.id, run);
+      if (next === null) break;
+      if (asked.has(next)) {
+        throw new CloudletError(
+          `Cannot list the runs of ${this.#server.url}: it gives the same page twice`,
+          { code: "unavailable", remedy: "check that it is a cloudlet server of the same version" },
+        );
+      }
+      asked.add(after = next);
+    }
+    return [...found.values()];
   }
 
   /** A run by its whole id; undefined when there is none. */

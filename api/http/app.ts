@@ -9,7 +9,7 @@ import { type Context, Hono } from "hono";
 import { bodyLimit } from "hono/body-limit";
 import { routePath } from "hono/route";
 import { CloudletError } from "../../base/errors.ts";
-import { VmmService } from "../../proto/gen/vmmorchestrator/vmm_pb.ts";
+import { type RunVmmRequest, VmmService } from "../../proto/gen/vmmorchestrator/vmm_pb.ts";
 import { fromConnectError } from "../../service/connect_errors.ts";
 import type { RequestHead } from "../../service/server.ts";
 import type { RunStore } from "../../service/run_store.ts";
@@ -30,6 +30,8 @@ export interface ApiOptions {
   readonly routes: (router: ConnectRouter) => void;
   /** Where runs are noted. */
   readonly store: RunStore;
+  /** Checks a request, and starts nothing. */
+  readonly check: (request: RunVmmRequest) => void;
   /** What is counted. */
   readonly metrics: Metrics;
   /** Whether new runs are taken. */
@@ -52,7 +54,7 @@ const OPEN = new Set(["/healthz", "/readyz", "/openapi.json", "/docs", "/docs.js
  * `app.request` what tests call.
  */
 export function createApp(options: ApiOptions): Hono {
-  const { store, metrics } = options;
+  const { store, check, metrics } = options;
   const vmm = createClient(VmmService, createRouterTransport(options.routes));
   const app = new Hono();
 
@@ -62,8 +64,7 @@ export function createApp(options: ApiOptions): Hono {
     return problemResponse(problemOf(known, error instanceof HttpError ? error.status : undefined));
   });
   app.notFound((c) => {
-    const routes = app.routes.filter(({ path, method }) => path === c.req.path && method !== "ALL");
-    const methods = [...new Set(routes.map(({ method }) => method))];
+    const methods = methodsOf(app, c.req.path);
     const error = methods.length > 0
       ? new HttpError(405, `Cannot ${c.req.method} ${c.req.path}: it takes ${methods.join(", ")}`)
       : new HttpError(404, `Cannot find ${c.req.path}: there is no such route`, "see /docs");
@@ -92,7 +93,7 @@ export function createApp(options: ApiOptions): Hono {
     },
   });
 
-  const parts: Parts = { vmm, store, metrics, limited, ready: options.ready };
+  const parts: Parts = { vmm, store, check, metrics, limited, ready: options.ready };
   mountRuns(app, parts);
   mountLogs(app, parts);
   mountOperations(app, parts);
@@ -100,6 +101,17 @@ export function createApp(options: ApiOptions): Hono {
   docsPage(app);
   mountConnect(app, options.routes, options.maxBody);
   return app;
+}
+
+/** The methods that a path takes, as the Allow field has them (RFC 9110 10.2.1). */
+function methodsOf({ routes }: Hono, path: string): string[] {
+  const names = path.split("/");
+  const methods = routes.filter(({ path, method }) => {
+    const pattern = path.split("/");
+    return method !== "ALL" && pattern.length === names.length &&
+      pattern.every((name, i) => name.startsWith(":") ? names[i] !== "" : name === names[i]);
+  }).flatMap(({ method }) => method === "GET" ? ["GET", "HEAD"] : method);
+  return [...new Set(methods)];
 }
 
 /** A request's head; over HTTP/2 its URL has the :authority. */

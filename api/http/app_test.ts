@@ -4,6 +4,7 @@ import { HostProcessMachines } from "../../test/host_process_machine.ts";
 import { Orchestrator } from "../../service/orchestrator.ts";
 import { vmmRoutes } from "../../service/routes.ts";
 import { RunStore } from "../../service/run_store.ts";
+import { eventData } from "../sse.ts";
 import { createApp } from "./app.ts";
 import { Metrics } from "./metrics.ts";
 import { openApiDocument } from "./openapi.ts";
@@ -29,6 +30,7 @@ async function withApp(
   const app = createApp({
     routes: vmmRoutes(orchestrator),
     store,
+    check: (request) => orchestrator.check(request),
     metrics,
     ready: () => orchestrator.open,
     hosts: new Set(["localhost"]),
@@ -51,8 +53,7 @@ function post(app: Hono, path: string, body: unknown, headers: Record<string, st
 async function eventsOf(response: Response) {
   equal(response.status, 200, response.status === 200 ? "" : await response.clone().text());
   match(response.headers.get("content-type") ?? "", /^text\/event-stream/);
-  return (await response.text()).split("\n\n").filter((event) => event.startsWith("data: "))
-    .map((event) => JSON.parse(event.slice(6)));
+  return await Array.fromAsync(eventData(response.body!), (text) => JSON.parse(text));
 }
 
 const BASH = { language: "bash", code: "true" };
@@ -64,10 +65,19 @@ const MALFORMED: readonly (readonly [string, unknown, number, RegExp])[] = [
   ["null", null, 422, /the request: expected an object, found null/],
   ["no language", { code: "x" }, 422, /\/language: is missing/],
   ["an unknown language", { ...BASH, language: "pyton" }, 422, /\/language: .*"python"\?$/],
+  ["an unknown version", { ...BASH, language: "python@2" }, 422, /python in the version "2"/],
+  ["an unknown language with a version", { ...BASH, language: "pyton@3" }, 422, /is none of/],
   ["a number as language", { ...BASH, language: 1 }, 422, /\/language/],
   ["neither code nor files", { language: "bash" }, 422, /one of code and files/],
   ["nothing to prepare", { language: "bash", action: "prepare" }, 422, /one of code and files/],
-  ["code and files", { ...BASH, files: [] }, 422, /one of code and files/],
+  [
+    "code and files",
+    { ...BASH, files: [{ path: "a", content: "" }] },
+    422,
+    /one of code and files/,
+  ],
+  ["no files", { language: "bash", files: [] }, 422, /\/files: must have at least one file/],
+  ["no files to prepare", { language: "bash", action: "prepare", files: [] }, 422, /\/files: must/],
   ["a number as code", { ...BASH, code: 1 }, 422, /\/code: expected a string, found the number 1$/],
   ["an unknown action", { ...BASH, action: "fly" }, 422, /\/action/],
   ["an unknown member", { ...BASH, timout: 1 }, 422, /\/timout.*"timeout"/],
@@ -90,6 +100,24 @@ const MALFORMED: readonly (readonly [string, unknown, number, RegExp])[] = [
   ],
   ["an absolute file", { language: "bash", files: [{ path: "/x", content: "" }] }, 422, /absolute/],
   ["a file without content", { language: "bash", files: [{ path: "x" }] }, 422, /\/files\/0/],
+  [
+    "a link with content",
+    { language: "bash", files: [{ path: "x", content: "", target: "y" }] },
+    422,
+    /one of content, content_base64, target and directory/,
+  ],
+  [
+    "a directory with a mode",
+    { language: "bash", files: [{ path: "x", directory: true, mode: 0o755 }] },
+    422,
+    /must not have a mode/,
+  ],
+  [
+    "a file below a link",
+    { language: "bash", files: [{ path: "x", target: "/etc" }, { path: "x/y", content: "" }] },
+    422,
+    /the link x has files below it/,
+  ],
   ["a body that is too large", { ...BASH, code: "x".repeat(MAX_BODY) }, 413, /more than 100000 by/],
 ];
 
@@ -116,6 +144,18 @@ Deno.test("what only the agent can refuse is the last event of the run", () =>
     match(last.problem.detail, /no source file/);
   }));
 
+Deno.test("files may be links, directories and executable", () =>
+  withApp(async (app) => {
+    const files = [
+      { path: "main.sh", content: "current/tool && ls -d empty" },
+      { path: "v1/tool", content: "#!/bin/sh\necho tool", mode: 0o755 },
+      { path: "current", target: "v1" },
+      { path: "empty", directory: true },
+    ];
+    const events = await eventsOf(await post(app, "/run", { language: "bash", files }));
+    equal(events.map(({ stdout }) => stdout ?? "").join(""), "tool\nempty\n");
+  }));
+
 Deno.test("a prepared workload is run by its name", () =>
   withApp(async (app) => {
     const named = { language: "bash", workload_name: "w" };
@@ -136,6 +176,33 @@ Deno.test("a request of another content type, method, path or host is refused", 
     equal(get.status, 405);
     equal(get.headers.get("allow"), "POST");
     equal((await app.request("/nowhere")).status, 404);
+    for (
+      const [method, path, allow] of [
+        ["PUT", "/runs/x", "GET, HEAD, DELETE"],
+        ["POST", "/runs", "GET, HEAD"],
+        ["GET", "/runs/x/fork", "POST"],
+        ["PATCH", "/logs/a%2Fb", "GET, HEAD"],
+        ["DELETE", "/metrics/x", "GET, HEAD"],
+        ["DELETE", "/metrics", "GET, HEAD"],
+        ["GET", "/shutdown", "POST"],
+        ["GET", "/configuration", "POST"],
+        ["OPTIONS", "/run", "POST"],
+        ["PUT", "/healthz", "GET, HEAD"],
+        ["POST", "/docs", "GET, HEAD"],
+        ["GET", "/vmmorchestrator.VmmService/Run", "POST"],
+      ] as const
+    ) {
+      const response = await app.request(path, { method });
+      equal(response.status, 405, `${method} ${path}`);
+      equal(response.headers.get("allow"), allow, `${method} ${path}`);
+      match((await response.json()).detail, new RegExp(`it takes ${allow}$`));
+    }
+    for (
+      const path of ["/runs/", "/runs/x/y", "/logs", "/run/x", "/vmmorchestrator.VmmService/Fly"]
+    ) {
+      equal((await app.request(path, { method: "PUT" })).status, 404, path);
+    }
+    equal((await app.request("/runs", { method: "HEAD" })).status, 200);
     const rebound = await app.request("/runs", { headers: { host: "evil.example:3000" } });
     equal(rebound.status, 421);
     for (const path of ["/runs/x", "/logs/x", "/metrics/x"]) {
@@ -248,8 +315,50 @@ Deno.test("POST /configuration tells how a request is understood and runs nothin
     const body = await response.json();
     equal(body.action, "prepare-and-run");
     equal(body.code_bytes, 4);
+    const versioned = { language: "Python@3.11", code: "" };
+    equal((await (await post(app, "/configuration", versioned)).json()).language, "python@3.11");
     equal((await post(app, "/configuration", { language: "x" })).status, 422);
-    deepEqual(await (await app.request("/runs")).json(), { runs: [] });
+    // What POST /run refuses by itself is refused here, with the same words.
+    for (
+      const [what, more, detail] of [
+        ["too little memory", { memory: 1 }, /1 MiB of memory are too little: .* 64 MiB/],
+        ["too much memory", { memory: 4096 }, /4096 MiB of memory, and all .* 1024 MiB/],
+        ["too many processors", { vcpus: 64 }, /64 virtual CPUs are too many: .* up to 4/],
+        ["a bad package", { packages: ["../x"] }, /no name of a Debian package/],
+        ["a file that leads out", { code: null, files: [{ path: "../x", content: "" }] }, /"\.\."/],
+        ["a bad image", { image: "not an image" }, /Cannot use the image/],
+        ["an image on the server's disk", { image: "oci:/etc" }, /server's own disk/],
+        ["nothing to run", { language: "command", code: null }, /neither a program nor an image/],
+      ] as const
+    ) {
+      const wanted = { ...BASH, ...more };
+      const [checked, run] = await Promise.all(
+        ["/configuration", "/run"].map((path) => post(app, path, wanted)),
+      );
+      deepEqual([checked!.status, run!.status], [422, 422], what);
+      const problem = await checked!.json();
+      match(problem.detail, detail, what);
+      deepEqual(problem, await run!.json(), what);
+    }
+    deepEqual(await (await app.request("/runs")).json(), { runs: [], next: null });
+  }));
+
+Deno.test("GET /runs gives its runs page by page", () =>
+  withApp(async (app) => {
+    for (const id of ["a", "b", "c", "d", "e"]) {
+      await eventsOf(await post(app, "/run", { ...BASH, id }));
+    }
+    const seen: string[][] = [];
+    for (let after = ""; after !== null;) {
+      const query = after === "" ? "" : `&after=${encodeURIComponent(after)}`;
+      const page = await (await app.request(`/runs?limit=2&state=done${query}`)).json();
+      seen.push(page.runs.map(({ id }: { id: string }) => id));
+      after = page.next;
+    }
+    deepEqual(seen, [["e", "d"], ["c", "b"], ["a"]]);
+    const wrong = await app.request("/runs?after=nowhere");
+    equal(wrong.status, 422);
+    match((await wrong.json()).detail, /no page ended there/);
   }));
 
 Deno.test("the OpenAPI document has every route, and every route is in it", () =>

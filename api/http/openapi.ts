@@ -15,6 +15,7 @@ import {
   runInfo,
   runLogs,
   runMetrics,
+  runPage,
   runRequest,
   runsQuery,
 } from "../schemas.ts";
@@ -56,6 +57,13 @@ const STATUS: Readonly<Record<number, string>> = {
   503: "The service is about to end; see Retry-After",
 };
 
+const NOTHING_LEFT = { description: "Nothing follows the event of the Last-Event-ID" };
+const LAST_EVENT_ID = {
+  name: "Last-Event-ID",
+  in: "header",
+  description: "Id of the last event that the client has had; an EventSource sends it by itself",
+  schema: { type: "string" },
+};
 const ID = { name: "id", in: "path", required: true, schema: { type: "string" } };
 
 function query(schema: z.ZodObject): Json[] {
@@ -87,10 +95,12 @@ function paths(): Json {
       post: {
         summary: "Run a workload in a microVM of its own and stream what happens",
         description: "The last event has the stage Done or Failed. A client that leaves ends the " +
-          "run; one that reads slowly slows the program down.",
+          "run; one that reads slowly slows the program down. A request with the Last-Event-ID of an " +
+          "earlier stream starts nothing and gets 204.",
         requestBody: body,
         responses: {
           200: answer("Server-sent events, each a RunEvent", ref("RunEvent"), "text/event-stream"),
+          204: NOTHING_LEFT,
           ...problems(400, 404, 409, 413, 415, 422, 429, 503),
         },
       },
@@ -116,10 +126,13 @@ function paths(): Json {
     },
     "/runs": {
       get: {
-        summary: "List runs, the newest first",
+        summary: "List runs page by page: those under way first, then the others, the newest first",
+        description:
+          "`next` of a page is `after` of the next one. With `before`, the runs are in " +
+          "the order of their age alone.",
         parameters: query(runsQuery),
         responses: {
-          200: answer("The runs", object({ runs: { type: "array", items: ref("RunInfo") } })),
+          200: answer("Some of the runs", ref("RunPage")),
           ...problems(422),
         },
       },
@@ -149,6 +162,7 @@ function paths(): Json {
         },
         responses: {
           200: answer("Server-sent events, each a RunEvent", ref("RunEvent"), "text/event-stream"),
+          204: NOTHING_LEFT,
           ...problems(400, 404, 409, 415, 422, 429, 503),
         },
       },
@@ -158,8 +172,8 @@ function paths(): Json {
         summary: "Tell the output of a run",
         description: "With Accept: application/octet-stream the bytes alone; with Accept: " +
           "text/event-stream, or when following, server-sent events: each a LogEntry, the last one " +
-          "a LogEnd.",
-        parameters: [ID, ...query(logsQuery)],
+          "a LogEnd. A client that comes back with a Last-Event-ID gets what follows that event.",
+        parameters: [ID, ...query(logsQuery), LAST_EVENT_ID],
         responses: {
           200: {
             description: "The output",
@@ -169,6 +183,7 @@ function paths(): Json {
               "application/octet-stream": { schema: text },
             },
           },
+          204: NOTHING_LEFT,
           ...problems(404, 422),
         },
       },
@@ -238,6 +253,7 @@ export function openApiDocument(version: string): Json {
         ForkRequest: schemaOf(forkRequest, "input"),
         RunEvent: schemaOf(runEvent),
         RunInfo: schemaOf(runInfo),
+        RunPage: schemaOf(runPage),
         RunLogs: schemaOf(runLogs),
         LogEntry: schemaOf(logEntry),
         LogEnd: schemaOf(logEnd),

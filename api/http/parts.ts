@@ -6,7 +6,7 @@
 import type { Client } from "@connectrpc/connect";
 import type { MiddlewareHandler } from "hono";
 import { CloudletError } from "../../base/errors.ts";
-import type { VmmService } from "../../proto/gen/vmmorchestrator/vmm_pb.ts";
+import type { RunVmmRequest, VmmService } from "../../proto/gen/vmmorchestrator/vmm_pb.ts";
 import type { RunRecord, RunStore } from "../../service/run_store.ts";
 import type { Metrics } from "./metrics.ts";
 
@@ -16,6 +16,8 @@ export interface Parts {
   readonly vmm: Client<typeof VmmService>;
   /** Where runs are recorded. */
   readonly store: RunStore;
+  /** Checks a request, and starts nothing. */
+  readonly check: (request: RunVmmRequest) => void;
   /** What is counted. */
   readonly metrics: Metrics;
   /** Bounds the body of a request. */

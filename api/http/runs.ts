@@ -3,11 +3,11 @@
  *
  * @module
  */
-import type { Hono } from "hono";
+import type { Context, Hono } from "hono";
 import type { ExecuteResponse } from "../../proto/gen/cloudlet/agent/agent_pb.ts";
 import { fromConnectError } from "../../service/connect_errors.ts";
-import { forkRequest, runRequest, runsQuery } from "../schemas.ts";
-import { eventStream } from "../sse.ts";
+import { forkRequest, type RunEventBody, runRequest, runsQuery } from "../schemas.ts";
+import { eventStream, nothingLeft } from "../sse.ts";
 import { findRun, type Parts } from "./parts.ts";
 import { problemOf } from "./problem.ts";
 import { readJson, readQuery } from "./read.ts";
@@ -21,19 +21,23 @@ import {
 } from "./wire.ts";
 
 /** Adds the routes of runs. */
-export function mountRuns(app: Hono, { vmm, store, limited }: Parts): void {
+export function mountRuns(app: Hono, { vmm, store, check, limited }: Parts): void {
   app.post("/run", limited, async (c) => {
+    if (comesBack(c)) return nothingLeft();
     const request = toRunVmmRequest(await readJson(c.req.raw, runRequest));
     return await runEvents((signal) => vmm.run(request, { signal }), c.req.raw.signal);
   });
   app.post("/runs/:id/fork", limited, async (c) => {
     const { id: executionId } = findRun(store, c.req.param("id"));
+    if (comesBack(c)) return nothingLeft();
     const { id: forkId = "", log_level } = await readJson(c.req.raw, forkRequest);
     const request = { executionId, forkId, logLevel: toLogLevel(log_level) };
     return await runEvents((signal) => vmm.fork(request, { signal }), c.req.raw.signal);
   });
   app.post("/configuration", limited, async (c) => {
-    const { code, files, stdin, stdin_base64, ...rest } = await readJson(c.req.raw, runRequest);
+    const body = await readJson(c.req.raw, runRequest);
+    check(toRunVmmRequest(body));
+    const { code, files, stdin, stdin_base64, ...rest } = body;
     return c.json({
       ...rest,
       files: files?.map(({ path }) => path) ?? null,
@@ -42,13 +46,12 @@ export function mountRuns(app: Hono, { vmm, store, limited }: Parts): void {
     });
   });
   app.get("/runs", (c) => {
-    const { state, limit, before } = readQuery(c.req.query(), runsQuery);
-    const runs = store.list({
-      state,
-      limit,
+    const { before, ...rest } = readQuery(c.req.query(), runsQuery);
+    const { runs, next = null } = store.page({
+      ...rest,
       before: before === undefined ? undefined : Date.parse(before),
     });
-    return c.json({ runs: runs.map(toRunInfo) });
+    return c.json({ runs: runs.map(toRunInfo), next });
   });
   app.get("/runs/:id", (c) => c.json(toRunInfo(findRun(store, c.req.param("id")))));
   app.delete("/runs/:id", async (c) => {
@@ -59,6 +62,15 @@ export function mountRuns(app: Hono, { vmm, store, limited }: Parts): void {
   app.get("/metrics/:id", (c) => c.json(toMetrics(findRun(store, c.req.param("id")))));
 }
 
+/**
+ * Whether the client has had events of an earlier stream: an EventSource asks again when a stream has
+ * ended or broken off. A client that leaves ends its run, so there is nothing to go on with, and
+ * nothing may be started twice.
+ */
+function comesBack(c: Context): boolean {
+  return (c.req.header("last-event-id") ?? "") !== "";
+}
+
 async function runEvents(
   call: (signal: AbortSignal) => AsyncIterable<ExecuteResponse>,
   client: AbortSignal,
@@ -67,13 +79,16 @@ async function runEvents(
   const responses = call(AbortSignal.any([client, gone.signal]))[Symbol.asyncIterator]();
   // The first response is there at once; before it, a refusal still has a status of its own.
   const first = await responses.next();
+  const run = first.done ? "" : first.value.executionId;
+  let number = 0;
+  const event = (data: RunEventBody) => ({ id: `${run}/${number++}`, data });
   async function* events() {
     try {
       for (let step = first; !step.done; step = await responses.next()) {
-        yield toEvent(step.value);
+        yield event(toEvent(step.value));
       }
     } catch (error) {
-      yield toFailedEvent(problemOf(fromConnectError(error)));
+      yield event(toFailedEvent(problemOf(fromConnectError(error))));
     }
   }
   return eventStream(events(), () => gone.abort());

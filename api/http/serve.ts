@@ -100,6 +100,7 @@ export async function startService(options: ServeOptions): Promise<Service> {
   const app = createApp({
     routes: vmmRoutes(orchestrator),
     store,
+    check: (request) => orchestrator.check(request),
     metrics,
     ready: () => orchestrator.open,
     maxBody: options.maxBody,

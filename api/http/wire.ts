@@ -16,7 +16,8 @@ import {
   type RunVmmRequest,
   RunVmmRequestSchema,
 } from "../../proto/gen/vmmorchestrator/vmm_pb.ts";
-import { ACTIONS, languageNumber } from "../names.ts";
+import { splitLanguage } from "../../builder/image/versions.ts";
+import { ACTIONS, languageNumber, versionOf } from "../names.ts";
 import { outcomeName } from "../../service/outcome.ts";
 import type { LogEntry, RunRecord } from "../../service/run_store.ts";
 import type { Problem } from "./problem.ts";
@@ -38,9 +39,11 @@ export function toLogLevel(level: RunRequest["log_level"] = "info"): LogLevel {
 
 /** What VmmService is asked for by the body of POST /run. */
 export function toRunVmmRequest(body: RunRequest): RunVmmRequest {
+  const { name: language, version } = splitLanguage(body.language);
   return create(RunVmmRequestSchema, {
     workloadName: body.workload_name ?? "",
-    language: languageNumber(body.language),
+    language: languageNumber(language),
+    languageVersion: versionOf(language, version),
     code: body.code ?? "",
     logLevel: toLogLevel(body.log_level),
     action: ACTIONS[body.action ?? "prepare-and-run"]!,
@@ -67,8 +70,10 @@ export function toRunVmmRequest(body: RunRequest): RunVmmRequest {
 function toFiles(files: RunRequest["files"]) {
   return (files ?? []).map((file) => ({
     path: file.path,
-    content: file.content_base64 ?? utf8.encode(file.content),
+    content: file.content_base64 ?? utf8.encode(file.content ?? ""),
     mode: file.mode ?? 0,
+    target: file.target ?? "",
+    directory: file.directory ?? false,
   }));
 }
 

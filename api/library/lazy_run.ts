@@ -9,6 +9,7 @@
 import { CloudletError } from "../../base/errors.ts";
 import { checkOptions, type RunOptions } from "./options.ts";
 import type { ForkOptions, Run, RunEvent, RunOutput, RunResult } from "./run_stream.ts";
+import { lazyImport } from "../../base/lazy_import.ts";
 
 /**
  * Makes a run that loads the rest of the library when it begins.
@@ -17,7 +18,9 @@ import type { ForkOptions, Run, RunEvent, RunOutput, RunResult } from "./run_str
  */
 export function lazyRun(options: RunOptions): Run {
   checkOptions(options);
-  return new LazyRun(async () => (await import("./run.ts")).run(options));
+  return new LazyRun(async () =>
+    (await lazyImport<typeof import("./run.ts")>("./run.ts", import.meta.url)).run(options)
+  );
 }
 
 /** A run of {@linkcode lazyRun}, or a fork of one. */

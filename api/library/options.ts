@@ -7,18 +7,32 @@ import type { LanguageName } from "../../workload/languages.ts";
 import { CloudletError } from "../../base/errors.ts";
 import type { Progress } from "../../base/progress.ts";
 
+/** A language, with a version or without one. */
+export type WrittenLanguage = LanguageName | `${LanguageName}@${string}`;
+
 /** What to run, and how. */
 export interface RunOptions {
   /**
    * Path or file URL of a source file or of a project directory. Either this or `code`, or neither
    * with an `image`: its own command is run then, or `args` in place of the command's arguments.
+   *
+   * A file is sent with the project around it, as far as that has marks or is small:
+   * docs/projects.md has the rules.
    */
   readonly source?: string | URL;
+  /** Whether a source file is sent alone, without the project around it. */
+  readonly alone?: boolean;
   /** The source text of a program of one file; needs `language`. */
   readonly code?: string;
-  /** What it is written in; told by the name of a source file when absent. */
-  readonly language?: LanguageName;
-  /** The file of a project that is run, when it is not the language's default. */
+  /**
+   * What it is written in, with a version of those that `cloudlet image ls --available` lists, as in
+   * `python@3.11`, or without one; told by the name of a source file when absent.
+   */
+  readonly language?: WrittenLanguage;
+  /**
+   * The file of a project that is run, relative to its directory, when it is not the language's
+   * default; in a project of cargo, the name or the main file of a program.
+   */
   readonly entryPoint?: string;
   /**
    * What to do; `prepare-and-run` when absent. `prepare` keeps what it builds, and `run` of the same
@@ -33,7 +47,10 @@ export interface RunOptions {
   readonly env?: Readonly<Record<string, string>>;
   /** Variables added to the environment of building it. */
   readonly buildEnv?: Readonly<Record<string, string>>;
-  /** Its standard input; empty when absent. */
+  /**
+   * Its standard input; empty when absent. A stream is not iterated before the program reads, so that
+   * one that is not read keeps what it has.
+   */
   readonly stdin?: string | Uint8Array | AsyncIterable<Uint8Array>;
   /** Milliseconds after which the program is killed. */
   readonly timeout?: number;

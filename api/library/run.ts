@@ -7,15 +7,21 @@ import type { Transport } from "@connectrpc/connect";
 import { durationFromMs } from "@bufbuild/protobuf/wkt";
 import { create } from "@bufbuild/protobuf";
 import { fileURLToPath } from "node:url";
-import { COMMAND } from "../../workload/languages.ts";
+import {
+  COMMAND,
+  type LanguageName,
+  languageNamed,
+  languageOrCommand,
+} from "../../workload/languages.ts";
 import { CloudletError } from "../../base/errors.ts";
+import { splitLanguage } from "../../builder/image/versions.ts";
 import { formatReference, parseReference } from "../../builder/oci/reference.ts";
 import {
   LogLevel,
   type RunVmmRequest,
   RunVmmRequestSchema,
 } from "../../proto/gen/vmmorchestrator/vmm_pb.ts";
-import { ACTIONS, languageNumber } from "../names.ts";
+import { ACTIONS, languageNumber, versionOf } from "../names.ts";
 import {
   checkOptions,
   fromOf,
@@ -25,8 +31,9 @@ import {
 } from "./options.ts";
 import { type ForkOptions, isStream, type Run, RunOfTransport } from "./run_stream.ts";
 import { languageOfSource, readAddedFiles, readSource } from "./source.ts";
+import { lazyImport } from "../../base/lazy_import.ts";
 
-export type { ImageOptions, RunOptions, ServerAddress } from "./options.ts";
+export type { ImageOptions, RunOptions, ServerAddress, WrittenLanguage } from "./options.ts";
 export type { ForkOptions, Run, RunEvent, RunOutput, RunResult, RunUsage } from "./run_stream.ts";
 
 const utf8 = new TextEncoder();
@@ -64,74 +71,101 @@ function runOf(options: RunOptions, transport: () => Promise<Transport>): Run {
  * @param options of the copy
  */
 export function forkRun(server: ServerAddress, id: string, options: ForkOptions = {}): Run {
-  return new RunOfTransport({
-    signal: options.signal,
-    call: (client, signal) => {
-      const request = { executionId: id, forkId: options.id ?? "", logLevel: LogLevel.INFO };
-      return Promise.resolve(client.fork(request, { signal }));
+  return new RunOfTransport(
+    {
+      signal: options.signal,
+      call: (client, signal) => {
+        const request = { executionId: id, forkId: options.id ?? "", logLevel: LogLevel.INFO };
+        return Promise.resolve(client.fork(request, { signal }));
+      },
     },
-  }, async () => (await import("../client/remote.ts")).remoteTransport(server));
+    async () =>
+      (await lazyImport<typeof import("../client/remote.ts")>(
+        "../client/remote.ts",
+        import.meta.url,
+      )).remoteTransport(server),
+  );
 }
 
 async function transportFor(options: RunOptions): Promise<Transport> {
   if (options.server !== undefined) {
-    const { remoteTransport } = await import("../client/remote.ts");
+    const { remoteTransport } = await lazyImport<typeof import("../client/remote.ts")>(
+      "../client/remote.ts",
+      import.meta.url,
+    );
     return remoteTransport(options.server);
   }
-  const { embeddedTransport } = await import("../client/embedded.ts");
+  const { embeddedTransport } = await lazyImport<typeof import("../client/embedded.ts")>(
+    "../client/embedded.ts",
+    import.meta.url,
+  );
   return embeddedTransport(options);
 }
 
-async function toImage(image: string | ImageOptions) {
+async function toImage(image: string | ImageOptions, remark: (text: string) => void) {
   const { from, pull, insecure, files, run } = typeof image === "string" ? { from: image } : image;
   return {
     // a path of this process's directory means the same to the service
     from: from === undefined ? "" : formatReference(parseReference(from)),
     pull: pull ?? false,
     insecure: insecure ?? false,
-    files: await readAddedFiles(files ?? {}),
+    files: await readAddedFiles(files ?? {}, remark),
     run: [...run ?? []],
   };
 }
 
+/** The name of a language that may be written with a version. */
+function nameOf(written: RunOptions["language"]): LanguageName | undefined {
+  return written === undefined ? undefined : languageNamed(splitLanguage(written).name).name;
+}
+
 async function toRequest(options: RunOptions): Promise<RunVmmRequest> {
   const path = options.source instanceof URL ? fileURLToPath(options.source) : options.source;
-  const source = path === undefined ? undefined : await readSource(path);
-  const language = path === undefined && options.code === undefined
-    ? COMMAND
-    : options.language ?? (path === undefined ? undefined : await languageOfSource(path));
-  if (language === undefined) {
+  const { entryPoint, alone = false } = options;
+  const known = options.language ??
+    (path === undefined ? undefined : await languageOfSource(path, entryPoint));
+  const source = path === undefined
+    ? undefined
+    : await readSource(path, { entryPoint, language: nameOf(known), alone });
+  const written = path === undefined && options.code === undefined ? COMMAND : known;
+  const remark = (text: string) => options.progress?.info(text);
+  source?.remarks.forEach(remark);
+  if (written === undefined) {
     throw new CloudletError(
       `Cannot run ${path ?? "the code"}: its name does not tell its language`,
       { code: "invalid-input", remedy: "say which language it is" },
     );
   }
+  const { name: language, version } = splitLanguage(written);
   const { stdin } = options;
   return create(RunVmmRequestSchema, {
     workloadName: options.name ?? path?.split("/").findLast((part) => part !== "") ??
       fromOf(options.image) ?? language,
-    language: languageNumber(language),
+    language: languageNumber(languageOrCommand(language).name),
+    languageVersion: versionOf(language, version),
     code: options.code ?? "",
     logLevel: LogLevel.INFO,
     action: ACTIONS[options.action ?? "prepare-and-run"]!,
     memoryMib: options.memory ?? 0,
     vcpus: options.vcpus ?? 0,
     packages: [...options.packages ?? []],
-    ...(options.image !== undefined && { image: await toImage(options.image) }),
+    ...(options.image !== undefined && { image: await toImage(options.image, remark) }),
     options: {
       args: [...options.args ?? []],
       env: options.env ?? {},
       buildEnv: options.buildEnv ?? {},
       release: options.release ?? false,
       ...(options.timeout !== undefined && { timeout: durationFromMs(options.timeout) }),
-      files: source?.files.map(({ path, content, mode }) => ({ path, content, mode })) ?? [],
-      entryPoint: options.entryPoint ?? source?.entryPoint ?? "",
+      files: [...source?.files ?? []],
+      entryPoint: source?.entryPoint ?? entryPoint ?? "",
+      workingDirectory: source?.workingDirectory ?? "",
       stdin: typeof stdin === "string"
         ? utf8.encode(stdin)
         : stdin instanceof Uint8Array
         ? stdin
         : new Uint8Array(),
       stdinStream: isStream(stdin),
+      stdinOnDemand: true,
       cold: options.cold ?? false,
       rawOutput: true,
     },

@@ -34,7 +34,10 @@ export type RunEvent =
 export interface RunResult {
   /** Id of the run. */
   readonly id: string;
-  /** The program's exit code; 128 plus the signal that ended it; 1 when nothing was started. */
+  /**
+   * The program's exit code, or 128 plus the signal that ended it; 127 when the program is not there,
+   * 126 when it cannot be executed, and 1 when nothing was started for another reason.
+   */
   readonly exitCode: number;
   /** Whether the program ended by itself. */
   readonly ok: boolean;
@@ -44,6 +47,8 @@ export interface RunResult {
   readonly message: string;
   /** What the program used, when one ran. */
   readonly usage: RunUsage | undefined;
+  /** How many bytes of its standard input were read, when it had any and that is known. */
+  readonly inputRead?: number;
 }
 
 /** What a program and the children that it waited for used. */
@@ -234,11 +239,18 @@ export class RunOfTransport implements Run {
       stop.throwIfAborted();
       let stage: Stage | undefined;
       let id = "";
+      let unfed = isStream(stdin) ? stdin : undefined;
+      let later = false;
       for await (const response of await this.#begin.call(client, stop)) {
         if (response.executionId !== "" && id === "") {
           id = response.executionId;
           this.#known.resolve({ client, id });
-          if (isStream(stdin)) void feed(client, id, stdin, over.signal);
+        }
+        later ||= response.inputLater;
+        // A service that knows nothing of demand says neither.
+        if (unfed && (response.inputWanted || (response.stage === Stage.RUNNING && !later))) {
+          void feed(client, id, unfed, over.signal);
+          unfed = undefined;
         }
         if (response.stage !== stage) {
           const name = STAGES[response.stage];
@@ -333,6 +345,7 @@ function resultOf(response: ExecuteResponse, id: string): RunResult {
       ? response.stage === Stage.DONE ? "exited" : "error"
       : outcomeName(outcome.kind),
     message: outcome?.message ?? "",
+    ...(response.inputRead !== undefined && { inputRead: Number(response.inputRead) }),
     usage: usage && {
       wallTime: ms(usage.wallTime),
       userTime: ms(usage.userTime),

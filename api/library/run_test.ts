@@ -1,4 +1,6 @@
 import { deepEqual, equal, ok, rejects, throws } from "node:assert/strict";
+import { join } from "node:path";
+import { isHere } from "../../agent/harness_test.ts";
 import { checkoutPath } from "../../test/paths.ts";
 import { withProcessRuns } from "../../test/process_runs.ts";
 import { type Run, run, type RunOptions, runOver } from "./run.ts";
@@ -97,6 +99,35 @@ Deno.test("options that do not fit together, and sources that are not there, are
     throws(() => run({ source: "a.py", code: "" }), { code: "invalid-input" });
     await rejects(start({ source: "/nowhere/x.py" }).result, { code: "not-found" });
     await rejects(start({ code: "x" }).result, { code: "invalid-input" });
+  }));
+
+Deno.test("cargo's default-run is run, and several programs are refused before they are built", () =>
+  withRuns(async (start) => {
+    if (!await isHere("cargo")) return;
+    const source = await Deno.makeTempDir();
+    try {
+      const write = (path: string, text: string) => Deno.writeTextFile(join(source, path), text);
+      const manifest = '[package]\nname = "app"\nversion = "1.0.0"\nedition = "2021"\n';
+      await Deno.mkdir(join(source, "src/bin"), { recursive: true });
+      for (const path of ["src/bin/one.rs", "src/bin/two.rs"]) {
+        await write(path, `fn main() { println!("${path}") }`);
+      }
+      await write("Cargo.toml", manifest);
+      const stages: string[] = [];
+      await rejects(async () => {
+        for await (const event of start({ source })) {
+          if (event.type === "stage") stages.push(event.stage);
+        }
+      }, { code: "invalid-input", message: /several programs: one, two/ });
+      deepEqual(stages, []);
+      const named = await start({ source, entryPoint: "one" }).output();
+      equal(text(named.stdout), "src/bin/one.rs\n", text(named.stderr));
+      await write("Cargo.toml", `${manifest}default-run = "two"\n`);
+      const output = await start({ source }).output();
+      equal(text(output.stdout), "src/bin/two.rs\n", text(output.stderr));
+    } finally {
+      await Deno.remove(source, { recursive: true });
+    }
   }));
 
 Deno.test("importing the library needs no permission, and nothing is left running", async () => {

@@ -3,42 +3,48 @@
  *
  * @module
  */
-import { basename, join, normalize, relative } from "node:path";
+import { basename, dirname, normalize, posix, relative, resolve } from "node:path";
 import { fileURLToPath } from "node:url";
+import { fileAt } from "../../workload/file_list.ts";
 import { type LanguageName, languageOfFile, languages } from "../../workload/languages.ts";
-import { CloudletError, messageOf } from "../../base/errors.ts";
+import { CloudletError } from "../../base/errors.ts";
 import { reasonOfFile } from "../../base/files.ts";
+import { nearest } from "../../base/nearest.ts";
+import { type Caller, findAround } from "./project_around.ts";
+import {
+  listProject,
+  mebibytes,
+  PROJECT_LIMITS,
+  refuse,
+  type SourceFile,
+  TooLarge,
+} from "./project_files.ts";
+import { isWithin } from "./project_links.ts";
 
-/** A file of a workload. */
-export interface SourceFile {
-  /** Relative to the workload's directory, names separated by "/". */
-  readonly path: string;
-  /** The content. */
-  readonly content: Uint8Array;
-  /** Permission bits. */
-  readonly mode: number;
-}
+export type { SourceFile } from "./project_files.ts";
 
 /** What a workload consists of. */
 export interface Source {
   /** Its files. */
   readonly files: readonly SourceFile[];
-  /** The file to run, when the source is one file; otherwise the language finds it. */
+  /** The file to run, when it is known; otherwise the language finds it. */
   readonly entryPoint: string | undefined;
+  /** Where the program runs, relative to the workload's directory; "" is that directory. */
+  readonly workingDirectory: string;
+  /** What people should know of what is sent. */
+  readonly remarks: readonly string[];
 }
 
-/** Most bytes of a project: it travels in one message and lies in the microVM's memory. */
-const MAX_BYTES = 64 << 20;
-const MAX_FILES = 20_000;
-/** Directories that hold what can be made again, or the history. */
-const LEFT_OUT: ReadonlySet<string> = new Set([".git", ".hg", ".svn", "__pycache__"]);
-
-function refuse(path: string, why: string, remedy: string, cause?: unknown): CloudletError {
-  return new CloudletError(`Cannot read the source ${path}: ${why}`, {
-    code: "invalid-input",
-    remedy,
-    cause,
-  });
+/** How a source is read. */
+export interface SourceOptions {
+  /** The file of a project that is run; of Rust's cargo, the program. */
+  readonly entryPoint?: string | undefined;
+  /** What it is written in; without it, a file is read alone. */
+  readonly language?: LanguageName | undefined;
+  /** Whether a file is read without the project around it. */
+  readonly alone?: boolean;
+  /** Directories that mean something; this process's when absent. */
+  readonly caller?: Caller;
 }
 
 /** Files that tell the language of a project directory, the surest first. */
@@ -52,35 +58,40 @@ const MARKS: readonly (readonly [file: string, language: LanguageName])[] = [
 ];
 
 /**
- * The language that a source's name tells, or that the files of a project directory tell;
- * undefined when neither does.
+ * The language that a source's name tells, or that its entry point or the files of a project
+ * directory tell; undefined when none does.
  *
  * @param path of a file or a directory
+ * @param entryPoint the file of the project that is run, if it is known
  */
-export async function languageOfSource(path: string): Promise<LanguageName | undefined> {
+export async function languageOfSource(
+  path: string,
+  entryPoint?: string,
+): Promise<LanguageName | undefined> {
   const byName = languageOfFile(path);
   if (byName !== undefined) return byName.name;
+  const byEntry = entryPoint === undefined ? undefined : languageOfFile(entryPoint)?.name;
   let names: ReadonlySet<string>;
   try {
     names = new Set(await Array.fromAsync(Deno.readDir(path), ({ name }) => name));
   } catch {
-    return undefined; // no directory: reading it will say what is wrong
+    return byEntry; // no directory: reading it will say what is wrong
   }
-  const mark = MARKS.find(([file]) => names.has(file));
-  if (mark !== undefined) return mark[1];
+  const mark = MARKS.find(([file]) => names.has(file))?.[1];
+  if (byEntry !== undefined) return byEntry === "node" && mark === "deno" ? mark : byEntry;
+  if (mark !== undefined) return mark;
   return Object.values(languages)
     .find(({ entryPoints }) => entryPoints.some((name) => names.has(name)))?.name;
 }
 
 /**
- * Reads a source file, or all files of a project directory except version control and build output
- * (`.git`, `__pycache__`, cargo's `target`). Links inside the project are followed; one that leads out of
- * it is refused, as what it shows would be sent unasked.
+ * Reads a project directory, or a source file with the project around it; listProject() and
+ * findAround() say what that is.
  *
  * @param path of a file or a directory
  * @throws {CloudletError} `not-found` or `invalid-input`
  */
-export async function readSource(path: string): Promise<Source> {
+export async function readSource(path: string, options: SourceOptions = {}): Promise<Source> {
   let info: Deno.FileInfo;
   try {
     info = await Deno.stat(path);
@@ -91,35 +102,101 @@ export async function readSource(path: string): Promise<Source> {
       cause,
     });
   }
-  if (info.isFile) {
-    if (info.size > MAX_BYTES) throw tooLarge(path);
-    const name = basename(path);
-    return { files: [await readFile(path, name, info)], entryPoint: name };
-  }
+  if (info.isFile) return await readFile(path, info, options);
   if (!info.isDirectory) throw refuse(path, "it is no file and no directory", "give one of them");
-  const files: SourceFile[] = [];
-  let bytes = 0;
-  for await (const file of filesBelow(await Deno.realPath(path), path)) {
-    bytes += file.content.length;
-    if (bytes > MAX_BYTES) throw tooLarge(path);
-    if (files.length === MAX_FILES) {
-      throw refuse(path, `it has more than ${MAX_FILES} files`, "give a smaller directory");
-    }
-    files.push(file);
-  }
+  const listing = await listProject(path);
+  const files = await listing.read();
   if (files.length === 0) throw refuse(path, "it has no files", "give a project directory");
-  return { files, entryPoint: undefined };
+  const { remarks } = listing;
+  return {
+    files,
+    entryPoint: entryOf(path, files, options),
+    workingDirectory: "",
+    remarks,
+  };
+}
+
+async function readFile(
+  path: string,
+  info: Deno.FileInfo,
+  { entryPoint, language, alone, caller }: SourceOptions,
+): Promise<Source> {
+  const name = basename(path);
+  if (entryPoint !== undefined && normalize(entryPoint) !== name) {
+    throw new CloudletError(
+      `Cannot run ${JSON.stringify(entryPoint)}: the source ${path} is one file`,
+      { code: "invalid-input", remedy: `give the project's directory, such as ${dirname(path)}` },
+    );
+  }
+  const { around, remarks } = language === undefined || alone
+    ? { remarks: [] }
+    : await findAround(path, language, caller);
+  if (around !== undefined) {
+    const { listing, file, place, workingDirectory } = around;
+    const files = (await listing.read()).map((file) => ({
+      ...file,
+      path: posix.join(place, file.path),
+    }));
+    return {
+      files,
+      entryPoint: posix.join(place, file),
+      workingDirectory,
+      remarks: [...remarks, ...listing.remarks],
+    };
+  }
+  const { bytes } = PROJECT_LIMITS;
+  if (info.size > bytes) {
+    throw new TooLarge(
+      `Cannot read the source ${path}: it has ${mebibytes(info.size)}, more than ${
+        mebibytes(bytes)
+      }`,
+      { code: "invalid-input", remedy: "put data into the image" },
+    );
+  }
+  try {
+    const content = await Deno.readFile(path);
+    const file = { path: name, content, mode: (info.mode ?? 0o644) & 0o777 };
+    return { files: [file], entryPoint: name, workingDirectory: "", remarks };
+  } catch (cause) {
+    throw refuse(path, reasonOfFile(cause), "make the file readable", cause);
+  }
+}
+
+/** The entry point of a project, relative to it; checked but for cargo, where it names a program. */
+function entryOf(
+  directory: string,
+  files: readonly SourceFile[],
+  { entryPoint: wanted, language }: SourceOptions,
+): string | undefined {
+  if (wanted === undefined) return undefined;
+  const byPath = new Map(files.map((file) => [file.path, file]));
+  const entry = wanted.startsWith("/") && isWithin(resolve(directory), wanted)
+    ? relative(resolve(directory), wanted)
+    : normalize(wanted);
+  if (language === "rust" || fileAt(byPath, entry) !== undefined) return entry;
+  const near = nearest(entry, files.map(({ path }) => path));
+  throw new CloudletError(
+    `Cannot run ${JSON.stringify(wanted)}: the project ${directory} has no such file`,
+    {
+      code: "invalid-input",
+      remedy: near === undefined
+        ? "name a file of the project, relative to its directory"
+        : `did you mean ${near}?`,
+    },
+  );
 }
 
 /**
  * Reads what is to be added to an image.
  *
  * @param files files and directories of this host, by their absolute path in the image
+ * @param remark hears of what is left out
  * @returns files with paths relative to the image's root
  * @throws {CloudletError} `not-found` or `invalid-input`
  */
 export async function readAddedFiles(
   files: Readonly<Record<string, string | URL>>,
+  remark: (text: string) => void = () => {},
 ): Promise<SourceFile[]> {
   const added: SourceFile[] = [];
   for (const [goal, from] of Object.entries(files)) {
@@ -134,56 +211,11 @@ export async function readAddedFiles(
       );
     }
     const source = await readSource(path);
+    source.remarks.forEach(remark);
     for (const file of source.files) {
       const name = source.entryPoint === undefined ? `${target}/${file.path}` : target;
       added.push({ ...file, path: name.slice(1) });
     }
   }
   return added;
-}
-
-function tooLarge(path: string): CloudletError {
-  return refuse(
-    path,
-    `it has more than ${MAX_BYTES >> 20} MiB`,
-    "give a smaller directory, or put data into the image",
-  );
-}
-
-async function* filesBelow(root: string, shown: string, below = ""): AsyncGenerator<SourceFile> {
-  const directory = join(root, below);
-  const entries = await Array.fromAsync(Deno.readDir(directory));
-  entries.sort((a, b) => (a.name < b.name ? -1 : 1)); // the same project, the same request
-  const isCrate = entries.some(({ name }) => name === "Cargo.toml");
-  for (const { name } of entries) {
-    if (LEFT_OUT.has(name) || (isCrate && name === "target")) continue;
-    const path = below === "" ? name : `${below}/${name}`;
-    const real = await Deno.realPath(join(directory, name)).catch((cause) => {
-      throw refuse(join(shown, path), messageOf(cause), "mend or remove the link", cause);
-    });
-    const inside = relative(root, real);
-    if (inside === ".." || inside.startsWith("../")) {
-      throw refuse(
-        join(shown, path),
-        `it is a link that leads out of the project, to ${real}`,
-        "copy what it leads to into the project",
-      );
-    }
-    const info = await Deno.stat(real);
-    if (info.isFile) {
-      yield await readFile(real, path, info);
-    } else if (info.isDirectory) {
-      if (real !== join(directory, name)) continue; // a link to a directory that is sent anyway
-      yield* filesBelow(root, shown, path);
-    }
-  }
-}
-
-async function readFile(path: string, name: string, info: Deno.FileInfo): Promise<SourceFile> {
-  try {
-    const content = await Deno.readFile(path);
-    return { path: name, content, mode: (info.mode ?? 0o644) & 0o777 };
-  } catch (cause) {
-    throw refuse(path, reasonOfFile(cause), "make the file readable", cause);
-  }
 }

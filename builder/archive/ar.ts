@@ -63,15 +63,23 @@ export function readAr(source: ByteSource): ArMember[] {
   return members;
 }
 
+/** The two archives in a binary package. */
+export interface PackageMembers {
+  /** `control.tar`, with whatever compression: metadata and scripts. */
+  readonly control: ArMember;
+  /** `data.tar`, with whatever compression: the files. */
+  readonly data: ArMember;
+}
+
 /**
- * The file system member (`data.tar` with whatever compression) of a binary package.
+ * The archives in a binary package.
  *
  * deb(5): debian-binary first, with "2." and a minor version; then control.tar, then data.tar;
  * members whose names start with an underscore may stand in between.
  *
  * @throws {CloudletError} `untrusted` when the package is not in that form
  */
-export function findDataMember(source: ByteSource): ArMember {
+export function findMembers(source: ByteSource): PackageMembers {
   const members = readAr(source);
   const first = members[0];
   if (first?.name !== "debian-binary" || first.size < 4 || first.size > 64) {
@@ -82,12 +90,12 @@ export function findDataMember(source: ByteSource): ArMember {
     throw damaged(source, `package format ${JSON.stringify(version)} is not 2.x`);
   }
   const rest = members.slice(1).filter(({ name }) => !name.startsWith("_"));
-  const data = rest[1];
-  if (!rest[0]?.name.startsWith("control.tar") || data === undefined) {
+  const [control, data] = rest;
+  if (!control?.name.startsWith("control.tar") || data === undefined) {
     throw damaged(source, "it has no control.tar followed by data.tar");
   }
   if (!/^data\.tar(\.\w+)?$/.test(data.name)) {
     throw damaged(source, `it has ${JSON.stringify(data.name)} in place of data.tar`);
   }
-  return data;
+  return { control, data };
 }

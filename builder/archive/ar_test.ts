@@ -1,7 +1,7 @@
 import assert from "node:assert/strict";
 import fc from "fast-check";
 import { CloudletError } from "../../base/errors.ts";
-import { findDataMember, readAr } from "./ar.ts";
+import { findMembers, readAr } from "./ar.ts";
 import { makeAr, makeDeb } from "./fixtures_test.ts";
 import { openSource } from "./source.ts";
 
@@ -49,10 +49,11 @@ Deno.test("readAr refuses what is no ar archive, cut off or malformed", () => {
   assert.throws(() => readAr(source(malformed)), untrusted(/header at byte 8 is malformed/));
 });
 
-Deno.test("findDataMember finds data.tar in every compression and skips _ members", () => {
+Deno.test("findMembers finds both archives in every compression and skips _ members", () => {
   for (const compression of ["none", "gzip", "zstd"] as const) {
-    const member = findDataMember(source(makeDeb([], compression)));
-    assert.match(member.name, /^data\.tar/);
+    const { control, data } = findMembers(source(makeDeb([], compression)));
+    assert.match(control.name, /^control\.tar/);
+    assert.match(data.name, /^data\.tar/);
   }
   const bytes = makeAr([
     ["debian-binary", "2.1\nmore\n"],
@@ -61,10 +62,10 @@ Deno.test("findDataMember finds data.tar in every compression and skips _ member
     ["_note2", "x"],
     ["data.tar.xz", "d"],
   ]);
-  assert.equal(findDataMember(source(bytes)).name, "data.tar.xz");
+  assert.equal(findMembers(source(bytes)).data.name, "data.tar.xz");
 });
 
-Deno.test("findDataMember refuses packages that deb(5) does not allow", () => {
+Deno.test("findMembers refuses packages that deb(5) does not allow", () => {
   const control: [string, string] = ["control.tar", ""];
   const cases: [[string, string][], RegExp][] = [
     [[["control.tar", ""], ["data.tar", ""]], /first member is not debian-binary/],
@@ -74,6 +75,6 @@ Deno.test("findDataMember refuses packages that deb(5) does not allow", () => {
     [[["debian-binary", "2.0\n"], control, ["evil", ""]], /"evil" in place of data.tar/],
   ];
   for (const [members, pattern] of cases) {
-    assert.throws(() => findDataMember(source(makeAr(members))), untrusted(pattern));
+    assert.throws(() => findMembers(source(makeAr(members))), untrusted(pattern));
   }
 });

@@ -89,10 +89,11 @@ export function makeAr(members: readonly [name: string, content: Uint8Array | st
   return new Uint8Array(Buffer.concat(parts));
 }
 
-/** A binary package with the given files. */
+/** A binary package with the given files, and those of its control.tar. */
 export function makeDeb(
   entries: readonly TarEntry[],
   compression: "none" | "gzip" | "zstd" = "gzip",
+  control: Readonly<Record<string, string>> = { control: "Package: x\n" },
 ): Uint8Array<ArrayBuffer> {
   const tar = makeTar(entries);
   const [name, data] = compression === "gzip"
@@ -102,7 +103,12 @@ export function makeDeb(
     : ["data.tar", tar];
   return makeAr([
     ["debian-binary", "2.0\n"],
-    ["control.tar.gz", gzipSync(makeTar([{ name: "./control", content: "Package: x\n" }]))],
+    [
+      "control.tar.gz",
+      gzipSync(
+        makeTar(Object.entries(control).map(([name, content]) => ({ name: `./${name}`, content }))),
+      ),
+    ],
     [name, data],
   ]);
 }

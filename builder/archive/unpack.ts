@@ -43,13 +43,16 @@ export function metadata(member: TarMember): Metadata {
  * @param source the archive
  * @param tree where its members go
  * @param budget counts what it has
+ * @returns the members' names
  * @throws {CloudletError} `untrusted` for a damaged or hostile archive; the tree may then have some
  *   of its members
  */
-export function addTar(source: ByteSource, tree: Tree, budget?: ImageBudget): void {
+export function addTar(source: ByteSource, tree: Tree, budget?: ImageBudget): readonly string[] {
+  const names: string[] = [];
   const links = new Set<TreeNode>();
   const files = new Map<string, FileNode>();
   for (const member of readTar(source)) {
+    names.push(member.name);
     budget?.addEntry(metadataSize(member));
     const node = toNode(source, member, files);
     try {
@@ -71,6 +74,7 @@ export function addTar(source: ByteSource, tree: Tree, budget?: ImageBudget): vo
     if (node.type === "symlink") links.add(node);
     else if (node.type === "file") files.set(key, node);
   }
+  return names;
 }
 
 /** A member's name as a path in the tree; absolute names and the like are refused. */

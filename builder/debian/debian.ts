@@ -5,6 +5,7 @@
  * ```text
  * <cache>/release/   verified InRelease files       <cache>/pool/<sha256>.deb   fetched packages
  * <cache>/index/     package indexes                <cache>/data/<sha256>.tar   their files
+ *                                                   <cache>/control/<sha256>.tar   and metadata
  * ```
  *
  * @module
@@ -14,11 +15,12 @@ import { cacheDir } from "../../base/dirs.ts";
 import { CloudletError } from "../../base/errors.ts";
 import { sweepTemporary } from "../../base/files.ts";
 import { type Progress, silentProgress } from "../../base/progress.ts";
-import { findDataMember } from "../archive/ar.ts";
+import { findMembers } from "../archive/ar.ts";
 import { isFile } from "../archive/files.ts";
 import { DecompressPool } from "../archive/decompress_pool.ts";
 import { openSource } from "../archive/source.ts";
 import { addTar } from "../archive/unpack.ts";
+import type { DpkgDatabase } from "../system/dpkg_database.ts";
 import type { Tree } from "../tree.ts";
 import { aptProxy, readAptConfig } from "./apt_config.ts";
 import type { FetchOptions } from "../fetch.ts";
@@ -75,15 +77,22 @@ export interface Debian {
    * stay in the cache.
    *
    * @param budget what they may take, and its signal ends the work early; no limit when absent
+   * @param database where they are noted as installed; nowhere when absent
    * @throws {CloudletError} `unavailable`, `untrusted`, `host`, `cancelled`, `invalid-input` beyond
    *   the limits
    */
-  unpack(packages: readonly DebianPackage[], tree: Tree, budget?: ImageBudget): Promise<void>;
+  unpack(
+    packages: readonly DebianPackage[],
+    tree: Tree,
+    budget?: ImageBudget,
+    database?: DpkgDatabase,
+  ): Promise<void>;
 }
 
 const HOUR = 3_600_000;
 const PARALLEL = 8; // fetches at once
 const MAX_DATA = 16 * 1024 ** 3; // bytes that one package may have unpacked
+const MAX_CONTROL = 64 * 1024 ** 2; // bytes of its metadata
 
 /**
  * Opens the Debian archive of the options, the environment or the host.
@@ -105,7 +114,7 @@ export async function openDebian(options: DebianOptions = {}): Promise<Debian> {
     ...options.fetch,
     signal: options.signal,
   };
-  for (const kind of ["release", "index", "data"]) sweepTemporary(join(cache, kind));
+  for (const kind of ["release", "index", "data", "control"]) sweepTemporary(join(cache, kind));
   const debianKeys = await debianKeyring({ configured: options.keyring });
   let pool: DecompressPool | undefined;
   let found = false;
@@ -136,14 +145,14 @@ export async function openDebian(options: DebianOptions = {}): Promise<Debian> {
 class Archive implements Debian {
   readonly #index: PackageIndex;
   readonly #pool: string;
-  readonly #data: string;
+  readonly #cache: string;
   readonly #progress: Progress;
   readonly #fetch: FetchOptions;
 
   constructor(index: PackageIndex, cache: string, progress: Progress, fetch: FetchOptions) {
     this.#index = index;
     this.#pool = join(cache, "pool");
-    this.#data = join(cache, "data");
+    this.#cache = cache;
     this.#progress = progress;
     this.#fetch = fetch;
   }
@@ -193,9 +202,10 @@ class Archive implements Debian {
     packages: readonly DebianPackage[],
     tree: Tree,
     budget?: ImageBudget,
+    database?: DpkgDatabase,
   ): Promise<void> {
     try {
-      await this.#unpack(packages, tree, budget);
+      await this.#unpack(packages, tree, budget, database);
     } catch (error) {
       throw budget === undefined ? error : budget.explain(error);
     }
@@ -205,6 +215,7 @@ class Archive implements Debian {
     packages: readonly DebianPackage[],
     tree: Tree,
     budget: ImageBudget | undefined,
+    database: DpkgDatabase | undefined,
   ): Promise<void> {
     const archives = await this.#archives(packages, budget);
     using task = this.#progress.task(`Unpack ${packages.length} packages`, {
@@ -214,15 +225,19 @@ class Archive implements Debian {
     for (const [i, item] of packages.entries()) {
       const name = `the files of ${item.name} ${item.version} (${item.url}, in ${archives[i]})`;
       using source = openSource(archives[i]!, name);
-      addTar(source, tree, budget);
+      const paths = addTar(source, tree, budget);
+      if (database !== undefined) {
+        using control = openSource(this.#archive(item, "control"), `the metadata of ${item.url}`);
+        database.add(item, control, paths);
+      }
       task.advance(1);
     }
     task.done();
   }
 
-  /** Where a package's files are, as an uncompressed tar archive. */
-  #archive(item: DebianPackage): string {
-    return join(this.#data, `${item.sha256}.tar`);
+  /** Where a package's files, or its metadata, are as an uncompressed tar archive. */
+  #archive(item: DebianPackage, part: "data" | "control" = "data"): string {
+    return join(this.#cache, part, `${item.sha256}.tar`);
   }
 
   /** Fetches and decompresses what the cache lacks. */
@@ -233,8 +248,9 @@ class Archive implements Debian {
     const missing: DebianPackage[] = [];
     for (const item of packages) {
       const path = this.#archive(item);
-      if (!(await isFile(path))) missing.push(item);
-      else budget?.addBytes((await Deno.stat(path)).size);
+      if (!(await isFile(path)) || !(await isFile(this.#archive(item, "control")))) {
+        missing.push(item);
+      } else budget?.addBytes((await Deno.stat(path)).size);
     }
     if (missing.length > 0) {
       // Those who give up on the archive as a whole give up on this, too.
@@ -249,7 +265,7 @@ class Archive implements Debian {
     return packages.map((item) => this.#archive(item));
   }
 
-  /** Path of the package's files as an uncompressed tar archive. */
+  /** Makes the package's files and its metadata uncompressed tar archives; gives the former's path. */
   async #decompress(
     pool: DecompressPool,
     item: DebianPackage,
@@ -257,18 +273,21 @@ class Archive implements Debian {
     budget: ImageBudget | undefined,
     signal: AbortSignal,
   ): Promise<string> {
-    const goal = this.#archive(item);
     using source = openSource(path, `${item.url} (in ${path})`);
-    const member = findDataMember(source);
-    const request = {
-      source: path,
-      offset: member.offset,
-      size: member.size,
-      name: `${member.name} of ${item.url} (in ${path})`,
-      limit: MAX_DATA,
-      count: budget?.bytes,
-    };
-    await pool.decompress(request, goal, signal);
-    return goal;
+    const members = findMembers(source);
+    for (const part of ["control", "data"] as const) { // what is there last means that both are
+      const member = members[part];
+      const request = {
+        source: path,
+        offset: member.offset,
+        size: member.size,
+        name: `${member.name} of ${item.url} (in ${path})`,
+        limit: part === "data" ? MAX_DATA : MAX_CONTROL,
+        count: part === "data" ? budget?.bytes : undefined,
+      };
+      const goal = this.#archive(item, part);
+      if (!(await isFile(goal))) await pool.decompress(request, goal, signal);
+    }
+    return this.#archive(item);
   }
 }

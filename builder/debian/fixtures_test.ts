@@ -49,6 +49,8 @@ export interface TestPackage {
   /** More fields, such as `Depends`. */
   readonly fields?: Readonly<Record<string, string>>;
   readonly files?: readonly TarEntry[];
+  /** Files of control.tar besides `control`, such as scripts. */
+  readonly control?: Readonly<Record<string, string>>;
   /** The whole .deb, when it is not to be made of the files. */
   readonly deb?: Uint8Array<ArrayBuffer>;
 }
@@ -58,7 +60,18 @@ export function makeIndex(packages: readonly TestPackage[]) {
   const debs = new Map<string, Uint8Array<ArrayBuffer>>();
   const stanzas = packages.map((item) => {
     const { name, version = "1.0", fields = {} } = item;
-    const deb = item.deb ?? makeDeb(item.files ?? [{ name: `./${name}`, content: name }]);
+    const text = Object.entries({
+      Package: name,
+      Version: version,
+      Architecture: "amd64",
+      ...fields,
+    })
+      .map(([key, value]) => `${key}: ${value}\n`).join("");
+    const deb = item.deb ?? makeDeb(
+      item.files ?? [{ name: `./${name}`, content: name }],
+      "gzip",
+      { control: text, ...item.control },
+    );
     const filename = `pool/main/${name}_${version.replace(":", "%3a")}_amd64.deb`;
     debs.set(filename, deb);
     const all: Record<string, string> = {
@@ -108,6 +121,7 @@ export const SUITE = "bookworm";
 export async function startMirror(
   key: TestKey,
   packages: readonly TestPackage[],
+  suite = SUITE,
 ): Promise<TestMirror> {
   const files = new Map<string, Uint8Array<ArrayBuffer>>();
   const requests: string[] = [];
@@ -131,13 +145,13 @@ export async function startMirror(
       const packed = new Uint8Array(gzipSync(plain));
       const directories = components.map((component) => `${component}/binary-amd64`);
       for (const directory of directories) {
-        files.set(`dists/${SUITE}/${directory}/Packages.gz`, packed);
-        files.set(`dists/${SUITE}/${directory}/by-hash/SHA256/${sha256(packed)}`, packed);
+        files.set(`dists/${suite}/${directory}/Packages.gz`, packed);
+        files.set(`dists/${suite}/${directory}/by-hash/SHA256/${sha256(packed)}`, packed);
       }
       const fields = {
         Origin: "Debian",
         Suite: "stable",
-        Codename: SUITE,
+        Codename: suite,
         Date: new Date().toUTCString(),
         "Acquire-By-Hash": "yes",
         Architectures: "all amd64",
@@ -152,7 +166,7 @@ export async function startMirror(
           ` ${sha256(packed)} ${packed.length} ${directory}/Packages.gz\n`
         ).join("");
       const signed = await clearsign(text, key);
-      files.set(`dists/${SUITE}/InRelease`, new TextEncoder().encode(signed));
+      files.set(`dists/${suite}/InRelease`, new TextEncoder().encode(signed));
     },
     async stop() {
       if (!stopped) await server.shutdown();

@@ -5,8 +5,11 @@ import { command, hasCommand, testDirectory } from "../archive/fixtures_test.ts"
 import { imageDeclaration, imageNames } from "../image/declarations.ts";
 import { openDebian } from "./debian.ts";
 
+/** The host's own release, which its apt knows. */
+const HOST = /^VERSION_CODENAME=(.*)$/m.exec(await Deno.readTextFile("/etc/os-release"))?.[1];
+
 const SETS = [
-  ...imageNames().map((name) => imageDeclaration(name).packages.join(" ")),
+  ...imageNames().map((name) => imageDeclaration(name, [], HOST).packages.join(" ")),
   "python3-minimal",
   "python3",
   "nodejs",

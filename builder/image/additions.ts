@@ -6,7 +6,8 @@
 import { openSource } from "../archive/source.ts";
 import { filesKey, type KeyPart } from "../../base/store.ts";
 import type { ImageBudget } from "../limits.ts";
-import { fileNode, type Tree } from "../tree.ts";
+import { directoryNode, fileNode, symlinkNode, type Tree, type TreeNode } from "../tree.ts";
+import { lazyImport } from "../../base/lazy_import.ts";
 
 /** A file to add. */
 export interface AddedFile {
@@ -15,6 +16,10 @@ export interface AddedFile {
   readonly content: Uint8Array;
   /** Permission bits. */
   readonly mode: number;
+  /** Where it leads, when it is a symbolic link. */
+  readonly target?: string | undefined;
+  /** Whether it is a directory. */
+  readonly directory?: boolean | undefined;
 }
 
 /** What is added to an image, after its packages. */
@@ -35,6 +40,10 @@ export function additionsKey({ files, layer }: Additions): { readonly [name: str
   };
 }
 
+function nodeOf({ content, mode, directory }: AddedFile): TreeNode {
+  return directory ? directoryNode() : fileNode(content, { mode: mode === 0 ? 0o644 : mode });
+}
+
 /**
  * Adds them to the tree.
  *
@@ -47,11 +56,14 @@ export async function applyAdditions(
   { files, layer }: Additions,
   budget: ImageBudget,
 ): Promise<void> {
-  for (const { path, content, mode } of files) {
-    tree.add(path, fileNode(content, { mode: mode === 0 ? 0o644 : mode }));
-  }
+  // Links come last, as in a workload: no file is put where one leads.
+  for (const file of files) if (!file.target) tree.add(file.path, nodeOf(file));
+  for (const { path, target } of files) if (target) tree.add(path, symlinkNode(target));
   if (layer === undefined) return;
-  const { applyLayer } = await import("../oci/layer.ts"); // and with it what decompresses
+  const { applyLayer } = await lazyImport<typeof import("../oci/layer.ts")>(
+    "../oci/layer.ts",
+    import.meta.url,
+  ); // and with it what decompresses
   using source = openSource(layer.path, "what the image's commands changed");
   budget.addBytes(source.size);
   applyLayer(source, tree, budget);

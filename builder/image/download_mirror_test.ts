@@ -11,7 +11,9 @@ const MOST = 100_000_000;
 Deno.test("from an empty cache, all that a Bash program boots from is less than 100 MB", async () => {
   using cache = testDirectory();
   let bytes = 0;
+  const declaration = imageDeclaration("bash");
   const debian = await openDebian({
+    suite: declaration.suite,
     cache: cache.path,
     fetch: {
       async send(url, init) {
@@ -26,7 +28,7 @@ Deno.test("from an empty cache, all that a Bash program boots from is less than 
       },
     },
   });
-  const image = debian.resolve(imageDeclaration("bash").packages);
+  const image = debian.resolve(declaration.packages, declaration);
   const initramfs = debian.resolve([BUSYBOX]).filter(({ name }) => name === BUSYBOX);
   const wanted = [kernelPackage(debian), ...initramfs, ...image];
   await debian.fetch([...new Map(wanted.map((item) => [item.sha256, item])).values()]);

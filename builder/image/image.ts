@@ -23,8 +23,9 @@ import type { Debian, DebianPackage } from "../debian/debian.ts";
 import { writeErofs } from "../erofs/mod.ts";
 import { ImageBudget, type ImageLimits } from "../limits.ts";
 import { readRef, writeRef } from "../refs.ts";
-import { symlinkNode, type Tree } from "../tree.ts";
-import { AgentCache } from "./agent_cache.ts";
+import { DpkgDatabase } from "../system/dpkg_database.ts";
+import { directoryNode, symlinkNode, type Tree } from "../tree.ts";
+import { AGENT_SHA256 } from "./agent/digest.ts";
 import { type Additions, additionsKey, applyAdditions, NO_ADDITIONS } from "./additions.ts";
 import type { ImageDeclaration } from "./declarations.ts";
 import { initScript } from "./init.ts";
@@ -34,7 +35,7 @@ import { addPayload, loadPayload, type Payload } from "./payload.ts";
 
 export type { ImageManifest } from "./manifest.ts";
 
-const FORMAT = 2; // raise it when the same packages would give another tree
+const FORMAT = 3; // raise it when the same packages would give another tree
 
 /** A finished image. */
 export interface Image {
@@ -92,12 +93,14 @@ async function imageTree(
   const { debian, additions, limits } = options;
   using budget = new ImageBudget(declaration.name, limits);
   const tree = newSystemTree();
-  await debian.unpack(packages, tree, budget);
-  finishSystemTree(tree);
-  if (declaration.busybox) await addApplets(tree);
+  const database = new DpkgDatabase();
+  await debian.unpack(packages, tree, budget, database);
   for (const path of ["usr/share/doc", "usr/share/man", "usr/share/locale", "usr/share/info"]) {
-    tree.remove(path); // as Debian's own slim images do
+    // As Debian's own slim images do; scripts of packages that are added later need the directories.
+    if (tree.remove(path)) tree.add(path, directoryNode());
   }
+  finishSystemTree(tree, database);
+  if (declaration.busybox) await addApplets(tree);
   if (additions) await applyAdditions(tree, additions, budget);
   if (extra) {
     const binary = addPayload(tree, extra, initScript());
@@ -117,7 +120,7 @@ export async function buildImage(
 ): Promise<Image> {
   const { debian, progress, additions = NO_ADDITIONS } = options;
   const { name } = declaration;
-  const packages = debian.resolve(declaration.packages);
+  const packages = debian.resolve(declaration.packages, declaration);
   const extra = declaration.agent ? await loadPayload() : undefined;
   const key = cacheKey({
     format: FORMAT,
@@ -192,7 +195,7 @@ async function inputs(declaration: ImageDeclaration, additions: Additions): Prom
     format: FORMAT,
     declaration: { ...declaration },
     ...(declaration.agent &&
-      { agent: await new AgentCache().digest(), deno: await denoState(), init: initScript() }),
+      { agent: AGENT_SHA256, deno: await denoState(), init: initScript() }),
     ...additionsKey(additions),
   };
 }

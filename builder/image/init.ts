@@ -8,6 +8,8 @@ import { agentCommand, agentEnvironment } from "./agent_command.ts";
 /** Where in an image cloudlet's own things are. */
 export const HOME = "usr/lib/cloudlet";
 
+/** The name of a guest that no host gave one; /etc/hosts of our own images knows it. */
+const HOSTNAME = "cloudlet";
 const DEFAULT_PATH = "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin";
 
 /** How an image differs from one of Debian packages. */
@@ -47,14 +49,17 @@ export function initScript(options: Partial<InitOptions> = {}): string {
   const path = options.path === undefined ? DEFAULT_PATH : quote(options.path);
   const [program, ...rest] = agentCommand(deno.at(-1)!, `/${HOME}/agent.js`);
   const command = [...deno.slice(0, -1), program!, ...rest].map(quote).join(" ");
-  const variables = Object.entries(agentEnvironment)
+  // Not below HOME, which is the program's and may be a link to nothing.
+  const variables = Object.entries({ ...agentEnvironment, DENO_DIR: `/${HOME}/cache` })
     .map(([name, value]) => `${name}=${quote(value)} `).join("");
   const hosts = options.hosts
-    ? `[ -s /etc/hosts ] || { ${busybox} mkdir -p /etc; echo 127.0.0.1 localhost >/etc/hosts; }\n`
+    ? `[ -s /etc/hosts ] || [ -p /etc/hosts ] || ` +
+      `{ ${busybox} mkdir -p /etc; echo 127.0.0.1 localhost ${HOSTNAME} >/etc/hosts; }\n`
     : "";
   return `#!${busybox} sh
 export PATH=${path}
 export HOME=/root LANG=C.UTF-8
+echo ${HOSTNAME} >/proc/sys/kernel/hostname
 ${busybox} ip link set lo up
 ${QUIET}${hosts}${variables}${command} </dev/null &
 wait $!

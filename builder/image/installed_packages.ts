@@ -50,7 +50,9 @@ export async function addInstalledPackages(
   const refuse = (why: string) =>
     new CloudletError(`Cannot add Debian packages to ${name}: ${why}`, {
       code: "invalid-input",
-      remedy: "remove [image] packages, or add what you need by [image] files and run",
+      remedy:
+        "set [debian] suite in the settings to the image's release, or add what you need by " +
+        "[image] files and run",
     });
   const installed = installedPackages(tree);
   if (installed === undefined) throw refuse("it is no Debian system");

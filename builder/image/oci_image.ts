@@ -17,20 +17,21 @@ import { formatReference, type Reference } from "../oci/reference.ts";
 import { RegistryCache } from "../oci/cache.ts";
 import { ImageBudget, type ImageLimits } from "../limits.ts";
 import { readRef, writeRef } from "../refs.ts";
-import { AgentCache } from "./agent_cache.ts";
+import { AGENT_SHA256 } from "./agent/digest.ts";
 import { type Additions, additionsKey, applyAdditions } from "./additions.ts";
 import { findByKey, type Image, imageStore, openImage, storeImage } from "./image.ts";
-import { HOME } from "./init.ts";
 import { denoState } from "./inputs.ts";
 import {
   addOwnRuntime,
   addPayload,
   loadPayload,
+  makeWay,
   ownInitScript,
   runtimePackages,
 } from "./payload.ts";
+import { lazyImport } from "../../base/lazy_import.ts";
 
-const FORMAT = 2; // raise it when the same image would give another tree
+const FORMAT = 3; // raise it when the same image would give another tree
 const NAME = "oci";
 const STALE = 86_400_000; // milliseconds after which the age of a tag is told
 
@@ -57,7 +58,7 @@ async function inputs(request: OciImageRequest, digest: string): Promise<KeyPart
     format: FORMAT,
     digest,
     packages: request.packages,
-    agent: await new AgentCache().digest(),
+    agent: AGENT_SHA256,
     deno: await denoState(),
     init: initScript(),
     ...additionsKey(request.additions),
@@ -76,7 +77,10 @@ export async function findOciImage(
   let digest: string | undefined;
   let asked: Date | undefined;
   if (reference.kind !== "registry") {
-    const { openImage: openOciImage } = await import("../oci/open.ts"); // most have no use for it
+    const { openImage: openOciImage } = await lazyImport<typeof import("../oci/open.ts")>(
+      "../oci/open.ts",
+      import.meta.url,
+    ); // most have no use for it
     using open = await openOciImage(reference); // what is on the disk is looked at each time
     digest = open.image.digest;
   } else if (reference.digest !== undefined) {
@@ -114,7 +118,10 @@ export async function buildOciImage(
   const { reference, additions } = request;
   const { debian, progress } = options;
   const name = formatReference(reference);
-  const { openImage: openOciImage } = await import("../oci/open.ts");
+  const { openImage: openOciImage } = await lazyImport<typeof import("../oci/open.ts")>(
+    "../oci/open.ts",
+    import.meta.url,
+  );
   using budget = new ImageBudget(name, options.limits, options.signal);
   using open = await openOciImage(reference, { ...options, signal: budget.signal })
     .catch((error) => {
@@ -124,7 +131,8 @@ export async function buildOciImage(
   const runtime = runtimePackages(debian);
   const payload = await loadPayload();
   const path = image.config.program.env.findLast((text) => text.startsWith("PATH="));
-  const init = ownInitScript(path?.slice("PATH=".length));
+  // The agent's own commands need one; the program's is empty where the image wants that.
+  const init = ownInitScript(path?.slice("PATH=".length) || undefined);
   const wanted = request.packages.length === 0 ? [] : debian.resolve(request.packages);
   const key = cacheKey({
     format: FORMAT,
@@ -154,14 +162,20 @@ export async function buildOciImage(
       // The layers are needed no longer than the tree is.
       using directory = temporaryIn(imageStore().root);
       await Deno.mkdir(directory.path);
-      const { unpackImage } = await import("../oci/unpack.ts");
+      const { unpackImage } = await lazyImport<typeof import("../oci/unpack.ts")>(
+        "../oci/unpack.ts",
+        import.meta.url,
+      );
       const tree = await unpackImage(image, directory.path, { progress, budget });
       if (wanted.length > 0) {
-        const { addInstalledPackages } = await import("./installed_packages.ts");
+        const { addInstalledPackages } = await lazyImport<typeof import("./installed_packages.ts")>(
+          "./installed_packages.ts",
+          import.meta.url,
+        );
         await addInstalledPackages(tree, wanted, debian, name, budget);
       }
       await applyAdditions(tree, additions, budget);
-      tree.remove(HOME);
+      makeWay(tree);
       await addOwnRuntime(tree, debian, runtime);
       addPayload(tree, payload, init);
       await write(tree);

@@ -92,10 +92,16 @@ if [ -n "$root" ]; then
     fail "put the writable layer over the image"
   # /proc last: busybox finds itself there.
   for directory in dev sys proc; do
-    [ -d /root/$directory ] || mkdir /root/$directory
+    # Whatever the image has there: a link would lead out of it.
+    if [ -L /root/$directory ] || [ ! -d /root/$directory ]; then
+      rm -rf /root/$directory
+      mkdir /root/$directory
+    fi
     mount --rbind /$directory /root/$directory || fail "show /$directory to the image"
   done
-  if [ ! -f /cloudlet/exec ] && [ -x "/root$init" ]; then
+  # Where a link of the image is absolute, only the image's own root shows what is there.
+  if [ ! -f /cloudlet/exec ] &&
+    { [ -x "/root$init" ] || chroot /root "${init%/*}/busybox" true 2>/dev/null; }; then
     [ -z "$nonce" ] || echo "$nonce:begin" >/dev/console
     umount -l /dev /sys
     exec switch_root /root "$init"

@@ -4,6 +4,7 @@
  *
  * @module
  */
+import { lazyImport } from "../../base/lazy_import.ts";
 import type { Debian, DebianOptions } from "../debian/debian.ts";
 
 /** Debian 13: Linux 6.12, whose compiler builds it. */
@@ -20,6 +21,9 @@ export async function openKernelArchive(
   options: Omit<DebianOptions, "suite"> = {},
 ): Promise<Debian> {
   // Not before it is needed: OpenPGP and xz take their time to load.
-  const { openDebian } = await import("../debian/debian.ts");
+  const { openDebian } = await lazyImport<typeof import("../debian/debian.ts")>(
+    "../debian/debian.ts",
+    import.meta.url,
+  );
   return await openDebian({ ...options, suite: KERNEL_SUITE });
 }

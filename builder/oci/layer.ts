@@ -4,8 +4,10 @@
  * "Whiteout files MUST only apply to resources in lower/parent layers", so what the layer itself has
  * brought is kept, whichever comes first in the archive.
  *
- * Symbolic links on the way to a member are followed inside the tree, as runtimes do that unpack into
- * a directory: there is nothing else that they could lead to.
+ * The result is that of overlay runtimes (docker, containerd, podman), which unpack each layer into a
+ * directory of its own and mount it over those below. So a member's path leads through the layer's own
+ * symbolic links only, always inside the tree, and its directories hide whatever else lower layers
+ * have under their names: files and links, even links to directories.
  *
  * @module
  */
@@ -17,6 +19,7 @@ import type { ImageBudget } from "../limits.ts";
 import {
   copyMetadata,
   type DirectoryNode,
+  directoryNode,
   type Metadata,
   splitPath,
   type TrailStep,
@@ -26,8 +29,14 @@ import {
 
 const WHITEOUT = ".wh.";
 const OPAQUE = ".wh..wh..opq";
-/** Of the file system that came before overlay; not part of the image. */
+/** What aufs, the file system before overlay, notes for itself; not part of the image. */
 const AUFS = ".wh..wh.";
+/** Where aufs keeps files that have several names: members may be hard links to these. */
+const AUFS_LINKS = ".wh..wh.plnk";
+
+function isAufs(name: string): boolean {
+  return name.startsWith(AUFS);
+}
 
 /** Attributes that are of the host where the layer was made, or that EROFS has no name space for. */
 function isOfImage(name: string): boolean {
@@ -57,6 +66,8 @@ class Application {
   readonly #tree: Tree;
   /** Names that this layer has brought, or that lead to such. */
   readonly #own = new Map<DirectoryNode, Set<string>>();
+  /** Files of {@linkcode AUFS_LINKS} by path. */
+  readonly #aufsLinks = new Map<string, TreeNode>();
 
   constructor(source: ByteSource, tree: Tree) {
     this.#source = source;
@@ -92,27 +103,70 @@ class Application {
       if (member.type !== "directory") throw this.refuse(member, "the root must be a directory");
       return copyMetadata(imageMetadata(member), this.#tree.root);
     }
-    const above = names.join("/");
-    if (name.startsWith(WHITEOUT)) return this.#whiteout(name, this.#tree.trail(above, false));
-    const trail = this.#tree.trail(above, true);
-    if (trail === undefined) {
+    if (names.some(isAufs) || isAufs(name) && name !== OPAQUE) {
+      if (names[0] === AUFS_LINKS && member.type === "file") {
+        this.#aufsLinks.set([...names, name].join("/"), this.#node(member));
+      }
+      return;
+    }
+    if (name.startsWith(WHITEOUT)) return this.#whiteout(name, this.#descend(names));
+    const parent = this.#descend(names);
+    if (parent === undefined) {
       throw this.refuse(member, "it lies below something else than a directory");
     }
-    const parent = trail.at(-1)!.directory;
     // What a link takes the place of cannot be what it links to.
     if (member.type === "hardlink") parent.children.delete(name);
     const node = this.#node(member);
     const existing = parent.children.get(name);
     if (node.type === "directory" && existing?.type === "directory") copyMetadata(node, existing);
     else parent.children.set(name, node);
-    this.#remember(trail, name);
+    this.#remember(parent, name);
   }
 
-  #whiteout(name: string, trail: readonly TrailStep[] | undefined): void {
-    if (trail === undefined) return; // nothing is there to be hidden
-    const { directory } = trail.at(-1)!;
+  /**
+   * The directory that names lead to. What lower layers have on the way stays when it is a directory;
+   * anything else becomes one.
+   *
+   * @returns undefined when the layer itself has something else there
+   */
+  #descend(names: readonly string[]): DirectoryNode | undefined {
+    const trail = this.#tree.trail(names.join("/"), (trail, name) => {
+      const { directory } = trail.at(-1)!;
+      const found = directory.children.get(name);
+      if (found !== undefined && this.#own.get(directory)?.has(name)) return found;
+      const node = found?.type === "directory" ? found : this.#newDirectory(trail, name);
+      directory.children.set(name, node);
+      this.#remember(directory, name);
+      return node;
+    });
+    return trail?.at(-1)?.directory;
+  }
+
+  /** As containerd does: with the metadata of the directory that lower layers' links lead to. */
+  #newDirectory(trail: readonly TrailStep[], name: string): DirectoryNode {
+    splitPath(name); // a link's target may have names that no directory can have
+    const made = directoryNode();
+    if (trail.at(-1)!.directory.children.get(name)?.type === "symlink") {
+      const lower = this.#lookup([...trail.slice(1).map(({ name }) => name), name]);
+      if (lower !== undefined) copyMetadata(lower, made);
+    }
+    return made;
+  }
+
+  /** The directory that names lead to, all links followed; undefined when there is none. */
+  #lookup(names: readonly string[]): DirectoryNode | undefined {
+    try {
+      return this.#tree.trail(names.join("/"))?.at(-1)?.directory;
+    } catch (error) {
+      if (error instanceof CloudletError) return undefined; // links in a circle
+      throw error;
+    }
+  }
+
+  #whiteout(name: string, directory: DirectoryNode | undefined): void {
+    if (directory === undefined) return; // nothing is there to be hidden
     if (name === OPAQUE) this.#hideBelow(directory);
-    else if (!name.startsWith(AUFS)) this.#hide(directory, name.slice(WHITEOUT.length));
+    else this.#hide(directory, name.slice(WHITEOUT.length));
   }
 
   /** Removes what lower layers have put under a name. */
@@ -136,16 +190,10 @@ class Application {
     }
   }
 
-  #remember(trail: readonly TrailStep[], name: string): void {
-    const add = (directory: DirectoryNode, name: string) => {
-      const names = this.#own.get(directory);
-      if (names === undefined) this.#own.set(directory, new Set([name]));
-      else names.add(name);
-    };
-    trail.forEach((step, i) => {
-      if (i > 0) add(trail[i - 1]!.directory, step.name);
-    });
-    add(trail.at(-1)!.directory, name);
+  #remember(directory: DirectoryNode, name: string): void {
+    const names = this.#own.get(directory);
+    if (names === undefined) this.#own.set(directory, new Set([name]));
+    else names.add(name);
   }
 
   #node(member: TarMember): TreeNode {
@@ -177,8 +225,10 @@ class Application {
     const refuse = (why: string) =>
       this.refuse(member, `it is a hard link to ${JSON.stringify(member.linkName)}, ${why}`);
     const names = splitPath(member.linkName.replace(/^\/+/, ""));
+    const kept = this.#aufsLinks.get(names.join("/"));
+    if (kept !== undefined) return kept;
     const name = names.pop();
-    const parent = this.#tree.trail(names.join("/"), false)?.at(-1)?.directory;
+    const parent = this.#tree.trail(names.join("/"))?.at(-1)?.directory;
     const node = name === undefined ? undefined : parent?.children.get(name);
     if (node === undefined) throw refuse("which is not there");
     if (node.type === "directory") throw refuse("which is a directory");

@@ -13,13 +13,16 @@ import { type ImageSource, type OciImage, resolveImage, type RootDocument } from
 import { openLayout } from "./layout.ts";
 import { badImage, type Descriptor, MAX_DOCUMENT } from "./manifest.ts";
 import { formatReference, type Reference, type RegistryReference } from "./reference.ts";
-import { Registry, type RegistryOptions } from "./registry.ts";
+import { type Mirror, openRegistries, type Registries } from "./mirrors.ts";
+import type { RegistryOptions } from "./registry.ts";
 import { RegistryCache } from "./cache.ts";
 
 /** How {@linkcode openImage} goes about it. */
 export interface OpenOptions extends RegistryOptions {
   /** Whether to ask the registry what a tag means now; otherwise the last answer will do. */
   readonly pull?: boolean | undefined;
+  /** Where the image is looked for before its own registry is asked. */
+  readonly mirrors?: readonly Mirror[] | undefined;
   /** Where what is fetched is kept; in cloudlet's own cache when absent. */
   readonly cache?: RegistryCache | undefined;
 }
@@ -45,7 +48,7 @@ export async function openImage(
     case "docker-archive":
       return { image: openDockerArchive(reference), [Symbol.dispose]() {} };
     case "registry": {
-      const registry = new Registry(reference.host, options);
+      const registry = openRegistries(reference.host, options.mirrors ?? [], options);
       try {
         const source = new RegistrySource(
           reference,
@@ -66,10 +69,10 @@ class RegistrySource implements ImageSource {
   readonly remote = true;
   readonly name: string;
   readonly #reference: RegistryReference;
-  readonly #registry: Registry;
+  readonly #registry: Registries;
   readonly #cache: RegistryCache;
 
-  constructor(reference: RegistryReference, registry: Registry, cache: RegistryCache) {
+  constructor(reference: RegistryReference, registry: Registries, cache: RegistryCache) {
     this.#cache = cache;
     this.name = formatReference(reference);
     this.#reference = reference;

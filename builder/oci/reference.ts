@@ -39,7 +39,11 @@ export type Reference = RegistryReference | FileReference;
 
 /** The registry of names that have none. */
 export const DEFAULT_HOST = "docker.io";
-const DEFAULT_HOST_ALIAS = "index.docker.io";
+/** Other names that it has in the settings of container tools. */
+export const DEFAULT_HOST_ALIASES: ReadonlySet<string> = new Set([
+  "index.docker.io",
+  "registry-1.docker.io",
+]);
 const DEFAULT_NAMESPACE = "library";
 
 // OCI distribution specification 1.1: <name> and <reference>; the host as in a URL's authority
@@ -103,7 +107,7 @@ function parseName(text: string): RegistryReference {
   // docker's custom: what looks like a host is one
   const hasHost = /[.:]/.test(first) || first === "localhost" || /[A-Z]/.test(first);
   const written = hasHost ? first : DEFAULT_HOST;
-  const host = written === DEFAULT_HOST_ALIAS ? DEFAULT_HOST : written;
+  const host = written === "index.docker.io" ? DEFAULT_HOST : written;
   let repository = hasHost ? rest.slice(slash + 1) : rest;
   if (host === DEFAULT_HOST && repository !== "" && !repository.includes("/")) {
     repository = `${DEFAULT_NAMESPACE}/${repository}`;

@@ -11,6 +11,7 @@ import {
   type RunVmmRequest,
   RunVmmRequestSchema,
 } from "../../proto/gen/vmmorchestrator/vmm_pb.ts";
+import { cargoProgram } from "../../workload/cargo.ts";
 import { PreparedWorkloads, workloadKey } from "../../service/prepared.ts";
 import { workloadOf } from "../../service/workload.ts";
 import {
@@ -21,7 +22,8 @@ import {
   refusedOr,
   refusedOrAsync,
 } from "./harness.ts";
-import { join } from "node:path";
+import { join, normalize } from "node:path";
+import type { File } from "../../proto/gen/cloudlet/agent/agent_pb.ts";
 
 const utf8 = new TextEncoder();
 const LIMITS = { defaultMemory: 256, minMemory: 64, maxVcpus: 4, maxTime: 60_000 };
@@ -43,10 +45,19 @@ const BODY = {
   vcpus: 1,
   entry_point: "main.py",
   packages: ["curl"],
-  image: { from: "alpine:3", files: [{ path: "etc/x", content: "y", mode: 420 }], run: ["true"] },
+  image: {
+    from: "alpine:3",
+    files: [{ path: "etc/x", content: "y", mode: 420 }, { path: "etc/l", target: "x" }],
+    run: ["true"],
+  },
   output: "base64",
 };
-const FILES = [{ path: "main.py", content_base64: "cHJpbnQoMSk=" }, { path: "a/b", content: "" }];
+const FILES = [
+  { path: "main.py", content_base64: "cHJpbnQoMSk=" },
+  { path: "a/b", content: "" },
+  { path: "l", target: "a" },
+  { path: "d", directory: true },
+];
 
 /** A request that was taken is one that a machine can be made for, or is refused as such. */
 function checkWorkload(request: RunVmmRequest): void {
@@ -55,6 +66,21 @@ function checkWorkload(request: RunVmmRequest): void {
   assert(workload.memory >= LIMITS.minMemory && workload.vcpus <= LIMITS.maxVcpus);
   assert(/^[A-Za-z0-9._-]{1,128}$/.test(workload.id));
   assert(/^[0-9a-f]{32}$/.test(workloadKey(workload)));
+  checkPlaces(workload.execute.options?.files ?? []);
+  for (const { target = "" } of workload.image?.files ?? []) {
+    assert(!target.includes("\0") && utf8.encode(target).length <= 4095);
+  }
+}
+
+/** No file is outside the workload's directory, and none is below a link or a file. */
+function checkPlaces(files: readonly File[]): void {
+  const notDirectories = files.filter(({ directory }) => !directory).map(({ path }) => `${path}/`);
+  for (const { path, target, content, directory } of files) {
+    assert.equal(normalize(path), path);
+    assert(!path.startsWith("/") && !path.startsWith("../") && path !== "." && path !== "..");
+    assert(!notDirectories.some((other) => path.startsWith(other)), path);
+    assert(target === "" || !directory && content.length === 0 && !target.includes("\0"));
+  }
 }
 
 fuzz("http-body", () => async (random) => {
@@ -134,7 +160,17 @@ fuzz("run-requests", () => {
         files: [{ path: "etc/x", content: utf8.encode("x") }],
         run: ["true"],
       },
-      options: { executionId: "id", args: ["a"], env: { A: "b" }, files: [{ path: "a" }] },
+      options: {
+        executionId: "id",
+        args: ["a"],
+        env: { A: "b" },
+        files: [
+          { path: "a" },
+          { path: "l", target: "a" },
+          { path: "d", directory: true },
+          { path: "m/b" },
+        ],
+      },
     }),
   );
   return (random) => {
@@ -146,6 +182,26 @@ fuzz("run-requests", () => {
     }
     checkWorkload(request);
   };
+});
+
+fuzz("cargo-projects", () => (random) => {
+  const damaged = (text: string) =>
+    random.chance(2) ? text : new TextDecoder().decode(random.damage(utf8.encode(text), 3));
+  const files: Record<string, string> = {
+    "Cargo.toml": damaged(
+      '[workspace]\nmembers = ["crates/*", "x"]\nexclude = ["crates/b"]\n[workspace.package]\n' +
+        'edition = "2021"\n[package]\nname = "app"\ndefault-run = "tool"\nautobins = true\n' +
+        '[[bin]]\nname = "tool"\npath = "src/tool.rs"\nrequired-features = ["f"]\n',
+    ),
+    "crates/a/Cargo.toml": damaged('[package]\nname = "a"\nedition.workspace = true\n'),
+    "x/Cargo.toml": "",
+    [damaged("crates/a/src/bin/one/main.rs")]: "",
+    [damaged("src/bin/two.rs")]: "",
+  };
+  const project = { files: Object.keys(files), read: (path: string) => files[path] };
+  const entryPoint = random.pick([undefined, "tool", "src/bin/two.rs", "", "../x"]);
+  const found = refusedOr(() => cargoProgram(project, entryPoint), "invalid-input");
+  assert(found === undefined || typeof found === "string");
 });
 
 fuzz("prepared-workloads", async (stack) => {
@@ -199,7 +255,7 @@ fuzz("server-sent-events", () => async (random) => {
   const values = Array.from({ length: random.below(5) }, () => random.damageJson(BODY) ?? null);
   const stream = eventStream(
     (async function* () {
-      for (const value of values) yield await Promise.resolve(value);
+      for (const data of values) yield await Promise.resolve({ id: "r/1", data });
     })(),
     () => {},
   ).body!;

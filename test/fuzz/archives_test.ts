@@ -1,7 +1,7 @@
 /** Archives and packed data: tar, ar, layers, xz, gzip, zstd, LZ4; and what images are made of. */
 import assert from "node:assert/strict";
 import { Buffer } from "node:buffer";
-import { findDataMember, readAr } from "../../builder/archive/ar.ts";
+import { findMembers, readAr } from "../../builder/archive/ar.ts";
 import {
   makeAr,
   makeDeb,
@@ -186,9 +186,11 @@ fuzz("ar", () => {
       return;
     }
     const bytes = random.chance(10) ? random.bytes(200) : random.damage(random.pick(debs), 3);
-    const member = refusedOr(() => findDataMember(sourceOf(bytes)), "untrusted");
-    if (member === undefined) return;
-    assert(member.offset >= 8 && member.size >= 0 && member.offset + member.size <= bytes.length);
+    const found = refusedOr(() => findMembers(sourceOf(bytes)), "untrusted");
+    if (found === undefined) return;
+    for (const { offset, size } of [found.control, found.data]) {
+      assert(offset >= 8 && size >= 0 && offset + size <= bytes.length);
+    }
   };
 });
 

@@ -62,7 +62,9 @@ fuzz("config", (stack) => {
     if (config === undefined) return;
     assert(config.source !== undefined || config.image.from !== undefined);
     assert(config.server.port >= 1 && config.server.port <= 65535);
-    for (const path of [config.source, config.run.stdin].filter((p) => p !== undefined)) {
+    for (
+      const path of [config.source, config.run.stdin || undefined].filter((p) => p !== undefined)
+    ) {
       assert(path.startsWith("/"));
     }
     // what goes into 32 bits on the way to the machine

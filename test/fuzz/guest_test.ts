@@ -266,7 +266,11 @@ fuzz("agent-requests", () => {
         code: random.pick(["", "print()"]),
         options: {
           ...REQUEST.options,
-          files: Array.from({ length: random.below(4) }, () => ({ path: random.pick(paths) })),
+          files: Array.from({ length: random.below(4) }, () => ({
+            path: random.pick(paths),
+            target: random.pick(["", "", "a", "/", "../../x"]),
+            directory: random.chance(4),
+          })),
           entryPoint: random.pick(paths),
           workingDirectory: random.pick(paths),
           outputs: [random.pick(paths)],
@@ -293,6 +297,8 @@ fuzz("agent-requests", () => {
       assert(!path.startsWith("/") && !path.includes("\0"), path);
       assert(path.split("/").every((name) => name !== "" && name !== "." && name !== ".."), path);
     }
+    const links = job.sources.filter(({ target }) => target !== "");
+    assert(!links.some((link) => job.sources.some(({ path }) => path.startsWith(`${link.path}/`))));
     assert(job.timeout === undefined || job.timeout > 0 && job.timeout < 2 ** 31);
     assert(![...job.args, ...Object.entries(job.environment).flat()].join("").includes("\0"));
     assert(/^[A-Za-z0-9._-]{1,128}$/.test(job.id));

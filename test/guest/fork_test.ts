@@ -134,6 +134,13 @@ Deno.test({
       const all = await Promise.all(
         [first, ...copies.map((copy) => new Lines(copy))].map((lines) => lines.rest()),
       );
+      // First, since it tells why output is missing: who ended the program, and after what time.
+      const results = await Promise.all([original, ...copies].map(({ result }) => result));
+      assert.deepEqual(
+        results.map(({ exitCode, outcome }) => [exitCode, outcome]),
+        Array(3).fill([7, "exited"]),
+        JSON.stringify(results),
+      );
       for (const lines of all) {
         const numbers = lines.filter((line) => line.startsWith("at ")).map((line) =>
           Number(line.split(" ")[1])
@@ -142,8 +149,6 @@ Deno.test({
         assert.deepEqual(numbers, expected, "it goes on where it was, and misses nothing");
         assert.match(lines.at(-1)!, /^end 60 /);
       }
-      const results = await Promise.all([original, ...copies].map(({ result }) => result));
-      assert.deepEqual(results.map(({ exitCode }) => exitCode), [7, 7, 7]);
     });
   },
 });

@@ -3,9 +3,8 @@ import assert from "node:assert/strict";
 import { join } from "node:path";
 import { testDirectory } from "../../builder/archive/fixtures_test.ts";
 import { hasTools, makeLayout, startRegistry } from "../../builder/oci/fixtures_test.ts";
-import { cacheDir } from "../../base/dirs.ts";
 import { oracle, run } from "../oracle.ts";
-import { checkoutPath, denoDir } from "../paths.ts";
+import { cloudlet, ownCache } from "../command_line.ts";
 import { hasKvm } from "./fixtures.ts";
 
 /** Two more boots are only made when they are asked for. */
@@ -24,26 +23,6 @@ int main(int count, char **words) {
   return 7;
 }
 `;
-
-/** A cache of its own for images; kernels and packages are those of the user. */
-async function ownCache(directory: string): Promise<string> {
-  const cache = join(directory, "cache");
-  await Deno.mkdir(join(cache, "cloudlet"), { recursive: true });
-  for await (const { name, isDirectory } of Deno.readDir(cacheDir())) {
-    if (!isDirectory || ["images", "layers", "oci", "snapshots"].includes(name)) continue;
-    await Deno.symlink(join(cacheDir(), name), join(cache, "cloudlet", name));
-  }
-  return cache;
-}
-
-async function cloudlet(cache: string, ...args: string[]) {
-  const { code, stdout, stderr } = await new Deno.Command(Deno.execPath(), {
-    args: ["run", "-A", "--quiet", checkoutPath("../mod.ts"), ...args],
-    env: { XDG_CACHE_HOME: cache, DENO_DIR: denoDir() },
-  }).output();
-  const text = (bytes: Uint8Array) => new TextDecoder().decode(bytes);
-  return { code, stdout: text(stdout), stderr: text(stderr) };
-}
 
 Deno.test({
   name: "an image with another C library and no shell runs as it says, and others can be changed",

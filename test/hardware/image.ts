@@ -11,6 +11,7 @@ import { finishSystemTree, newSystemTree } from "../../builder/base_tree.ts";
 import { type Debian, type DebianPackage, openDebian } from "../../builder/debian/debian.ts";
 import { writeErofs } from "../../builder/erofs/mod.ts";
 import { imageDeclaration } from "../../builder/image/declarations.ts";
+import { DEFAULT_SUITE } from "../../builder/image/versions.ts";
 import type { KernelVariant } from "../../builder/kernel/config.ts";
 import { kernelPackage, modulesArchive, openKernelPackage } from "../../builder/kernel/packaged.ts";
 import { openKernelArchive } from "../../builder/kernel/suite.ts";
@@ -109,7 +110,8 @@ async function addArchive(
 ): Promise<void> {
   const wanted = new Map<string, DebianPackage>();
   for (const name of images) {
-    for (const item of debian.resolve(imageDeclaration(name).packages)) {
+    const declaration = imageDeclaration(name);
+    for (const item of debian.resolve(declaration.packages, declaration)) {
       wanted.set(item.sha256, item);
     }
   }
@@ -154,7 +156,7 @@ export async function makeHost(
   progress: Progress,
 ): Promise<HostImage> {
   // so that they are young enough in there
-  const debian = await openDebian({ progress, maxAge: 0 });
+  const debian = await openDebian({ suite: DEFAULT_SUITE, progress, maxAge: 0 });
   const kernels = await openKernelArchive({ progress, maxAge: 0 });
   const tree = newSystemTree();
   await debian.unpack(debian.resolve(PACKAGES), tree);

@@ -13,7 +13,6 @@ import { SharedWorkers, type Tenancy } from "../shared_workers.ts";
 import { Command, type ExitCounts, ImmediateExit, State, VcpuControl } from "./vcpu_control.ts";
 
 const MODULE = new URL("./vcpu_worker.ts", import.meta.url);
-
 /** Steers one vCPU; who runs it is up to the classes below. */
 export abstract class Vcpu implements AsyncDisposable {
   readonly #control = new VcpuControl();

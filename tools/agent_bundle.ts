@@ -8,8 +8,8 @@
  * @module
  */
 import * as esbuild from "esbuild";
-import { CloudletError, messageOf } from "../../base/errors.ts";
-import { sha256 } from "../../base/store.ts";
+import { CloudletError, messageOf } from "../base/errors.ts";
+import { sha256 } from "../base/store.ts";
 
 /** The agent as one ES module. */
 export interface AgentBundle {
@@ -71,7 +71,7 @@ let builds = 0;
  *   program cannot run
  */
 export async function bundleAgent(
-  entry: URL = new URL("../../agent/main.ts", import.meta.url),
+  entry: URL = new URL("../agent/main.ts", import.meta.url),
 ): Promise<AgentBundle> {
   const sources = new Map<string, string>();
   const resolved = new Map<string, string>();

@@ -1,9 +1,12 @@
 import assert from "node:assert/strict";
 import { join } from "node:path";
 import { pathToFileURL } from "node:url";
-import { sha256 } from "../../base/store.ts";
+import { sha256 } from "../base/store.ts";
+import { AGENT_SHA256 } from "../builder/image/agent/digest.ts";
+import { loadPayload } from "../builder/image/payload.ts";
 import { bundleAgent } from "./agent_bundle.ts";
-import { edit, ownSources, startAgent, temporaryCopy } from "../../agent/harness_test.ts";
+import { BUNDLE, DIGEST, digestModule } from "./bundle.ts";
+import { edit, ownSources, startAgent, temporaryCopy } from "../agent/harness_test.ts";
 
 Deno.test("several callers at once, and one after them, get the same bundle", async () => {
   const later = new Promise((resolve) => setTimeout(resolve, 5));
@@ -64,4 +67,13 @@ Deno.test("an edit of a module of the guest changes the bundle; where it is and 
     assert.notEqual(now, last, path);
     last = now;
   }
+});
+
+Deno.test("the bundle in the tree is what its sources make: `deno task bundle` was run", async () => {
+  const { code, sha256: digest } = await bundleAgent();
+  assert.equal(AGENT_SHA256, digest);
+  assert.deepEqual(await Deno.readFile(BUNDLE), code);
+  assert.equal(await Deno.readTextFile(DIGEST), digestModule(digest));
+  const { agent } = await loadPayload();
+  assert.equal(sha256(agent.code), agent.sha256, "as text it has the same bytes");
 });

@@ -1,0 +1,105 @@
+/**
+ * The receiving half of a connection: what is expected next, how much may come, and what waits for
+ * the server (RFC 9293 section 3.3.1, RCV.NXT and RCV.WND).
+ *
+ * @module
+ */
+import { advance, distance } from "./sequence.ts";
+
+/** What of a segment is new and has room: offsets in its payload. */
+export interface Fresh {
+  /** Of the first byte. */
+  readonly from: number;
+  /** Behind the last one. */
+  readonly to: number;
+}
+
+/** See the module. */
+export class ReceiveWindow {
+  #expected: number;
+  /** The right edge of the window that the guest was told: RCV.NXT + RCV.WND. */
+  #edge: number;
+  #waiting = 0;
+  #ended = false;
+  readonly #capacity: number;
+
+  /**
+   * @param expected the sequence number after the guest's SYN
+   * @param capacity bytes that may wait for the server
+   */
+  constructor(expected: number, capacity: number) {
+    this.#expected = this.#edge = expected;
+    this.#capacity = capacity;
+  }
+
+  /** RCV.NXT. */
+  get expected(): number {
+    return this.#expected;
+  }
+
+  /** Bytes that wait for the server. */
+  get waiting(): number {
+    return this.#waiting;
+  }
+
+  /** RFC 9293 section 3.10.7.4, the table of acceptable segments; `length` counts a FIN. */
+  accepts(sequence: number, length: number): boolean {
+    const window = distance(this.#edge, this.#expected);
+    const first = distance(sequence, this.#expected);
+    if (length === 0) return window === 0 ? first === 0 : first >= 0 && first < window;
+    if (window === 0) return false;
+    const last = first + length - 1;
+    return (first >= 0 && first < window) || (last >= 0 && last < window);
+  }
+
+  /**
+   * Takes what of a segment is new and has room. One that comes too early has nothing: what is
+   * missing before it is sent again, and it as well.
+   */
+  take(sequence: number, length: number): Fresh | undefined {
+    const early = distance(sequence, this.#expected);
+    if (early > 0) return undefined;
+    const from = Math.min(-early, length);
+    const to = Math.min(length, from + Math.max(0, distance(this.#edge, this.#expected)));
+    this.#waiting += to - from;
+    this.#expected = advance(this.#expected, to - from);
+    return { from, to };
+  }
+
+  /** The guest has sent all that it will. */
+  end(): void {
+    this.#expected = advance(this.#expected, 1);
+    this.#edge = this.#expected;
+    this.#ended = true;
+  }
+
+  /**
+   * The server's socket took so many bytes.
+   *
+   * @returns by how many bytes the window can be opened now
+   */
+  written(bytes: number): number {
+    this.#waiting -= bytes;
+    return this.#ended ? 0 : distance(advance(this.#expected, this.#room), this.#edge);
+  }
+
+  /**
+   * The window as the next header tells it; it is promised from then on, and a promise is never
+   * taken back (RFC 9293 section 3.8.6.2.1).
+   *
+   * @param shift by how many bits it is shifted
+   */
+  offer(shift: number): number {
+    if (this.#ended) return 0;
+    const unit = 2 ** shift;
+    const promised = Math.ceil(Math.max(0, distance(this.#edge, this.#expected)) / unit);
+    const window = Math.min(0xffff, Math.max(promised, Math.floor(this.#room / unit)));
+    const edge = advance(this.#expected, window * unit);
+    if (distance(edge, this.#edge) > 0) this.#edge = edge;
+    return window;
+  }
+
+  get #room(): number {
+    return Math.max(0, this.#capacity - this.#waiting);
+  }
+}
