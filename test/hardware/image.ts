@@ -104,6 +104,7 @@ async function addNpmCache(tree: Tree): Promise<void> {
 async function addArchive(
   tree: Tree,
   debian: Debian,
+  ofKernels: Debian,
   images: readonly string[],
 ): Promise<void> {
   const wanted = new Map<string, DebianPackage>();
@@ -113,9 +114,10 @@ async function addArchive(
       wanted.set(item.sha256, item);
     }
   }
-  const kernel = kernelPackage(debian);
+  const files = new Map(await debian.fetch([...wanted.values()]));
+  const kernel = kernelPackage(ofKernels);
   wanted.set(kernel.sha256, kernel);
-  const files = await debian.fetch([...wanted.values()]);
+  for (const [name, path] of await ofKernels.fetch([kernel])) files.set(name, path);
   const cache = `${HOST.cache}/debian`;
   for (const { name, sha256 } of wanted.values()) {
     tree.add(`${cache}/pool/${sha256}.deb`, fileFrom(files.get(name)!));
@@ -150,7 +152,9 @@ export async function makeHost(
   kernels: readonly KernelVariant[],
   progress: Progress,
 ): Promise<HostImage> {
-  const debian = await openDebian({ suite: DEFAULT_SUITE, progress, maxAge: 0 }); // so that it is young enough in there
+  // so that they are young enough in there; kernels are of this machine's own release
+  const debian = await openDebian({ suite: DEFAULT_SUITE, progress, maxAge: 0 });
+  const ofKernels = await openDebian({ progress, maxAge: 0 });
   const tree = newSystemTree();
   await debian.unpack(debian.resolve(PACKAGES), tree);
   finishSystemTree(tree);
@@ -158,7 +162,7 @@ export async function makeHost(
   tree.add("usr/bin/deno", deno);
   addDirectory(tree, checkoutPath("../"), HOST.checkout, (name) => name !== ".git", copyOf);
   await addNpmCache(tree);
-  await addArchive(tree, debian, images);
+  await addArchive(tree, debian, ofKernels, images);
   for (const example of examples()) {
     if (!await runsHere(example)) continue;
     const { stdout, code } = await runByHand(example);
@@ -173,7 +177,7 @@ export async function makeHost(
   }
   const root = join(directory, "root.erofs");
   await writeErofs(tree, root, { label: "host" });
-  const { modules } = await openKernelPackage(debian);
+  const { modules } = await openKernelPackage(ofKernels);
   return {
     kernel: (await builder.debianKernel()).vmlinux,
     initramfs: [
