@@ -16,6 +16,7 @@ export const modules: readonly (() => Promise<unknown>)[] = [
   () => import("./builder/archive/decompress_worker.ts"),
   () => import("./builder/debian/debian.ts"),
   () => import("./builder/image/agent/agent.js", { with: { type: "text" } }),
+  () => import("./builder/image/build_image.ts"),
   () => import("./builder/image/installed_packages.ts"),
   () => import("./builder/image/oci_image.ts"),
   () => import("./builder/oci/layer.ts"),

@@ -173,10 +173,14 @@ export class Child implements Disposable {
     return Math.max(0, this.#written - unread - this.#uncounted);
   }
 
-  /** Whether something sleeps until it is given input, of which there is none. */
-  get wantsInput(): boolean {
+  /**
+   * Whether something sleeps until it is given input, of which there is none.
+   *
+   * @param all whether to look at all threads in any case, which takes long
+   */
+  wantsInput(all: boolean): boolean {
     if (this.#stdin === -1 || this.#inputs.length > 0 || bytesIn(this.#stdin) !== 0) return false;
-    return sessionWaits(this.pid, Deno.readLinkSync(`/proc/self/fd/${this.#stdin}`));
+    return sessionWaits(this.pid, Deno.readLinkSync(`/proc/self/fd/${this.#stdin}`), all);
   }
 
   /**

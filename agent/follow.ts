@@ -113,10 +113,10 @@ export async function* follow(
         memory.look(now - began); // when what was written is on its way
       }
       if (demand?.wait(now) !== 0) continue;
-      if (child.wantsInput) {
+      if (child.wantsInput(demand.isOfAll(now))) {
         demand = undefined;
         yield { stage, inputWanted: true };
-      } else demand.looked(performance.now());
+      } else demand.looked(now, performance.now());
     }
     const status = child.reap();
     const rest = text?.end(stage);

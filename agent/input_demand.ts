@@ -31,10 +31,16 @@ const CALLS: WaitingCalls = Deno.build.arch === "x86_64"
     other: new Set([72, 73, 426]), // pselect6, ppoll, io_uring_enter
   };
 
+/** A system call that a thread sleeps in. */
+interface SystemCall {
+  /** Its number. */
+  readonly number: number;
+  /** Its first argument. */
+  readonly first: number;
+}
+
 /** What a thread's /proc/pid/syscall says; undefined for one that runs, or sleeps elsewhere. */
-export function parseSyscall(
-  text: string,
-): { readonly number: number; readonly first: number } | undefined {
+export function parseSyscall(text: string): SystemCall | undefined {
   const [number, first] = text.split(" ");
   if (first === undefined || !/^\d+$/.test(number!)) return undefined;
   return { number: Number(number), first: Number(first) };
@@ -55,8 +61,10 @@ function isPipe(pid: number, fd: number, pipe: string): boolean {
 
 function threadWaits(pid: number, thread: string, pipe: string): boolean {
   const call = parseSyscall(Deno.readTextFileSync(`/proc/${pid}/task/${thread}/syscall`));
-  if (call === undefined) return false;
-  const { number, first } = call;
+  return call !== undefined && callWaits(pid, call, pipe);
+}
+
+function callWaits(pid: number, { number, first }: SystemCall, pipe: string): boolean {
   if (CALLS.read.has(number)) return isPipe(pid, first, pipe);
   if (CALLS.epoll.has(number)) {
     const watched = watchedBy(Deno.readTextFileSync(`/proc/${pid}/fdinfo/${first}`));
@@ -68,10 +76,21 @@ function threadWaits(pid: number, thread: string, pipe: string): boolean {
 /**
  * Whether a thread of the session sleeps until there is input.
  *
+ * The first thread of its leader is looked at first, which takes three system calls; the others only
+ * when that one sleeps, as a shell does that waits for a command, or when all are to be looked at.
+ *
  * @param leader process id of the session's leader
  * @param pipe what a link to the pipe says, such as `pipe:[123]`
+ * @param all whether to look at all of them in any case
  */
-export function sessionWaits(leader: number, pipe: string): boolean {
+export function sessionWaits(leader: number, pipe: string, all: boolean): boolean {
+  try {
+    const call = parseSyscall(Deno.readTextFileSync(`/proc/${leader}/syscall`));
+    if (call !== undefined && callWaits(leader, call, pipe)) return true;
+    if (call === undefined && !all) return false;
+  } catch {
+    // it has ended; what it has started may read
+  }
   for (const pid of [leader, ...sessionMembers(leader).filter((pid) => pid !== leader)]) {
     try {
       for (const { name } of Deno.readDirSync(`/proc/${pid}/task`)) {
@@ -84,19 +103,25 @@ export function sessionWaits(leader: number, pipe: string): boolean {
   return false;
 }
 
-/** Milliseconds between two looks: where a kernel is emulated, one costs ten. */
+/** Milliseconds between two looks. */
 const SHORTEST = 20;
 const LONGEST = 1000;
+/** What part of the time looks may take: the program has the same processor. */
+const SHARE = 1 / 16;
+/** Milliseconds between two looks at all threads. */
+const ALL = 1000;
 
-/** When to look; the longer a program has not read, the more seldom. */
+/** When to look; the longer a program has not read, and a look takes, the more seldom. */
 export class InputDemand {
   readonly #began: number;
   #next: number;
+  #nextOfAll: number;
 
   /** @param now in milliseconds */
   constructor(now: number) {
     this.#began = now;
     this.#next = now + SHORTEST;
+    this.#nextOfAll = now + ALL;
   }
 
   /** Milliseconds until the next look. */
@@ -104,8 +129,15 @@ export class InputDemand {
     return Math.max(0, this.#next - now);
   }
 
-  /** A look found that none is wanted. */
-  looked(now: number): void {
-    this.#next = now + Math.min(LONGEST, Math.max(SHORTEST, (now - this.#began) / 4));
+  /** Whether the next look is at all threads. */
+  isOfAll(now: number): boolean {
+    return now >= this.#nextOfAll;
+  }
+
+  /** A look that began at `from` found that none is wanted. */
+  looked(from: number, now: number): void {
+    if (this.isOfAll(from)) this.#nextOfAll = now + ALL;
+    const pause = Math.max(SHORTEST, (now - this.#began) / 4, (now - from) / SHARE);
+    this.#next = now + Math.min(LONGEST, pause);
   }
 }

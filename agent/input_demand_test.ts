@@ -24,10 +24,21 @@ Deno.test("looks become rarer, and are never further apart than a second", () =>
     pauses.push(demand.wait(now));
     now += demand.wait(now);
     assert.equal(demand.wait(now), 0);
-    demand.looked(now);
+    demand.looked(now, now);
   }
   assert.deepEqual(pauses.toSorted((a, b) => a - b), pauses);
   assert.deepEqual([pauses[0], pauses.at(-1)], [20, 1000]);
+});
+
+Deno.test("looks that take long are rare, and all threads are looked at once a second", () => {
+  const demand = new InputDemand(0);
+  demand.looked(20, 30);
+  assert.equal(demand.wait(30), 160);
+  demand.looked(190, 290);
+  assert.equal(demand.wait(290), 1000);
+  assert.deepEqual([demand.isOfAll(999), demand.isOfAll(1000)], [false, true]);
+  demand.looked(1290, 1300);
+  assert.deepEqual([demand.isOfAll(2299), demand.isOfAll(2300)], [false, true]);
 });
 
 /** Runs a program with input on demand. @returns what was sent to it, and what it wrote */

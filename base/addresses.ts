@@ -62,7 +62,8 @@ const IPV6: readonly (readonly [prefix: string, kind: AddressKind | "embedded"])
   ["ff00::/8", "multicast"],
 ];
 
-function ipv4Bytes(text: string): number[] | undefined {
+/** The four bytes of an IPv4 address; undefined for what is not four decimal numbers. */
+export function ipv4Bytes(text: string): number[] | undefined {
   if (!/^(?:(?:0|[1-9]\d{0,2})\.){3}(?:0|[1-9]\d{0,2})$/.test(text)) return undefined;
   const bytes = text.split(".").map(Number);
   return bytes.every((byte) => byte < 256) ? bytes : undefined;

@@ -14,7 +14,7 @@ import { contentBytes } from "./content.ts";
 import type { Debian } from "./debian/debian.ts";
 import { type AddedFile, type Additions, additionsKey } from "./image/additions.ts";
 import { type ImageDeclaration, imageDeclaration } from "./image/declarations.ts";
-import { buildImage, findImage, type Image } from "./image/image.ts";
+import { findImage, type Image } from "./image/image.ts";
 import { DEFAULT_SUITE, joinLanguage } from "./image/versions.ts";
 import { buildInitramfs, INIT_SCRIPT } from "./initramfs/mod.ts";
 import type { KernelVariant } from "./kernel/config.ts";
@@ -80,7 +80,7 @@ export class Builder {
   readonly #progress: Progress;
   readonly #signal: AbortSignal | undefined;
   readonly #registries: RegistryPolicy | undefined;
-  readonly #archives = new Map<string, Promise<Debian>>();
+  readonly #archives = new Map<string | undefined, Promise<Debian>>();
 
   /** @param options progress, cancellation, and what may be pulled */
   constructor(options: BuilderOptions = {}) {
@@ -89,21 +89,27 @@ export class Builder {
     this.#registries = options.registries;
   }
 
-  /** The archive of a Debian release; that of the settings when absent. */
+  /** The archive of a Debian release, that images come from; that of the settings when absent. */
   async #archive(suite?: string): Promise<Debian> {
     const { debian } = await loadSettings();
-    const release = suite ?? debian.suite ?? DEFAULT_SUITE;
-    let archive = this.#archives.get(release);
-    if (archive === undefined) {
-      const options = { ...debian, suite: release, progress: this.#progress, signal: this.#signal };
-      // A run that finds everything in the cache does not wait for OpenPGP and xz to be loaded.
-      archive = lazyImport<typeof import("./debian/debian.ts")>(
-        "./debian/debian.ts",
-        import.meta.url,
-      ).then(({ openDebian }) => openDebian(options));
-      this.#archives.set(release, archive);
-    }
-    return await archive;
+    return await this.#open(suite ?? debian.suite ?? DEFAULT_SUITE);
+  }
+
+  /** The archive of a release; opened once. */
+  #open(suite: string): Promise<Debian> {
+    const opened = this.#archives.get(suite) ?? this.#openNow(suite);
+    this.#archives.set(suite, opened);
+    return opened;
+  }
+
+  async #openNow(suite: string): Promise<Debian> {
+    // A run that finds everything in the cache does not wait for OpenPGP and xz to be loaded.
+    const { openDebian } = await lazyImport<typeof import("./debian/debian.ts")>(
+      "./debian/debian.ts",
+      import.meta.url,
+    );
+    const { debian } = await loadSettings();
+    return await openDebian({ ...debian, suite, progress: this.#progress, signal: this.#signal });
   }
 
   async #declaration(name: string, packages?: readonly string[]): Promise<ImageDeclaration> {
@@ -161,8 +167,18 @@ export class Builder {
   ): Promise<Image> {
     const declaration = await this.#declaration(name, options.packages);
     const existing = options.refresh ? undefined : await findImage(declaration);
-    return existing ?? await buildImage(declaration, {
+    return existing ?? await this.#buildImage(declaration);
+  }
+
+  async #buildImage(declaration: ImageDeclaration, additions?: Additions): Promise<Image> {
+    // Nor does it load what packages are unpacked and images are written with.
+    const { buildImage } = await lazyImport<typeof import("./image/build_image.ts")>(
+      "./image/build_image.ts",
+      import.meta.url,
+    );
+    return await buildImage(declaration, {
       debian: await this.#archive(declaration.suite),
+      additions,
       progress: this.#progress,
       limits: imageLimits((await loadSettings()).images),
       signal: this.#signal,
@@ -226,13 +242,8 @@ export class Builder {
     const limits = imageLimits(images);
     if (from === undefined) {
       const declaration = await this.#declaration(joinLanguage(language, version), packages);
-      return await findImage(declaration, additions) ?? await buildImage(declaration, {
-        debian: await this.#archive(declaration.suite),
-        progress: this.#progress,
-        additions,
-        limits,
-        signal: this.#signal,
-      });
+      return await findImage(declaration, additions) ??
+        await this.#buildImage(declaration, additions);
     }
     const reference = parseReference(from);
     const policy = this.#registries;

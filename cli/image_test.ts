@@ -1,6 +1,7 @@
 import assert from "node:assert/strict";
 import { join } from "node:path";
 import { makeKey, startMirror } from "../builder/debian/fixtures_test.ts";
+import { withCache } from "../test/command_line.ts";
 import { checkoutPath, denoDir } from "../test/paths.ts";
 
 const GOOD = "1".repeat(32);
@@ -21,15 +22,6 @@ async function makeEntry(cache: string, key: string): Promise<string> {
   const manifest = { name: "docker.io/library/good:1", size: 5, sha256: "", packages: [] };
   await Deno.writeTextFile(join(entry, "manifest.json"), JSON.stringify(manifest));
   return entry;
-}
-
-async function withCache(test: (cache: string) => Promise<void>): Promise<void> {
-  const cache = await Deno.makeTempDir({ prefix: "cloudlet-test-" });
-  try {
-    await test(cache);
-  } finally {
-    await Deno.remove(cache, { recursive: true });
-  }
 }
 
 async function image(cache: string, ...args: string[]) {

@@ -17,8 +17,10 @@ export const BEHIND: bigint = 2n * 3_600_000_000_000n;
 
 /** In bytes: what the key of the kernel's random pool has. Twice as many take it longer to hash. */
 const ENTROPY = 32;
-/** How often a guest that is to be saved is asked what time it is. */
+/** How often a guest is asked the time without learning more before it is known well enough. */
 const CLOCK_LOOKS = 5;
+/** How often it is asked at the most. */
+const MOST_CLOCK_LOOKS = 60;
 
 /** What no other machine gets. */
 export function newIdentity(id = ""): MessageInitShape<typeof ResumeRequestSchema> {
@@ -32,16 +34,21 @@ export function newIdentity(id = ""): MessageInitShape<typeof ResumeRequestSchem
 
 /**
  * By how many nanoseconds the guest's clock is ahead: it began with the seconds of a real-time clock.
- * Of several answers the quickest tells best.
+ *
+ * It was read at some time between question and answer, so each answer gives bounds, and all of them
+ * together better ones. The first answers of an agent that has just started take a tenth of a second.
  */
 export async function clockError(agent: AgentClient, signal: AbortSignal): Promise<bigint> {
-  let best = { took: Infinity, error: 0n };
-  for (let i = 0; i < CLOCK_LOOKS; i++) {
+  let [least, most] = [-Infinity, Infinity]; // ms
+  for (let idle = 0, looks = 0; idle < CLOCK_LOOKS && looks < MOST_CLOCK_LOOKS; idle++, looks++) {
     const asked = Date.now();
     const { clockNs } = await agent.info({}, { signal });
-    const took = Date.now() - asked;
-    const error = clockNs - BigInt(Math.round((asked + took / 2) * 1e6));
-    if (took < best.took) best = { took, error };
+    const answered = Date.now();
+    const clock = Number(clockNs / 1000n) / 1000;
+    if (clock - answered <= least && clock - asked >= most) continue;
+    least = Math.max(least, clock - answered);
+    most = Math.min(most, clock - asked);
+    idle = -1;
   }
-  return best.error;
+  return BigInt(Math.round((least + most) / 2 * 1e6));
 }

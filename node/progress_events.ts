@@ -42,6 +42,11 @@ export class EventQueue<T> {
     this.#wake?.();
   }
 
+  /** The events since the last call. */
+  take(): T[] {
+    return this.#queue.splice(0);
+  }
+
   /**
    * Yields events until `work` ends, and returns what it gives.
    *
@@ -57,9 +62,9 @@ export class EventQueue<T> {
       this.#wake = resolve;
       if (this.#queue.length === 0) await Promise.race([promise, end]);
       this.#wake = undefined;
-      yield* this.#queue.splice(0);
+      yield* this.take();
     }
-    yield* this.#queue.splice(0);
+    yield* this.take();
     return await work;
   }
 }

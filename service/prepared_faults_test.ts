@@ -5,7 +5,8 @@ import { create } from "@bufbuild/protobuf";
 import { FileSchema } from "../proto/gen/cloudlet/agent/agent_pb.ts";
 import { Language, RunVmmRequestSchema } from "../proto/gen/vmmorchestrator/vmm_pb.ts";
 import { withoutDescriptors } from "../test/descriptors.ts";
-import { PreparedWorkloads, workloadKey } from "./prepared.ts";
+import { withPrepared } from "./fixtures_test.ts";
+import { workloadKey } from "./prepared.ts";
 import { workloadOf } from "./workload.ts";
 
 const REQUEST = { workloadName: "w", language: Language.RUST, code: "fn main() {}" };
@@ -16,17 +17,6 @@ const LIMITS = {
   maxVcpus: 4,
   maxTime: 60_000,
 };
-
-async function withPrepared(
-  test: (prepared: PreparedWorkloads, root: string) => Promise<void>,
-): Promise<void> {
-  const root = await Deno.makeTempDir();
-  try {
-    await test(new PreparedWorkloads(root), root);
-  } finally {
-    await Deno.remove(root, { recursive: true });
-  }
-}
 
 const workload = () => workloadOf(create(RunVmmRequestSchema, REQUEST), LIMITS);
 

@@ -6,7 +6,8 @@ import {
   FileSchema,
 } from "../proto/gen/cloudlet/agent/agent_pb.ts";
 import { Language, RunVmmRequestSchema } from "../proto/gen/vmmorchestrator/vmm_pb.ts";
-import { PreparedWorkloads, workloadKey } from "./prepared.ts";
+import { withPrepared } from "./fixtures_test.ts";
+import { workloadKey } from "./prepared.ts";
 import { type Workload, workloadOf } from "./workload.ts";
 
 const LIMITS = {
@@ -29,17 +30,6 @@ function workload(change: Parameters<typeof create<typeof RunVmmRequestSchema>>[
     }),
     LIMITS,
   );
-}
-
-async function withStore(
-  test: (prepared: PreparedWorkloads, root: string) => Promise<void>,
-): Promise<void> {
-  const root = await Deno.makeTempDir();
-  try {
-    await test(new PreparedWorkloads(root), root);
-  } finally {
-    await Deno.remove(root, { recursive: true });
-  }
 }
 
 const piece = (path: string, text: string, offset = 0) =>
@@ -78,7 +68,7 @@ Deno.test("a workload's key tells what decides the build, and nothing else", () 
 });
 
 Deno.test("what is saved is found by its files and by its name; the newest has the name", () =>
-  withStore(async (prepared) => {
+  withPrepared(async (prepared) => {
     equal(await prepared.find(workload()), undefined);
     const command = { language: Language.COMMAND, code: "", image: { from: "alpine:3" } };
     equal(await prepared.find(workload(command)), undefined); // it needs no files
@@ -98,7 +88,7 @@ Deno.test("what is saved is found by its files and by its name; the newest has t
   }));
 
 Deno.test("a damaged entry is as good as none, and is removed", () =>
-  withStore(async (prepared, root) => {
+  withPrepared(async (prepared, root) => {
     await prepared.save(workload(), [piece("workload", "1")]);
     const directory = join(root, workloadKey(workload()));
     await Deno.writeTextFile(join(directory, "workload"), "no message");
@@ -107,7 +97,7 @@ Deno.test("a damaged entry is as good as none, and is removed", () =>
   }));
 
 Deno.test("only as many are kept as were used last", () =>
-  withStore(async (prepared, root) => {
+  withPrepared(async (prepared, root) => {
     for (let i = 0; i < 70; i++) {
       await prepared.save(workload({ code: `${i}` }), []);
       const time = new Date(1_700_000_000_000 + i * 1000);

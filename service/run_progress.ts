@@ -5,19 +5,16 @@
  * @module
  */
 import type { Progress, ProgressTask } from "../base/progress.ts";
+import { EventQueue } from "../node/progress_events.ts";
 
 /** How much a remark matters; the numbers are those of vmmorchestrator.LogLevel. */
 export type RemarkLevel = 0 | 1 | 2 | 3;
-
-/** Remarks kept for a reader who is slow; beyond it the oldest are dropped. */
-const CAPACITY = 256;
 
 /** A bounded queue of remarks, and a {@linkcode Progress} that fills it. */
 export class RunProgress {
   readonly #level: RemarkLevel;
   readonly #also: Progress | undefined;
-  #queue: string[] = [];
-  #wake: (() => void) | undefined;
+  readonly #remarks = new EventQueue<string>();
 
   /**
    * @param level remarks that matter less are left out
@@ -30,17 +27,12 @@ export class RunProgress {
 
   /** Adds a remark. */
   add(level: RemarkLevel, text: string): void {
-    if (level < this.#level) return;
-    if (this.#queue.length === CAPACITY) this.#queue.shift();
-    this.#queue.push(text);
-    this.#wake?.();
+    if (level >= this.#level) this.#remarks.push(text);
   }
 
   /** The remarks since the last call. */
   take(): string[] {
-    const taken = this.#queue;
-    this.#queue = [];
-    return taken;
+    return this.#remarks.take();
   }
 
   /**
@@ -48,19 +40,8 @@ export class RunProgress {
    *
    * @throws what `work` throws
    */
-  async *during<T>(work: Promise<T>): AsyncGenerator<string, T> {
-    let ended = false;
-    const end = work.then(() => {}, () => {}).then(() => {
-      ended = true;
-    });
-    while (!ended) {
-      const { promise, resolve } = Promise.withResolvers<void>();
-      this.#wake = resolve;
-      if (this.#queue.length === 0) await Promise.race([promise, end]);
-      this.#wake = undefined;
-      yield* this.take();
-    }
-    return await work;
+  during<T>(work: Promise<T>): AsyncGenerator<string, T> {
+    return this.#remarks.during(work);
   }
 
   /** Progress that becomes remarks: a task's title when it begins and its summary at its end. */

@@ -1,6 +1,7 @@
 /** What `cloudlet image build` does when the world is against it, as a user meets it. */
 import assert from "node:assert/strict";
 import { join } from "node:path";
+import { withCache } from "./command_line.ts";
 import { checkoutPath, denoDir } from "./paths.ts";
 
 const MOD = checkoutPath("../mod.ts");
@@ -35,15 +36,6 @@ async function leftIn(cache: string, kind: string): Promise<string[]> {
     if (!(error instanceof Deno.errors.NotFound)) throw error;
   }
   return names.filter((name) => !name.endsWith(".lock") && !name.startsWith(".name-"));
-}
-
-async function withCache(test: (cache: string) => Promise<void>): Promise<void> {
-  const cache = await Deno.makeTempDir({ prefix: "cloudlet-test-" });
-  try {
-    await test(cache);
-  } finally {
-    await Deno.remove(cache, { recursive: true });
-  }
 }
 
 Deno.test("an unknown image is an error that suggests the nearest name", async () => {

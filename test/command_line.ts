@@ -14,6 +14,16 @@ export async function ownCache(directory: string): Promise<string> {
   return cache;
 }
 
+/** Has a test use an empty cache, which ends with it. */
+export async function withCache(test: (cache: string) => Promise<void>): Promise<void> {
+  const cache = await Deno.makeTempDir({ prefix: "cloudlet-test-" });
+  try {
+    await test(cache);
+  } finally {
+    await Deno.remove(cache, { recursive: true });
+  }
+}
+
 /** Runs a command to its end. */
 export async function cloudlet(cache: string, ...args: string[]) {
   const { code, stdout, stderr } = await new Deno.Command(Deno.execPath(), {

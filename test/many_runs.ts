@@ -65,7 +65,8 @@ async function runOne({ url, prefix }: Load, index: number): Promise<string> {
     if (!leave.signal.aborted) throw error;
     return "disconnected";
   }
-  const last = JSON.parse(text.trim().split("\n\n").at(-1)!.slice(6));
+  const data = text.split("\n").findLast((line) => line.startsWith("data: "));
+  const last = JSON.parse(data!.slice(6));
   return last.outcome ?? JSON.stringify(last);
 }
 

@@ -19,7 +19,8 @@ import { ImageBudget, type ImageLimits } from "../limits.ts";
 import { readRef, writeRef } from "../refs.ts";
 import { AGENT_SHA256 } from "./agent/digest.ts";
 import { type Additions, additionsKey, applyAdditions } from "./additions.ts";
-import { findByKey, type Image, imageStore, openImage, storeImage } from "./image.ts";
+import { storeImage } from "./build_image.ts";
+import { findByKey, type Image, imageStore, openImage } from "./image.ts";
 import { denoState } from "./inputs.ts";
 import {
   addOwnRuntime,

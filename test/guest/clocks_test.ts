@@ -1,10 +1,8 @@
 /** In a clone each clock tells the time, whatever a runtime read of it before the snapshot. */
 import assert from "node:assert/strict";
 import { collect } from "../../agent/harness_test.ts";
-import { silentProgress } from "../../base/progress.ts";
 import { ExecuteRequest_Action as Action } from "../../proto/gen/cloudlet/agent/agent_pb.ts";
-import { microVms } from "../../node/microvms.ts";
-import { hasKvm, testKernel } from "./fixtures.ts";
+import { hasKvm, testMachine } from "./fixtures.ts";
 
 /** CLOUDLET_TEST_CLONES names the languages; a first snapshot of each takes a boot. */
 const chosen = (Deno.env.get("CLOUDLET_TEST_CLONES") ?? "node").split(",");
@@ -123,15 +121,7 @@ for (const language of chosen) {
     name: `in a clone, ${language} programs are told the time by every clock`,
     ignore: !hasKvm(),
     async fn(t) {
-      await using machine = await microVms({ kernel: testKernel() })({
-        id: "clocks",
-        language,
-        memory: 1024, // as the other guest tests: they share the snapshot
-        vcpus: 1,
-        packages: [],
-        signal: new AbortController().signal,
-        progress: silentProgress,
-      });
+      await using machine = await testMachine(language, "clocks");
       const { file, code } = PROGRAMS[language]!;
       let steady = 0;
       // The first is run by the interpreter that waited in the snapshot, the second by a new one.

@@ -1,11 +1,9 @@
 /** What two clones of one snapshot must not share, and what each must get right. */
 import assert from "node:assert/strict";
 import { collect } from "../../agent/harness_test.ts";
-import { silentProgress } from "../../base/progress.ts";
 import { ExecuteRequest_Action as Action } from "../../proto/gen/cloudlet/agent/agent_pb.ts";
 import type { HostMachine } from "../../node/host_machine.ts";
-import { microVms } from "../../node/microvms.ts";
-import { hasKvm, testKernel } from "./fixtures.ts";
+import { hasKvm, testMachine } from "./fixtures.ts";
 
 /** CLOUDLET_TEST_CLONES names the languages; a first snapshot of each takes a boot. */
 const chosen = (Deno.env.get("CLOUDLET_TEST_CLONES") ?? "python").split(",");
@@ -54,18 +52,6 @@ const FILES: Readonly<Record<string, string>> = {
   bash: "main.sh",
 };
 
-function clone(language: string, id: string): Promise<HostMachine> {
-  return microVms({ kernel: testKernel() })({
-    id,
-    language,
-    memory: 1024, // as the other guest tests: they share the snapshot
-    vcpus: 1,
-    packages: [],
-    signal: new AbortController().signal,
-    progress: silentProgress,
-  });
-}
-
 async function output({ agent }: HostMachine, language: string, cold: boolean): Promise<string> {
   const content = new TextEncoder().encode(PROGRAMS[language]);
   const { out, err, last } = await collect(agent.execute({
@@ -99,7 +85,7 @@ for (const language of chosen) {
     async fn(t) {
       const drawn = new Map<string, string>();
       for (let i = 0; i < CLONES; i++) {
-        await using machine = await clone(language, `clone-${i}`);
+        await using machine = await testMachine(language, `clone-${i}`);
         await t.step(`clone ${i}`, async () => {
           // The first program of a clone is run by the interpreter that waits, the second by a new one.
           for (const cold of [false, true]) {

@@ -10,6 +10,8 @@ import { join } from "node:path";
 import { silentProgress } from "../../base/progress.ts";
 import { cpioArchive, type CpioEntry } from "../../builder/initramfs/mod.ts";
 import { type BootFiles, Builder } from "../../builder/artifacts.ts";
+import type { HostMachine } from "../../node/host_machine.ts";
+import { microVms } from "../../node/microvms.ts";
 import { defaultKernel } from "../../vmm/host_traits.ts";
 import { MarkScanner } from "../../vmm/marks.ts";
 import { Vm } from "../../vmm/vm.ts";
@@ -39,6 +41,19 @@ export async function testBoot(vcpus = 1): Promise<BootFiles> {
 /** A kernel that has everything built in, for guests without cloudlet's /init. */
 export async function testBuiltKernel(): Promise<string> {
   return Deno.env.get("CLOUDLET_TEST_KERNEL") ?? (await builder.kernel()).vmlinux;
+}
+
+/** A machine of a language; all tests that use it share its snapshot. */
+export function testMachine(language: string, id: string): Promise<HostMachine> {
+  return microVms({ kernel: testKernel() })({
+    id,
+    language,
+    memory: 1024,
+    vcpus: 1,
+    packages: [],
+    signal: new AbortController().signal,
+    progress: silentProgress,
+  });
 }
 
 /**

@@ -7,6 +7,10 @@ import type { ShellConfig } from "../../vmm/vm_config.ts";
 import { hasKvm, testBoot, testKernel } from "./fixtures.ts";
 
 const MIB = 1024 * 1024;
+/** Milliseconds after which a guest that says nothing has hung. */
+const LONG = 240_000;
+/** What the prompts of BusyBox's shell end in: "/root # ", or "~ # " from 1.37 on. */
+const PROMPT = " # ";
 const REQUIRES = { guest: "a shell on the console" };
 
 /** A console that can be waited for. */
@@ -19,13 +23,22 @@ class Console {
     for (const look of this.#waiting) look();
   };
 
+  /** Fails with the console after a time that is long for every host. */
   async until(text: string): Promise<void> {
-    const { promise, resolve } = Promise.withResolvers<void>();
+    const { promise, resolve, reject } = Promise.withResolvers<void>();
     const look = () => this.text.includes(text) && resolve();
+    const timer = setTimeout(
+      () => reject(new Error(`no "${text}" on the console:\n${this.text.slice(-4000)}`)),
+      LONG,
+    );
     this.#waiting.add(look);
     look();
-    await promise;
-    this.#waiting.delete(look);
+    try {
+      await promise;
+    } finally {
+      clearTimeout(timer);
+      this.#waiting.delete(look);
+    }
   }
 }
 
@@ -76,7 +89,7 @@ Deno.test({
           ...await testBoot(),
         });
         vm.resume();
-        await first.until("/root # ");
+        await first.until(PROMPT);
         type(vm, "kept=in-memory; echo re''ady");
         await first.until("ready");
         await vm.pause();

@@ -6,6 +6,7 @@
  *
  * @module
  */
+import { ipv4Bytes } from "../../../base/addresses.ts";
 import { checksumOf, foldSum, sumWords } from "./checksum.ts";
 
 /** Bytes of a header without options. */
@@ -97,8 +98,5 @@ export function formatIpv4(address: number): string {
 
 /** The number of an address; undefined for what is not four decimal numbers. */
 export function parseAddress(text: string): number | undefined {
-  if (!/^(?:(?:0|[1-9]\d{0,2})\.){3}(?:0|[1-9]\d{0,2})$/.test(text)) return undefined;
-  const bytes = text.split(".").map(Number);
-  if (bytes.some((byte) => byte > 255)) return undefined;
-  return bytes.reduce((address, byte) => address * 256 + byte, 0);
+  return ipv4Bytes(text)?.reduce((address, byte) => address * 256 + byte, 0);
 }
