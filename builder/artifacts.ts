@@ -80,7 +80,7 @@ export class Builder {
   readonly #progress: Progress;
   readonly #signal: AbortSignal | undefined;
   readonly #registries: RegistryPolicy | undefined;
-  readonly #archives = new Map<string | undefined, Promise<Debian>>();
+  readonly #archives = new Map<string, Promise<Debian>>();
 
   /** @param options progress, cancellation, and what may be pulled */
   constructor(options: BuilderOptions = {}) {
