@@ -38,6 +38,13 @@ const PACKAGES = [
 /** The host's own devices are on a PCI bus; irqbypass and kvm come along. */
 const MODULES = ["virtio_pci", "virtio_blk", "erofs", "overlay", "kvm-amd"];
 
+/** An image that shall be built in the host. */
+export interface WantedImage {
+  readonly language: string;
+  /** Debian packages besides the language's own. */
+  readonly packages?: readonly string[];
+}
+
 /** What QEMU boots. */
 export interface HostImage {
   /** Kernel with a PVH entry. */
@@ -106,11 +113,11 @@ async function addArchive(
   tree: Tree,
   debian: Debian,
   kernels: Debian,
-  images: readonly string[],
+  images: readonly WantedImage[],
 ): Promise<void> {
   const wanted = new Map<string, DebianPackage>();
-  for (const name of images) {
-    const declaration = imageDeclaration(name);
+  for (const { language, packages } of images) {
+    const declaration = imageDeclaration(language, packages);
     for (const item of debian.resolve(declaration.packages, declaration)) {
       wanted.set(item.sha256, item);
     }
@@ -146,12 +153,12 @@ async function addArchive(
  * Makes the host.
  *
  * @param directory where the root image goes
- * @param images names of the images that shall be built there
+ * @param images those that shall be built there
  * @param variants compiled kernels that it brings along
  */
 export async function makeHost(
   directory: string,
-  images: readonly string[],
+  images: readonly WantedImage[],
   variants: readonly KernelVariant[],
   progress: Progress,
 ): Promise<HostImage> {

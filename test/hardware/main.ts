@@ -1,7 +1,7 @@
 /**
  * `deno task test:hardware [part[:name,...]...]`: runs tests in a host with hardware KVM, which QEMU
- * emulates. Parts are `examples`, `guest` and `built`; all when none is named, and `examples:bash` or
- * `guest:boot,snapshot` are some of one. Needs qemu-system-x86_64. CLOUDLET_TEST_MINUTES bounds the
+ * emulates. Parts are `examples`, `guest`, `cpython` and `built`; all but `cpython` when none is
+ * named, and `examples:bash` or `guest:boot,snapshot` are some of one. Needs qemu-system-x86_64. CLOUDLET_TEST_MINUTES bounds the
  * life of the emulated hosts, of which there may be two side by side.
  *
  * @module
@@ -13,7 +13,8 @@ import { removeAtEnd } from "../../base/files.ts";
 import { exitOnSignals } from "../../base/signals.ts";
 import { examples } from "../examples.ts";
 import { printLines, seconds } from "../lines.ts";
-import { HOST, type HostImage, makeHost } from "./image.ts";
+import { CPYTHON_MODULES, CPYTHON_PACKAGES } from "./cpython.ts";
+import { HOST, type HostImage, makeHost, type WantedImage } from "./image.ts";
 import { runInHost } from "./machine.ts";
 
 /** How long an emulated host may live. */
@@ -54,6 +55,13 @@ const PARTS: Readonly<Record<string, Part>> = {
     env: () => ({ CLOUDLET_TEST_RUNS: "8" }),
     lane: "guests",
   },
+  /** The tests that CPython has of the system it runs on. They take an hour or two. */
+  cpython: {
+    names: CPYTHON_MODULES,
+    files: () => ["test/hardware/cpython_test.ts"],
+    env: (chosen) => ({ CLOUDLET_TEST_CPYTHON: chosen.join(",") }),
+    lane: "cpython",
+  },
   /** And with the kernel that cloudlet compiles, which has been brought along. */
   built: {
     names: [...GUEST, "devices"],
@@ -66,10 +74,13 @@ const PARTS: Readonly<Record<string, Part>> = {
   },
 };
 
+/** What is run when nothing is asked for. */
+const USUAL = Object.keys(PARTS).filter((name) => name !== "cpython");
+
 /** What was asked for: names by part. */
 function choose(args: readonly string[]): Map<string, readonly string[]> {
   const chosen = new Map<string, readonly string[]>();
-  for (const argument of args.length > 0 ? args : Object.keys(PARTS)) {
+  for (const argument of args.length > 0 ? args : USUAL) {
     const [part = "", list] = argument.split(":");
     const all = PARTS[part]?.names;
     const names = list?.split(",") ?? all ?? [];
@@ -126,11 +137,13 @@ SCRIPT
 `;
 }
 
-const images = new Set(["tiny"]);
+const languages = new Set(["tiny"]);
 for (const { name, language } of examples()) {
-  if (chosen.get("examples")?.includes(name)) images.add(language);
+  if (chosen.get("examples")?.includes(name)) languages.add(language);
 }
-if (chosen.has("guest") || chosen.has("built")) images.add("python").add("bash"); // their tests'
+if (chosen.has("guest") || chosen.has("built")) languages.add("python").add("bash"); // their tests'
+const images: WantedImage[] = Array.from(languages, (language) => ({ language }));
+if (chosen.has("cpython")) images.push({ language: "python", packages: CPYTHON_PACKAGES });
 exitOnSignals();
 
 /** Runs the parts of a lane; gives their exit code. */
@@ -161,7 +174,7 @@ let codes: readonly number[];
   const directory = await Deno.makeTempDir({ prefix: "cloudlet-hardware-" });
   using _ = removeAtEnd(directory);
   const kernels = chosen.has("built") ? ["up", "smp"] as const : [];
-  const host = await makeHost(directory, [...images], kernels, new LineProgress());
+  const host = await makeHost(directory, images, kernels, new LineProgress());
   const lanes = Map.groupBy(chosen.keys(), (name) => PARTS[name]!.lane);
   codes = await Promise.all(Array.from(lanes, async ([lane, parts]) => {
     const own = join(directory, lane);
