@@ -47,22 +47,32 @@ const MISSING = new Set([
   ...["quotactl", "quotactl_fd", "acct", "sysfs", "uselib"], // administration; obsolete
 ]);
 
+/** All of them take some minutes where kernels are emulated. */
+const SECTIONS = Deno.env.get("CLOUDLET_TEST_LONG") === "1"
+  ? []
+  : ["loopback", "messages", "devices"];
+const isAsked = (name: string) => SECTIONS.length === 0 || SECTIONS.includes(name.split(".")[0]!);
+
 Deno.test({
   name: "a program finds the kernel's interfaces that it finds on Debian",
   ignore: !hasKvm(),
   async fn() {
     const { stdout, stderr } = await run({
       language: "python",
-      code: probeProgram(),
+      code: probeProgram(SECTIONS),
       kernel: testKernel(),
       memory: 512,
     }).output();
     const [text, messages] = [stdout, stderr].map((bytes) => new TextDecoder().decode(bytes));
     const report = parseReport(text!);
-    assert.ok(report.size > 800, `${report.size} answers; ${messages}`);
+    assert.ok(
+      report.size > (SECTIONS.length === 0 ? 800 : 10),
+      `${report.size} answers; ${messages}`,
+    );
     const wanted = THERE.trim().split(/\s+/).map((name) => [name, "yes"] as const);
     const wrong: string[] = [];
     for (const [name, answer] of [...wanted, ...Object.entries(ANSWERS)]) {
+      if (!isAsked(name)) continue;
       const found = report.get(name) ?? "no such probe";
       if (answer instanceof RegExp ? !answer.test(found) : found !== answer) {
         wrong.push(`${name}: ${found}`);
