@@ -35,7 +35,7 @@ export const modules: readonly (() => Promise<unknown>)[] = [
   () => import("./cli/kernel.ts"),
   () => import("./cli/main.ts"),
   () => import("./cli/ps.ts"),
-  () => import("./cli/run.ts"),
+  () => import("./cli/run_command.ts"),
   () => import("./cli/serve.ts"),
   () => import("./cli/snapshot.ts"),
   () => import("./cli/toml_position.ts"),

@@ -5,7 +5,7 @@
  */
 import { exitOnSignals } from "../base/signals.ts";
 import deno from "../deno.json" with { type: "json" };
-import { rootHelp } from "./commands.ts";
+import { exitCodesFor, rootHelp } from "./commands.ts";
 import { describeError, exitCodeOf } from "./context.ts";
 import { say, writeLine, writeSync } from "./output.ts";
 import { lazyImport } from "../base/lazy_import.ts";
@@ -35,6 +35,6 @@ export async function main(args: readonly string[]): Promise<number> {
   } catch (error) {
     const message = describeError(error);
     if (message !== "") say(message);
-    return exitCodeOf(error);
+    return exitCodeOf(error, exitCodesFor(args));
   }
 }

@@ -1,12 +1,11 @@
 /**
- * `cloudlet run`
+ * Running a program for `cloudlet run`, and showing a run.
  *
  * @module
  */
-import { buildCommand, type CommandContext } from "@stricli/core";
 import type { WrittenLanguage } from "../api/library/options.ts";
 import { languageVersion, splitLanguage } from "../builder/image/versions.ts";
-import { languageNamed, languages } from "../workload/languages.ts";
+import { languageNamed } from "../workload/languages.ts";
 import {
   type Run,
   run,
@@ -18,13 +17,13 @@ import { CloudletError } from "../base/errors.ts";
 import { silentProgress } from "../base/progress.ts";
 import { takeSignals } from "../base/signals.ts";
 import type { Config } from "./config.ts";
-import { exitWith, wordsAfterDashes } from "./context.ts";
+import { RUN_EXIT } from "./context.ts";
 import { OutputClosed, say, write } from "./output.ts";
 import { terminalProgress } from "./progress.ts";
-import { defaultServer, serverFromFlags } from "./server_address.ts";
+import { checkSource } from "./run_target.ts";
+import { serverFromFlags } from "./server_address.ts";
 import { openStdin } from "./stdin.ts";
 import { eventLine } from "./event_line.ts";
-import { parseCount, parseDuration, parseMemory } from "./units.ts";
 import { lazyImport } from "../base/lazy_import.ts";
 
 /** Flags of `cloudlet run`. */
@@ -151,13 +150,14 @@ function merge(
  * @param target a config file (`.toml`), a source file or a project directory; nothing for an
  *   image's own command
  * @param args of the program
- * @returns the program's exit code
+ * @returns the program's exit code, or one of {@linkcode RUN_EXIT} where none was started
  */
 export async function runProgram(
   target: string | undefined,
   args: readonly string[],
   flags: RunFlags,
 ): Promise<number> {
+  if (target !== undefined) await checkSource(target, flags);
   // Not loaded for a run without one: it checks with more than a run needs.
   const config = target?.endsWith(".toml")
     ? await (await lazyImport<typeof import("./config.ts")>("./config.ts", import.meta.url))
@@ -193,7 +193,7 @@ export type ShowFlags = Pick<RunFlags, "json" | "quiet" | "verbose">;
 /**
  * Shows what a run writes, and passes signals on to it and its end back.
  *
- * @returns the program's exit code
+ * @returns the program's exit code, or one of {@linkcode RUN_EXIT} where none was started
  */
 export async function follow(program: Run, flags: ShowFlags): Promise<number> {
   const state = { running: false, exitCode: 0 };
@@ -220,10 +220,24 @@ export async function follow(program: Run, flags: ShowFlags): Promise<number> {
     if (result === undefined) {
       throw new CloudletError("Cannot tell how it ended", { code: "internal" });
     }
-    return result.exitCode;
+    return exitCodeOfResult(result);
   } catch (error) {
     if (state.exitCode !== 0 && !(error instanceof OutputClosed)) return state.exitCode;
     throw error;
+  }
+}
+
+/** Exit code of a run whose program may never have started. */
+function exitCodeOfResult({ outcome, exitCode }: RunResult): number {
+  switch (outcome) {
+    case "build-failed": // the compiler's code would be taken for the program's
+      return RUN_EXIT.cannotRun;
+    case "not-started":
+      return exitCode === RUN_EXIT.notFound ? exitCode : RUN_EXIT.cannotRun;
+    case "error":
+      return RUN_EXIT.failure;
+    default:
+      return exitCode;
   }
 }
 
@@ -238,7 +252,10 @@ async function show(event: RunEvent, { json, verbose, quiet }: ShowFlags): Promi
       if (verbose) say(`cloudlet: ${event.message}`);
       return;
     case "exit":
-      if (!quiet && !EXPLAINED.has(event.result.outcome) && event.result.message !== "") {
+      if (
+        (!quiet || event.result.outcome === "not-started") && event.result.message !== "" &&
+        !EXPLAINED.has(event.result.outcome)
+      ) {
         say(`cloudlet: ${event.result.message}`);
       }
       if (!quiet && event.result.outcome === "prepared") {
@@ -246,148 +263,3 @@ async function show(event: RunEvent, { json, verbose, quiet }: ShowFlags): Promi
       }
   }
 }
-
-/** The command `run`. */
-export const runCommand = buildCommand({
-  docs: {
-    brief: "Run a program in a microVM of its own",
-    fullDescription: "Runs what a config file, a source file or a project directory tells, shows " +
-      "what the program writes as it comes, and ends with the program's exit code. What is " +
-      "missing, a kernel or an image, is built first.",
-    customUsage: [
-      "config.toml",
-      "hello.py -- --its-own-flag",
-      "--env NAME=VALUE project/",
-      "--entry tools/cli.py project/",
-      "--image alpine:3 -- cat /etc/os-release",
-    ],
-  },
-  parameters: {
-    flags: {
-      env: {
-        kind: "parsed",
-        parse: String,
-        variadic: true,
-        optional: true,
-        brief: "NAME=VALUE for the program's environment; NAME passes this one's",
-      },
-      stdin: {
-        kind: "parsed",
-        parse: String,
-        optional: true,
-        brief: "file that is the program's standard input; - is the command's own, the default",
-      },
-      noStdin: {
-        kind: "boolean",
-        default: false,
-        withNegated: false,
-        brief: "the program's standard input is empty: the command's own is left alone",
-      },
-      timeout: {
-        kind: "parsed",
-        parse: parseDuration,
-        optional: true,
-        brief: "time after which the program is killed: 90, 500ms, 1m30s",
-      },
-      memory: {
-        kind: "parsed",
-        parse: parseMemory,
-        optional: true,
-        brief: "memory of the microVM: 512M, 2G",
-      },
-      vcpus: {
-        kind: "parsed",
-        parse: (text: string) => parseCount(text, 1),
-        optional: true,
-        brief: "virtual CPUs of the microVM",
-      },
-      language: {
-        kind: "parsed",
-        parse: String,
-        optional: true,
-        brief: `what it is written in: ${Object.keys(languages).join(", ")}; or python@3.11, ` +
-          "of the versions that `image ls --available` lists",
-      },
-      entry: {
-        kind: "parsed",
-        parse: String,
-        optional: true,
-        brief: "file of a project that is run, or the name of a program of cargo",
-      },
-      alone: {
-        kind: "boolean",
-        default: false,
-        withNegated: false,
-        brief: "send a source file without the project around it",
-      },
-      release: { kind: "boolean", optional: true, brief: "build with optimisation" },
-      buildEnv: {
-        kind: "parsed",
-        parse: String,
-        variadic: true,
-        optional: true,
-        brief: "NAME=VALUE for the compiler's environment; NAME passes this one's",
-      },
-      json: { kind: "boolean", default: false, brief: "print what happens as JSON, one a line" },
-      quiet: { kind: "boolean", default: false, brief: "show no progress" },
-      verbose: { kind: "boolean", default: false, brief: "show what the service says" },
-      snapshot: {
-        kind: "boolean",
-        default: true,
-        brief: "restore the microVM from a snapshot, made when it is missing; or boot it",
-      },
-      cold: {
-        kind: "boolean",
-        default: false,
-        withNegated: false,
-        brief: "start a new interpreter, not the idle one of the snapshot",
-      },
-      image: {
-        kind: "parsed",
-        parse: String,
-        optional: true,
-        brief: "OCI image to run it in, as docker users write it; oci:DIR; docker-archive:FILE",
-      },
-      pull: {
-        kind: "boolean",
-        optional: true,
-        withNegated: false,
-        brief: "ask the registry for a newer image of the tag",
-      },
-      insecure: {
-        kind: "boolean",
-        optional: true,
-        withNegated: false,
-        brief: "the registry may speak http",
-      },
-      remote: { kind: "boolean", default: false, brief: "run it on the server of the config" },
-      server: {
-        kind: "parsed",
-        parse: String,
-        optional: true,
-        brief: `run it on this server, such as ${defaultServer}`,
-      },
-    },
-    aliases: { e: "env", t: "timeout", m: "memory", q: "quiet", v: "verbose" },
-    positional: {
-      kind: "array",
-      parameter: {
-        brief: "config file, source or project; then its arguments; with --image, -- and a command",
-        parse: String,
-        placeholder: "program",
-      },
-    },
-  },
-  async func(this: CommandContext, flags: RunFlags, ...words: string[]) {
-    const isCommand = flags.image !== undefined && words.length === wordsAfterDashes(this);
-    const target = isCommand ? undefined : words[0];
-    const args = isCommand ? words : words.slice(1);
-    if (target === undefined && flags.image === undefined) {
-      throw new CloudletError("Cannot run anything: neither a program nor an image is named", {
-        code: "invalid-input",
-        remedy: "see `cloudlet run --help`",
-      });
-    }
-    exitWith(this, await runProgram(target, args, flags));
-  },
-});
