@@ -30,6 +30,8 @@ import { lazyImport } from "../base/lazy_import.ts";
 export interface RunFlags {
   /** Variables: `NAME=VALUE`, or `NAME` to pass this process's. */
   readonly env?: readonly string[];
+  /** Name of the run, while it is under way. */
+  readonly name?: string;
   readonly buildEnv?: readonly string[];
   /** File that is the program's standard input; `-` is the command's own. */
   readonly stdin?: string;
@@ -133,6 +135,7 @@ function merge(
       },
     }),
     ...(config && { name: config.workloadName }),
+    ...(flags.name !== undefined && { runName: flags.name }),
     ...(language !== undefined && { language: checkedLanguage(language) }),
     ...(timeout !== undefined && { timeout }),
     ...(memory !== undefined && { memory }),

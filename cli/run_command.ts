@@ -10,7 +10,7 @@ import type { WithProgram } from "./program_words.ts";
 import { type RunFlags, runProgram } from "./run.ts";
 import { targetOf } from "./run_target.ts";
 import { defaultServer } from "./server_address.ts";
-import { parseCount, parseDuration, parseMemory } from "./units.ts";
+import { parseCount, parseDuration, parseMemory, parseRunName } from "./units.ts";
 
 /** The command `run`. */
 export const runCommand = buildCommand({
@@ -37,6 +37,12 @@ export const runCommand = buildCommand({
         variadic: true,
         optional: true,
         brief: "NAME=VALUE for the program's environment; NAME passes this one's",
+      },
+      name: {
+        kind: "parsed",
+        parse: parseRunName,
+        optional: true,
+        brief: "name of the run, for ps, logs and stop; one run's while it is under way",
       },
       stdin: {
         kind: "parsed",

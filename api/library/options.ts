@@ -70,6 +70,11 @@ export interface RunOptions {
   readonly snapshot?: boolean;
   /** A name for people. */
   readonly name?: string;
+  /**
+   * A name of the run, which no other one of the same server has while it is under way: up to 128 of
+   * `[A-Za-z0-9._-]`, a letter or a digit first.
+   */
+  readonly runName?: string;
   /** Aborting it ends the run. */
   readonly signal?: AbortSignal;
   /** A server to run it on; in this process when absent. */

@@ -141,6 +141,7 @@ async function toRequest(options: RunOptions): Promise<RunVmmRequest> {
   return create(RunVmmRequestSchema, {
     workloadName: options.name ?? path?.split("/").findLast((part) => part !== "") ??
       fromOf(options.image) ?? language,
+    runName: options.runName ?? "",
     language: languageNumber(languageOrCommand(language).name),
     languageVersion: versionOf(language, version),
     code: options.code ?? "",
