@@ -20,6 +20,7 @@ import type { Config } from "./config.ts";
 import { RUN_EXIT } from "./context.ts";
 import { OutputClosed, say, write } from "./output.ts";
 import { terminalProgress } from "./progress.ts";
+import { readVariableFile, readVariables } from "./variables.ts";
 import { checkSource } from "./run_target.ts";
 import { serverFromFlags } from "./server_address.ts";
 import { openStdin } from "./stdin.ts";
@@ -30,6 +31,8 @@ import { lazyImport } from "../base/lazy_import.ts";
 export interface RunFlags {
   /** Variables: `NAME=VALUE`, or `NAME` to pass this process's. */
   readonly env?: readonly string[];
+  /** Files of such variables. */
+  readonly envFile?: readonly string[];
   /** Name of the run, while it is under way. */
   readonly name?: string;
   readonly buildEnv?: readonly string[];
@@ -68,22 +71,6 @@ export interface RunFlags {
 /** Outcomes that a program's exit code does not explain. */
 const EXPLAINED: ReadonlySet<string> = new Set(["exited", "signaled", "prepared"]);
 
-function environment(variables: readonly string[]): Record<string, string> {
-  return Object.fromEntries(variables.map((text) => {
-    const equals = text.indexOf("=");
-    const name = equals < 0 ? text : text.slice(0, equals);
-    const value = equals < 0 ? Deno.env.get(name) : text.slice(equals + 1);
-    if (name === "" || value === undefined) {
-      throw new CloudletError(
-        `Cannot pass the variable ${JSON.stringify(text)}: ` +
-          (name === "" ? "it has no name" : "it is not set here"),
-        { code: "invalid-input", remedy: "write --env NAME=VALUE" },
-      );
-    }
-    return [name, value];
-  }));
-}
-
 /** Checks `LANGUAGE` or `LANGUAGE@VERSION`. */
 function checkedLanguage(text: string): WrittenLanguage {
   const { name, version } = splitLanguage(text);
@@ -92,13 +79,13 @@ function checkedLanguage(text: string): WrittenLanguage {
   return `${language}@${languageVersion(language, version).version}`;
 }
 
-/** Flags go before the config, the config before the defaults. */
-function merge(
+/** Flags override the config, the config overrides the defaults. */
+async function merge(
   target: string | undefined,
   args: readonly string[],
   flags: RunFlags,
   config: Config | undefined,
-): RunOptions {
+): Promise<RunOptions> {
   const language = flags.language ?? config?.language;
   const timeout = flags.timeout ?? config?.run.timeout;
   const memory = flags.memory ?? config?.vm.memory;
@@ -115,13 +102,15 @@ function merge(
       remedy: "remove [vm] kernel from the config, or --remote",
     });
   }
+  const fromFiles: Record<string, string> = {};
+  for (const file of flags.envFile ?? []) Object.assign(fromFiles, await readVariableFile(file));
   return {
     ...(source !== undefined && { source }),
     ...(entryPoint !== undefined && { entryPoint }),
     alone: flags.alone || config !== undefined, // a config says what is sent
     args: args.length > 0 ? args : config?.run.args ?? [],
-    env: { ...config?.run.env, ...environment(flags.env ?? []) },
-    buildEnv: { ...config?.buildEnv, ...environment(flags.buildEnv ?? []) },
+    env: { ...config?.run.env, ...fromFiles, ...readVariables(flags.env ?? []) },
+    buildEnv: { ...config?.buildEnv, ...readVariables(flags.buildEnv ?? []) },
     release: flags.release ?? config?.release ?? false,
     action: config?.action ?? "prepare-and-run",
     packages: config?.image.packages ?? [],
@@ -166,7 +155,7 @@ export async function runProgram(
     ? await (await lazyImport<typeof import("./config.ts")>("./config.ts", import.meta.url))
       .loadConfig(target)
     : undefined;
-  const options = merge(target, args, flags, config);
+  const options = await merge(target, args, flags, config);
   if (flags.noStdin && flags.stdin !== undefined) {
     throw new CloudletError("Cannot give the program its input: --stdin and --no-stdin are given", {
       code: "invalid-input",

@@ -38,6 +38,14 @@ export const runCommand = buildCommand({
         optional: true,
         brief: "NAME=VALUE for the program's environment; NAME passes this one's",
       },
+      envFile: {
+        kind: "parsed",
+        parse: String,
+        variadic: true,
+        optional: true,
+        placeholder: "file",
+        brief: "file of such variables, one a line, as docker's",
+      },
       name: {
         kind: "parsed",
         parse: parseRunName,
