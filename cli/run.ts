@@ -18,6 +18,7 @@ import { silentProgress } from "../base/progress.ts";
 import { takeSignals } from "../base/signals.ts";
 import type { Config } from "./config.ts";
 import { RUN_EXIT } from "./context.ts";
+import { type OutputGoal, OutputWriter } from "./output_files.ts";
 import { OutputClosed, say, write } from "./output.ts";
 import { terminalProgress } from "./progress.ts";
 import { readVariableFile, readVariables } from "./variables.ts";
@@ -33,6 +34,10 @@ export interface RunFlags {
   readonly env?: readonly string[];
   /** Files of such variables. */
   readonly envFile?: readonly string[];
+  /** What is sent besides, by its path in the run. */
+  readonly file?: readonly (readonly [path: string, source: string])[];
+  /** What comes back. */
+  readonly output?: readonly OutputGoal[];
   /** Name of the run, while it is under way. */
   readonly name?: string;
   readonly buildEnv?: readonly string[];
@@ -130,6 +135,8 @@ async function merge(
     ...(memory !== undefined && { memory }),
     ...(vcpus !== undefined && { vcpus }),
     ...(kernel !== undefined && { kernel }),
+    ...(flags.file && { files: Object.fromEntries(flags.file) }),
+    ...(flags.output && { outputs: flags.output.map(({ path }) => path) }),
     snapshot: flags.snapshot,
     cold: flags.cold,
     ...(remote && { server: serverFromFlags(flags, config?.server) }),
@@ -164,6 +171,7 @@ export async function runProgram(
   }
   await using stdin = await openStdin(flags.noStdin ? false : flags.stdin ?? config?.run.stdin);
   using progress = flags.quiet || flags.json ? silentProgress : terminalProgress();
+  using outputs = flags.output && new OutputWriter(flags.output);
   await using program = run({ ...options, stdin: stdin.input, progress });
   let read: number | undefined = 0; // of a run that comes to nothing
   try {
@@ -171,7 +179,7 @@ export async function runProgram(
     const exitCode = await follow(program, {
       ...flags,
       verbose: flags.verbose && options.server !== undefined,
-    });
+    }, outputs);
     read = (await program.result.catch(() => undefined))?.inputRead; // a signal may have ended it
     return exitCode;
   } finally {
@@ -185,9 +193,14 @@ export type ShowFlags = Pick<RunFlags, "json" | "quiet" | "verbose">;
 /**
  * Shows what a run writes, and passes signals on to it and its end back.
  *
+ * @param outputs takes the files that come back
  * @returns the program's exit code, or one of {@linkcode RUN_EXIT} where none was started
  */
-export async function follow(program: Run, flags: ShowFlags): Promise<number> {
+export async function follow(
+  program: Run,
+  flags: ShowFlags,
+  outputs?: OutputWriter,
+): Promise<number> {
   const state = { running: false, exitCode: 0 };
   // The program is asked to end, then its microVM is ended, then nothing is waited for.
   let next: "ask" | "end" | "leave" = "ask";
@@ -206,11 +219,17 @@ export async function follow(program: Run, flags: ShowFlags): Promise<number> {
     for await (const event of program) {
       if (event.type === "stage") state.running = event.stage !== "pending";
       if (event.type === "exit") result = event.result;
+      if (event.type === "file") outputs?.write(event);
       // Whoever pressed Ctrl-C knows why the program ended.
       await show(event, { ...flags, quiet: flags.quiet || state.exitCode !== 0 });
     }
     if (result === undefined) {
       throw new CloudletError("Cannot tell how it ended", { code: "internal" });
+    }
+    for (const path of outputs?.finish() ?? []) {
+      if (!flags.quiet && !flags.json) {
+        say(`cloudlet: the program has made no ${JSON.stringify(path)}`);
+      }
     }
     return exitCodeOfResult(result);
   } catch (error) {

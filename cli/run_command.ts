@@ -6,6 +6,7 @@
 import { buildCommand } from "@stricli/core";
 import { languages } from "../workload/languages.ts";
 import { exitWith } from "./context.ts";
+import { parseOutput, parseSent } from "./output_files.ts";
 import type { WithProgram } from "./program_words.ts";
 import { type RunFlags, runProgram } from "./run.ts";
 import { targetOf } from "./run_target.ts";
@@ -51,6 +52,22 @@ export const runCommand = buildCommand({
         parse: parseRunName,
         optional: true,
         brief: "name of the run, for ps, logs and stop; one run's while it is under way",
+      },
+      file: {
+        kind: "parsed",
+        parse: parseSent,
+        variadic: true,
+        optional: true,
+        placeholder: "SRC:DST",
+        brief: "file or directory of this host to send into the program's directory",
+      },
+      output: {
+        kind: "parsed",
+        parse: parseOutput,
+        variadic: true,
+        optional: true,
+        placeholder: "PATH[:DST]",
+        brief: "file or directory of the program's to write to this host when it has ended",
       },
       stdin: {
         kind: "parsed",
