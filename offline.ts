@@ -7,6 +7,7 @@
 
 /** What is loaded when it is needed; none of it is loaded by this module. */
 export const modules: readonly (() => Promise<unknown>)[] = [
+  () => import("./api/client/client.ts"),
   () => import("./api/client/embedded.ts"),
   () => import("./api/client/remote.ts"),
   () => import("./api/http/serve.ts"),
@@ -27,10 +28,14 @@ export const modules: readonly (() => Promise<unknown>)[] = [
   () => import("./cli/app.ts"),
   () => import("./cli/boot.ts"),
   () => import("./cli/boot_command.ts"),
+  () => import("./cli/completion_model.ts"),
+  () => import("./cli/completion_scripts.ts"),
+  () => import("./cli/completions.ts"),
   () => import("./cli/config.ts"),
   () => import("./cli/doctor.ts"),
   () => import("./cli/doctor_command.ts"),
   () => import("./cli/fork.ts"),
+  () => import("./cli/help.ts"),
   () => import("./cli/image.ts"),
   () => import("./cli/kernel.ts"),
   () => import("./cli/main.ts"),

@@ -99,6 +99,17 @@ export const commands: Readonly<Record<string, Entry>> = {
       (await lazyImport<typeof import("./snapshot.ts")>("./snapshot.ts", import.meta.url))
         .snapshotRoutes,
   },
+  help: {
+    brief: "Tell of a command, or of a topic such as config",
+    load: async () =>
+      (await lazyImport<typeof import("./help.ts")>("./help.ts", import.meta.url)).helpCommand,
+  },
+  completions: {
+    brief: "Print the completions for a shell",
+    load: async () =>
+      (await lazyImport<typeof import("./completions.ts")>("./completions.ts", import.meta.url))
+        .completionsCommand,
+  },
 };
 
 /** The command that is called; undefined when a line calls none. */
@@ -123,6 +134,7 @@ export function rootHelp(): string {
   return `USAGE
   cloudlet COMMAND [ARGUMENT...]
   cloudlet COMMAND --help
+  cloudlet help [TOPIC]
   cloudlet --version
 
 ${BRIEF}

@@ -8,23 +8,10 @@ import { ApiClient } from "../api/client/client.ts";
 import type { RunInfo } from "../api/schemas.ts";
 import { CloudletError } from "../base/errors.ts";
 import { RUN_NAME } from "../base/run_names.ts";
-import { defaultServer, serverFromFlags } from "./server_address.ts";
+import { serverFlag, type ServerFlags, serverFromFlags } from "./server_address.ts";
 import { formatTable } from "./table.ts";
 import { say, write } from "./output.ts";
 import { parseCount } from "./units.ts";
-
-/** The flag that names a server. */
-export const serverFlag = {
-  kind: "parsed",
-  parse: String,
-  optional: true,
-  brief: `the server's address; ${defaultServer} when absent`,
-} as const;
-
-/** Flags of every command that asks a server. */
-export interface ServerFlags {
-  readonly server?: string;
-}
 
 /** The parameter that names a run. */
 export const idParameter = {

@@ -37,6 +37,7 @@ export const runCommand = buildCommand({
         parse: String,
         variadic: true,
         optional: true,
+        placeholder: "NAME=VALUE",
         brief: "NAME=VALUE for the program's environment; NAME passes this one's",
       },
       envFile: {
@@ -51,6 +52,7 @@ export const runCommand = buildCommand({
         kind: "parsed",
         parse: parseRunName,
         optional: true,
+        placeholder: "name",
         brief: "name of the run, for ps, logs and stop; one run's while it is under way",
       },
       file: {
@@ -73,6 +75,7 @@ export const runCommand = buildCommand({
         kind: "parsed",
         parse: String,
         optional: true,
+        placeholder: "file",
         brief: "file that is the program's standard input; - is the command's own, the default",
       },
       noStdin: {
@@ -85,24 +88,28 @@ export const runCommand = buildCommand({
         kind: "parsed",
         parse: parseDuration,
         optional: true,
+        placeholder: "duration",
         brief: "time after which the program is killed: 90, 500ms, 1m30s",
       },
       memory: {
         kind: "parsed",
         parse: parseMemory,
         optional: true,
+        placeholder: "size",
         brief: "memory of the microVM: 512M, 2G",
       },
       vcpus: {
         kind: "parsed",
         parse: (text: string) => parseCount(text, 1),
         optional: true,
+        placeholder: "count",
         brief: "virtual CPUs of the microVM",
       },
       language: {
         kind: "parsed",
         parse: String,
         optional: true,
+        placeholder: "language",
         brief: `what it is written in: ${Object.keys(languages).join(", ")}; or python@3.11, ` +
           "of the versions that `image ls --available` lists",
       },
@@ -110,6 +117,7 @@ export const runCommand = buildCommand({
         kind: "parsed",
         parse: String,
         optional: true,
+        placeholder: "file",
         brief: "file of a project that is run, or the name of a program of cargo",
       },
       alone: {
@@ -124,6 +132,7 @@ export const runCommand = buildCommand({
         parse: String,
         variadic: true,
         optional: true,
+        placeholder: "NAME=VALUE",
         brief: "NAME=VALUE for the compiler's environment; NAME passes this one's",
       },
       json: { kind: "boolean", default: false, brief: "print what happens as JSON, one a line" },
@@ -144,6 +153,7 @@ export const runCommand = buildCommand({
         kind: "parsed",
         parse: String,
         optional: true,
+        placeholder: "oci-image",
         brief: "OCI image to run it in, as docker users write it; oci:DIR; docker-archive:FILE",
       },
       pull: {
@@ -163,6 +173,7 @@ export const runCommand = buildCommand({
         kind: "parsed",
         parse: String,
         optional: true,
+        placeholder: "url",
         brief: `run it on this server, such as ${defaultServer}`,
       },
     },
