@@ -37,6 +37,7 @@ export const modules: readonly (() => Promise<unknown>)[] = [
   () => import("./cli/fork.ts"),
   () => import("./cli/help.ts"),
   () => import("./cli/image.ts"),
+  () => import("./cli/init.ts"),
   () => import("./cli/kernel.ts"),
   () => import("./cli/main.ts"),
   () => import("./cli/ps.ts"),

@@ -32,6 +32,11 @@ export const commands: Readonly<Record<string, Entry>> = {
       (await lazyImport<typeof import("./run_command.ts")>("./run_command.ts", import.meta.url))
         .runCommand,
   },
+  init: {
+    brief: "Write a config file, with every key and what it does",
+    load: async () =>
+      (await lazyImport<typeof import("./init.ts")>("./init.ts", import.meta.url)).initCommand,
+  },
   serve: {
     brief: "Serve the HTTP API and VmmService",
     load: async () =>
