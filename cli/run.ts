@@ -63,6 +63,8 @@ export interface RunFlags {
   readonly snapshot: boolean;
   /** True starts a new interpreter in place of an idle one. */
   readonly cold: boolean;
+  /** Tells what would be run, and runs nothing. */
+  readonly dryRun: boolean;
   /** An OCI image, as docker users write it. */
   readonly image?: string;
   /** Ask the registry what the image's tag means now. */
@@ -169,6 +171,10 @@ export async function runProgram(
       remedy: "leave one of them away",
     });
   }
+  if (flags.dryRun) {
+    await showPlan(options, flags);
+    return 0;
+  }
   await using stdin = await openStdin(flags.noStdin ? false : flags.stdin ?? config?.run.stdin);
   using progress = flags.quiet || flags.json ? silentProgress : terminalProgress();
   using outputs = flags.output && new OutputWriter(flags.output);
@@ -185,6 +191,17 @@ export async function runProgram(
   } finally {
     await stdin.putBack(read);
   }
+}
+
+/** Tells what would be run. */
+async function showPlan(options: RunOptions, { json, quiet }: ShowFlags): Promise<void> {
+  const { planOf, planText } = await lazyImport<typeof import("./dry_run.ts")>(
+    "./dry_run.ts",
+    import.meta.url,
+  );
+  using progress = quiet || json ? silentProgress : terminalProgress();
+  const plan = await planOf({ ...options, progress });
+  await write("stdout", json ? `${JSON.stringify(plan)}\n` : await planText(plan));
 }
 
 /** How a run is shown. */

@@ -149,6 +149,12 @@ export const runCommand = buildCommand({
         withNegated: false,
         brief: "start a new interpreter, not the idle one of the snapshot",
       },
+      dryRun: {
+        kind: "boolean",
+        default: false,
+        withNegated: false,
+        brief: "tell what would be run and sent, and start nothing",
+      },
       image: {
         kind: "parsed",
         parse: String,
