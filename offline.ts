@@ -34,6 +34,7 @@ export const modules: readonly (() => Promise<unknown>)[] = [
   () => import("./cli/config.ts"),
   () => import("./cli/doctor.ts"),
   () => import("./cli/doctor_command.ts"),
+  () => import("./cli/doctor_fix.ts"),
   () => import("./cli/dry_run.ts"),
   () => import("./cli/fork.ts"),
   () => import("./cli/help.ts"),
