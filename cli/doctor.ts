@@ -321,27 +321,24 @@ function examineMemory(): Verdict {
 }
 
 /**
- * Judges the soft limit of open files; a microVM has some 20, and each stream of a client one.
+ * Judges the limit of open files; a microVM has some 20, and each stream of a client one.
  *
- * @param hard up to which a user may raise it
+ * @param limit as Deno leaves it, which raises the soft limit to the hard one
  */
-export function judgeFiles(soft: number, hard: number = Infinity): Verdict {
-  const detail = `${soft === Infinity ? "any number" : soft} may be open at once`;
-  if (soft >= GOOD_FILES) return { ok: "ok", detail };
+export function judgeFiles(limit: number): Verdict {
+  const detail = `${limit === Infinity ? "any number" : limit} may be open at once`;
+  if (limit >= GOOD_FILES) return { ok: "ok", detail };
   return {
-    ok: soft >= MIN_FILES ? "warn" : "fail",
+    ok: limit >= MIN_FILES ? "warn" : "fail",
     detail,
-    remedy: `raise the limit: ulimit -n ${GOOD_FILES}`,
-    fix: fixForFiles(GOOD_FILES, hard),
+    remedy: `have root raise the hard limit to ${GOOD_FILES} (ulimit -Hn)`,
+    fix: fixForFiles(GOOD_FILES),
   };
 }
 
 function examineFiles(): Verdict {
-  const limits = readKernelText("/proc/self/limits") ?? "";
-  const [, soft, hard] = /^Max open files +(\S+) +(\S+)/m.exec(limits) ?? [];
-  const number = (text?: string) =>
-    text === undefined || text === "unlimited" ? Infinity : Number(text);
-  return judgeFiles(number(soft), number(hard));
+  const soft = /^Max open files +(\S+)/m.exec(readKernelText("/proc/self/limits") ?? "")?.[1];
+  return judgeFiles(soft === undefined || soft === "unlimited" ? Infinity : Number(soft));
 }
 
 async function examineMirror(): Promise<Verdict> {

@@ -7,7 +7,6 @@ import { buildCommand, type CommandContext } from "@stricli/core";
 import { styleText } from "node:util";
 import { describeError, EXIT, exitWith, withProgress } from "./context.ts";
 import type { Finding } from "./doctor.ts";
-import type { Fix } from "./doctor_fix.ts";
 
 import { say, writeLine } from "./output.ts";
 import { lazyImport } from "../base/lazy_import.ts";
@@ -17,18 +16,6 @@ const MARKS = {
   warn: ["yellow", "warn"],
   fail: ["red", "FAIL"],
 } as const;
-
-/** How a fix reads where it is to be done by somebody else; undefined for one of cloudlet's. */
-function instruction(fix: Fix): string | undefined {
-  switch (fix.by) {
-    case "cloudlet":
-      return undefined;
-    case "root":
-      return `needs root: ${fix.command}`;
-    case "shell":
-      return `in your shell: ${fix.command}`;
-  }
-}
 
 /** Puts right what can be, and examines again when anything was. */
 async function examineAndFix(): Promise<Finding[]> {
@@ -88,8 +75,9 @@ export const doctorCommand = buildCommand({
       }
       const [colour, mark] = MARKS[finding.ok];
       writeLine(`${styleText(colour, mark)}  ${finding.name}: ${finding.detail}`);
-      const step = flags.fix && finding.fix !== undefined ? instruction(finding.fix) : undefined;
-      const remedy = step ?? finding.remedy;
+      const remedy = flags.fix && finding.fix?.by === "root"
+        ? `needs root: ${finding.fix.command}`
+        : finding.remedy;
       if (remedy !== undefined) writeLine(`      -> ${remedy}`);
     }
     if (findings.some(({ ok }) => ok === "fail")) exitWith(this, EXIT.failure);

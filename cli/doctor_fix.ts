@@ -21,9 +21,7 @@ export type Fix =
   /** Done by `doctor --fix`. */
   | { readonly by: "cloudlet"; readonly what: OwnFix }
   /** A command for root. */
-  | { readonly by: "root"; readonly command: string }
-  /** A command in the user's own shell, which no other process can do for it. */
-  | { readonly by: "shell"; readonly command: string };
+  | { readonly by: "root"; readonly command: string };
 
 /**
  * What gives a user a KVM device that cannot be opened.
@@ -75,11 +73,9 @@ export function fixForDirectory(
     : { by: "root", command: `sudo chown ${self.name} ${directory}` };
 }
 
-/** What lets more files be open; as root where the hard limit is too low. */
-export function fixForFiles(wanted: number, hard: number): Fix {
-  return hard >= wanted
-    ? { by: "shell", command: `ulimit -n ${wanted}` }
-    : { by: "root", command: `sudo prlimit --pid $$ --nofile=${wanted}:${wanted}` };
+/** What lets the shell that it is typed into, and what that starts, have more files open. */
+export function fixForFiles(wanted: number): Fix {
+  return { by: "root", command: `sudo prlimit --pid $$ --nofile=${wanted}:${wanted}` };
 }
 
 /**
