@@ -2,6 +2,7 @@
 import { equal, match } from "node:assert/strict";
 import { join } from "node:path";
 import { Cloudlet, withServer } from "../test/cli_process.ts";
+import { checkoutPath } from "../test/paths.ts";
 
 const FILES = {
   "one.sh": "exit 1",
@@ -61,6 +62,45 @@ Deno.test("other commands keep 1 for a failure and 2 for a wrong line", async ()
   await ends(new Cloudlet(["ps", ...nowhere]), 1, /Cannot reach the server/);
   await ends(new Cloudlet(["ps", "--nope"]), 2, /No flag registered/);
   await ends(new Cloudlet(["nope"]), 2, /No command registered/);
+});
+
+Deno.test("a defect of cloudlet, wherever it shows, is no program's end", async () => {
+  const flag = await Deno.makeTempFile();
+  const program = await Deno.makeTempFile({ suffix: ".sh" });
+  // The defect shows when the command is on its way.
+  await using silent = Deno.serve({ port: 0, hostname: "localhost", onListen() {} }, async () => {
+    await Deno.writeTextFile(flag, "now");
+    await over.promise;
+    return new Response();
+  });
+  const over = Promise.withResolvers<void>();
+  const server = `http://localhost:${silent.addr.port}`;
+  for (
+    const [defect, command, code] of [
+      [
+        "Promise.reject(new Error('odd'))",
+        ["run", "--server", server, program],
+        125,
+      ],
+      ["(() => { throw new TypeError('odd') })()", ["fork", "--server", server, "x"], 125],
+      ["Promise.reject(new Error('odd'))", ["ps", "--server", server], 1],
+    ] as const
+  ) {
+    await Deno.writeTextFile(flag, "");
+    const wait = `Deno.readTextFileSync('${flag}') === 'now' && (clearInterval(timer), ${defect})`;
+    const preload =
+      `data:text/javascript,const timer = setInterval(() => ${wait}, 20);Deno.unrefTimer(timer)`;
+    const { code: ended, stdout, stderr } = await new Deno.Command(Deno.execPath(), {
+      args: ["run", "-A", "--quiet", "--preload", preload, checkoutPath("../mod.ts"), ...command],
+      stdin: "null",
+    }).output();
+    equal(new TextDecoder().decode(stdout), "");
+    match(new TextDecoder().decode(stderr), /^cloudlet: unexpected error: \w*Error: odd/);
+    equal(ended, code, command[0]);
+  }
+  over.resolve();
+  await Deno.remove(flag);
+  await Deno.remove(program);
 });
 
 const ROOT = "/nowhere";

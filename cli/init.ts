@@ -89,12 +89,13 @@ async function init(directory: string, written: string | undefined, force: boole
       remedy: `name it with --language: ${Object.keys(languages).join(", ")}`,
     });
   }
+  const made: string[] = [];
   let found = await find(directory, language);
   if (found === undefined) {
     found = { source: `hello${languages[language].extensions[0]}` };
     const hello = join(directory, found.source);
     await Deno.writeTextFile(hello, HELLO[language], { createNew: true });
-    writeLine(hello);
+    made.push(hello);
   }
   const text = configText({
     ".workload-name": JSON.stringify(basename(resolve(directory)).slice(0, 200) || "program"),
@@ -104,7 +105,7 @@ async function init(directory: string, written: string | undefined, force: boole
   });
   if (force) await writeFileAtomic(path, text);
   else await Deno.writeTextFile(path, text, { createNew: true });
-  writeLine(path);
+  for (const one of [...made, path]) writeLine(one);
   say(`Run it with: cloudlet run ${path}`);
 }
 
