@@ -75,32 +75,36 @@ Deno.test("a defect of cloudlet, wherever it shows, is no program's end", async 
   });
   const over = Promise.withResolvers<void>();
   const server = `http://localhost:${silent.addr.port}`;
-  for (
-    const [defect, command, code] of [
-      [
-        "Promise.reject(new Error('odd'))",
-        ["run", "--server", server, program],
-        125,
-      ],
-      ["(() => { throw new TypeError('odd') })()", ["fork", "--server", server, "x"], 125],
-      ["Promise.reject(new Error('odd'))", ["ps", "--server", server], 1],
-    ] as const
-  ) {
-    await Deno.writeTextFile(flag, "");
-    const wait = `Deno.readTextFileSync('${flag}') === 'now' && (clearInterval(timer), ${defect})`;
-    const preload =
-      `data:text/javascript,const timer = setInterval(() => ${wait}, 20);Deno.unrefTimer(timer)`;
-    const { code: ended, stdout, stderr } = await new Deno.Command(Deno.execPath(), {
-      args: ["run", "-A", "--quiet", "--preload", preload, checkoutPath("../mod.ts"), ...command],
-      stdin: "null",
-    }).output();
-    equal(new TextDecoder().decode(stdout), "");
-    match(new TextDecoder().decode(stderr), /^cloudlet: unexpected error: \w*Error: odd/);
-    equal(ended, code, command[0]);
+  try {
+    for (
+      const [defect, command, code] of [
+        [
+          "Promise.reject(new Error('odd'))",
+          ["run", "--server", server, program],
+          125,
+        ],
+        ["(() => { throw new TypeError('odd') })()", ["fork", "--server", server, "x"], 125],
+        ["Promise.reject(new Error('odd'))", ["ps", "--server", server], 1],
+      ] as const
+    ) {
+      await Deno.writeTextFile(flag, "");
+      const wait =
+        `Deno.readTextFileSync('${flag}') === 'now' && (clearInterval(timer), ${defect})`;
+      const preload =
+        `data:text/javascript,const timer = setInterval(() => ${wait}, 20);Deno.unrefTimer(timer)`;
+      const { code: ended, stdout, stderr } = await new Deno.Command(Deno.execPath(), {
+        args: ["run", "-A", "--quiet", "--preload", preload, checkoutPath("../mod.ts"), ...command],
+        stdin: "null",
+      }).output();
+      equal(new TextDecoder().decode(stdout), "");
+      match(new TextDecoder().decode(stderr), /^cloudlet: unexpected error: \w*Error: odd/);
+      equal(ended, code, command[0]);
+    }
+  } finally {
+    over.resolve();
+    await Deno.remove(flag);
+    await Deno.remove(program);
   }
-  over.resolve();
-  await Deno.remove(flag);
-  await Deno.remove(program);
 });
 
 const ROOT = "/nowhere";

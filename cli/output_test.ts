@@ -116,26 +116,29 @@ Deno.test("Ctrl-C ends a command that waits, and nothing is said", () =>
     const over = Promise.withResolvers<void>();
     let asked = Promise.withResolvers<void>();
     const nobody = `http://localhost:${silent.addr.port}`;
-    for (
-      const command of [
-        ["ps", "--server", nobody],
-        ["stop", "x", "--server", nobody],
-        ["logs", "x", "--server", nobody],
-        ["fork", "--server", nobody, "x"],
-        ["run", "--server", nobody, `${env["HOME"]}/a.sh`],
-      ]
-    ) {
-      asked = Promise.withResolvers();
-      const [program, ...args] = CLOUDLET;
-      const child = new Deno.Command(program!, {
-        args: [...args, ...command],
-        ...{ env, stdin: "null", stdout: "piped", stderr: "piped" },
-      }).spawn();
-      await asked.promise;
-      child.kill("SIGINT");
-      const { code, stdout, stderr } = await child.output();
-      const text = new TextDecoder().decode(stdout) + new TextDecoder().decode(stderr);
-      deepEqual([code, text], [130, ""], command.join(" "));
+    try {
+      for (
+        const command of [
+          ["ps", "--server", nobody],
+          ["stop", "x", "--server", nobody],
+          ["logs", "x", "--server", nobody],
+          ["fork", "--server", nobody, "x"],
+          ["run", "--server", nobody, `${env["HOME"]}/a.sh`],
+        ]
+      ) {
+        asked = Promise.withResolvers();
+        const [program, ...args] = CLOUDLET;
+        const child = new Deno.Command(program!, {
+          args: [...args, ...command],
+          ...{ env, stdin: "null", stdout: "piped", stderr: "piped" },
+        }).spawn();
+        await asked.promise;
+        child.kill("SIGINT");
+        const { code, stdout, stderr } = await child.output();
+        const text = new TextDecoder().decode(stdout) + new TextDecoder().decode(stderr);
+        deepEqual([code, text], [130, ""], command.join(" "));
+      }
+    } finally {
+      over.resolve();
     }
-    over.resolve();
   }));

@@ -46,6 +46,7 @@ Deno.test("with an image, a command needs no dashes, and a source is told from o
     equal(await output("--language", "bash", "project"), "project []");
     equal(await output("--", "printf", "[%s]", "--", "a"), "[--][a]");
     match(await output("project"), /Cannot start "project"/);
+    match(await output("/cloudlet-entrypoint.sh"), /Cannot start "\/cloudlet-entrypoint\.sh"/);
     match(await output("missing.sh"), /missing\.sh: there is no such file/);
   }));
 

@@ -18,7 +18,7 @@ async function withFile(
   }
 }
 
-const GOOD = '\ufeffA=1\r\n  B= two words  \n# no\n   # no\n\nC="q"\nD=\nE=a=b # c\n' +
+const GOOD = '\ufeffA=1\r\n  B= two words  \r\n# no\n   # no\n\nC="q"\nD=\nE=a=b # c\n' +
   "CLOUDLET_TEST_HERE\nCLOUDLET_TEST_NOT_HERE\nA=2\nF.-x=\\n";
 
 Deno.test("a file of variables is read as docker does", () =>
