@@ -16,8 +16,7 @@ import {
 } from "../builder/image/versions.ts";
 import { findImage, type Image, imageStore, openImage } from "../builder/image/image.ts";
 import { formatReference, parseReference } from "../builder/oci/reference.ts";
-import { Builder } from "../builder/artifacts.ts";
-import { withProgress } from "./context.ts";
+import { withBuilt } from "./built.ts";
 import { writeLine } from "./output.ts";
 import { formatBytes } from "./progress.ts";
 import { formatTable } from "./table.ts";
@@ -100,8 +99,7 @@ const build = buildCommand({
     },
   },
   async func(flags: { refresh: boolean }, ...names: string[]) {
-    await withProgress(async (options) => {
-      const builder = new Builder(options);
+    await withBuilt(async (builder) => {
       for (const name of names) writeLine((await builder.image(name, flags)).path);
     });
   },
@@ -123,8 +121,7 @@ const pull = buildCommand({
   },
   async func({ insecure }: { insecure: boolean }, ...names: string[]) {
     const plain = { language: "", pull: true, packages: [], files: [], run: [] };
-    await withProgress(async (options) => {
-      const builder = new Builder(options);
+    await withBuilt(async (builder) => {
       for (const from of names) {
         const request = { ...plain, from: formatReference(parseReference(from)), insecure };
         writeLine((await builder.rootImage(request, noChanges)).path);
