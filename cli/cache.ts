@@ -136,7 +136,7 @@ const du = buildCommand({
   parameters: { flags: { json }, positional: kinds },
   async func(flags: { json: boolean }, ...named: string[]) {
     const contents = await scanCache(cacheDir());
-    const usage = { contents, state: await readStateLeases(cacheDir()) };
+    const usage = { contents, state: readStateLeases(cacheDir()) };
     const chosen = contents.entries.filter(({ kind }) => named.includes(kind))
       .sort((a, b) => b.bytes - a.bytes);
     if (named.length === 0) return await (flags.json ? writeUsage(usage) : writeSummary(usage));

@@ -1,7 +1,7 @@
 import assert from "node:assert/strict";
 import { join } from "node:path";
 import { holder, makeEntry, makeFile } from "../base/cache/testing.ts";
-import { keepForState } from "../base/cache/state_leases.ts";
+import { forgetState, keepForState } from "../base/cache/state_leases.ts";
 import { writeFileAtomic } from "../base/files.ts";
 import { cloudlet, withCache } from "../test/command_line.ts";
 import { parseAge } from "./cache.ts";
@@ -92,4 +92,24 @@ Deno.test("cache clean removes the kinds that are named, or all, but nothing in 
     );
     assert.equal((await Deno.stat(join(root, "notes.txt"))).isFile, true);
     assert.equal((await run("dir")).stdout, `${root}\n`);
+  }));
+
+Deno.test("what state needs is not removed by name either", () =>
+  withFilled(async (run, root) => {
+    const key = "a".repeat(32);
+    await makeEntry(root, `images/${key}`);
+    await makeEntry(root, `snapshots/${key}`);
+    await keepForState(root, {
+      holder: "/state/x",
+      entries: [`images/${key}`, `snapshots/${key}`],
+    });
+    const remove = (kind: string) => cloudlet(join(root, ".."), kind, "rm", key);
+    for (const kind of ["image", "snapshot"]) {
+      const { code, stderr } = await remove(kind);
+      assert.equal(code, 1);
+      assert.match(stderr, /^cloudlet: Cannot remove \w+\/a+ from the cache: \/state\/x needs it/);
+    }
+    await forgetState(root, "/state/x");
+    for (const kind of ["image", "snapshot"]) assert.equal((await remove(kind)).code, 0);
+    assert.equal((await run("du", "images")).stdout.includes("aaaa"), false);
   }));

@@ -4,6 +4,8 @@
  * @module
  */
 import { buildCommand, buildRouteMap } from "@stricli/core";
+import { checkUnneeded } from "../base/cache/state_leases.ts";
+import { cacheDir } from "../base/dirs.ts";
 import { CloudletError } from "../base/errors.ts";
 import { loadSettings } from "../base/settings.ts";
 import { DamagedEntry } from "../base/store.ts";
@@ -221,7 +223,9 @@ const rm = buildCommand({
     },
   },
   async func(_flags: Record<never, never>, ...names: string[]) {
-    for (const key of await Promise.all(names.map(resolveKey))) await imageStore().remove(key);
+    const keys = await Promise.all(names.map(resolveKey));
+    checkUnneeded(cacheDir(), keys.map((key) => `images/${key}`));
+    for (const key of keys) await imageStore().remove(key);
   },
 });
 

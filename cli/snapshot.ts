@@ -7,6 +7,8 @@ import { buildCommand, buildRouteMap, type CommandContext } from "@stricli/core"
 import { join } from "node:path";
 import { CloudletError, messageOf } from "../base/errors.ts";
 import { MIB } from "../vmm/layout.ts";
+import { checkUnneeded } from "../base/cache/state_leases.ts";
+import { cacheDir } from "../base/dirs.ts";
 import { cacheBudget, tidy } from "../base/cache/upkeep.ts";
 import { isUnusable, listSnapshots, snapshotStore } from "../node/snapshots.ts";
 import { Snapshot } from "../vmm/snapshot/snapshot.ts";
@@ -134,6 +136,7 @@ const rm = buildCommand({
         { code: found.length === 0 ? "not-found" : "invalid-input", remedy: "see `snapshot ls`" },
       );
     });
+    checkUnneeded(cacheDir(), chosen.map((key) => `snapshots/${key}`));
     for (const key of chosen) {
       await store.remove(key);
       writeLine(key);

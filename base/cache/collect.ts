@@ -22,8 +22,8 @@ export interface Limits {
 
 /** How {@linkcode collect} goes about it. */
 export interface CollectOptions {
-  /** Entries that state needs: by id, what needs it. */
-  readonly state: ReadonlyMap<string, string>;
+  /** Reads which entries state needs: by id, what needs it. */
+  readonly state: () => ReadonlyMap<string, string>;
   /** What was used in so many milliseconds stays: somebody may be about to use it; 0 when absent. */
   readonly grace?: number;
   /** Only say what would be removed. */
@@ -79,7 +79,7 @@ class Collection implements Collected {
   readonly #now: number;
   /** By id, those that need it. */
   readonly #dependents = new Map<string, Entry[]>();
-  readonly #state: ReadonlyMap<string, string>;
+  #state: ReadonlyMap<string, string>;
   #ofPrograms: number;
 
   constructor(contents: Contents, limits: Limits, options: CollectOptions) {
@@ -98,7 +98,7 @@ class Collection implements Collected {
         else list.push(entry);
       }
     }
-    this.#state = this.#withNeeds(options.state);
+    this.#state = this.#stateNow();
   }
 
   #isMeant({ kind }: Entry): boolean {
@@ -106,8 +106,8 @@ class Collection implements Collected {
   }
 
   /** What state needs, and what that needs. */
-  #withNeeds(state: ReadonlyMap<string, string>): ReadonlyMap<string, string> {
-    const all = new Map(state);
+  #stateNow(): ReadonlyMap<string, string> {
+    const all = new Map(this.#options.state());
     for (const [id, holder] of all) { // what is added is visited, too
       for (const needed of this.ids.get(id)?.needs ?? []) {
         if (!all.has(needed)) all.set(needed, holder);
@@ -169,7 +169,11 @@ class Collection implements Collected {
       if (!(await this.#remove(one))) return keep(`${one.id} needs it`);
     }
     const { remove = removeEntry, dryRun = false, all = false } = this.#options;
-    const removal = await remove(entry, { dryRun, anyUse: all });
+    // A process may have given its lease back since, and left it to a record.
+    const needed = () => (this.#state = this.#stateNow()).has(entry.id);
+    const removal = await remove(entry, { dryRun, anyUse: all, needed });
+    const holder = this.#state.get(entry.id);
+    if (holder !== undefined) return keep(`${holder} needs it`);
     if (removal === "in use" || removal === "used since") return keep(REASONS[removal]);
     this.ids.delete(entry.id);
     if (this.#isMeant(entry)) {

@@ -7,7 +7,7 @@ import { BYTES, holder, makeEntry, makeFile, withCache } from "./testing.ts";
 
 /** Bytes that an entry of the tests takes: its content, its directory and what it says of itself. */
 const ENTRY = BYTES + 8192;
-const NO_STATE = { state: new Map() };
+const NO_STATE = { state: () => new Map() };
 
 async function run(root: string, limits: Limits, options: Partial<CollectOptions> = {}) {
   const contents = await scanCache(root);
@@ -121,7 +121,7 @@ Deno.test("what state needs stays, with what that needs, and so does what was ju
     await makeEntry(root, "images/new");
     await makeEntry(root, "kernels/k", { minutes: 100 });
     await makeEntry(root, "snapshots/s", { minutes: 100, needs: ["images/i"] });
-    const state = new Map([["snapshots/s", "/state/named"]]);
+    const state = () => new Map([["snapshots/s", "/state/named"]]);
     const { removed, kept } = await run(root, { bytes: 1 }, { state, grace: 60_000 });
     assert.equal(removed, "kernels/k");
     assert.deepEqual(kept, [
@@ -131,6 +131,24 @@ Deno.test("what state needs stays, with what that needs, and so does what was ju
     ]);
     const { removed: more } = await run(root, {}, { state, all: true });
     assert.equal(more, "images/new");
+  });
+});
+
+Deno.test("what a process leaves to state while others collect stays", async () => {
+  await withCache(async (root) => {
+    await makeEntry(root, "images/i", { minutes: 9 });
+    await makeEntry(root, "images/j", { minutes: 8 });
+    await makeEntry(root, "snapshots/s", { minutes: 7, needs: ["images/j"] });
+    let asked = 0;
+    const state = () =>
+      new Map(asked++ === 0 ? [] : [["images/i", "/state/a"], ["snapshots/s", "/state/b"]]);
+    const { removed, kept } = await run(root, {}, { all: true, state });
+    assert.equal(removed, "");
+    assert.deepEqual(kept.sort(), [
+      "images/i: /state/a needs it",
+      "images/j: /state/b needs it",
+      "snapshots/s: /state/b needs it",
+    ]);
   });
 });
 

@@ -24,6 +24,8 @@ export interface RemoveOptions {
   readonly dryRun?: boolean;
   /** Remove it also when it was used since it was looked at; not when it is in use now. */
   readonly anyUse?: boolean;
+  /** Asked once more when no process can use it any more. */
+  readonly needed?: () => boolean;
 }
 
 /**
@@ -67,7 +69,7 @@ function removeFile(entry: Entry, { dryRun, anyUse }: RemoveOptions): Removal {
 
 async function removeDirectory(
   entry: Entry,
-  { dryRun, anyUse }: RemoveOptions,
+  { dryRun, anyUse, needed = () => false }: RemoveOptions,
 ): Promise<Removal> {
   const { path, form, used } = entry;
   if (dryRun) {
@@ -81,7 +83,7 @@ async function removeDirectory(
     using lock = lockedDirectory(path);
     const since = lastUse(Deno.lstatSync(path), form) > used;
     if (lock === undefined) return Promise.resolve<Removal>("in use");
-    if (since && !anyUse) return Promise.resolve<Removal>("used since");
+    if (since && !anyUse || needed()) return Promise.resolve<Removal>("used since");
     Deno.renameSync(path, temporary.path);
     return Promise.resolve<Removal>("removed");
   });

@@ -67,10 +67,10 @@ export async function forgetState(cache: string, holder: string): Promise<void> 
  * @returns by entry, what needs it
  * @throws {CloudletError} `host` for a record that cannot be read: nothing may be removed then
  */
-export async function readStateLeases(
+export function readStateLeases(
   cache: string,
   now: number = Date.now(),
-): Promise<ReadonlyMap<string, string>> {
+): ReadonlyMap<string, string> {
   const needed = new Map<string, string>();
   const directory = join(cache, DIRECTORY);
   let names: string[];
@@ -83,15 +83,37 @@ export async function readStateLeases(
   for (const name of names) {
     if (name.startsWith(".")) continue;
     const path = join(directory, name);
-    const lease = await readRecord(path);
+    const lease = readRecord(path);
     if (lease === undefined) continue;
     if (isGone(lease) && now - lease.written > BEFORE) {
-      await Deno.remove(path).catch(() => {});
+      try {
+        Deno.removeSync(path);
+      } catch {
+        // another process was faster
+      }
       continue;
     }
     for (const id of lease.entries) needed.set(id, lease.holder);
   }
   return needed;
+}
+
+/**
+ * Has what a user names removed only if no state needs it.
+ *
+ * @param ids of entries, as `<kind>/<key>`
+ * @throws {CloudletError} `conflict` with what needs one of them
+ */
+export function checkUnneeded(cache: string, ids: readonly string[]): void {
+  const needed = readStateLeases(cache);
+  for (const id of ids) {
+    const holder = needed.get(id);
+    if (holder === undefined) continue;
+    throw new CloudletError(`Cannot remove ${id} from the cache: ${holder} needs it`, {
+      code: "conflict",
+      remedy: "remove that first",
+    });
+  }
 }
 
 /** A record as it is written. */
@@ -102,10 +124,10 @@ interface Written extends StateLease {
   readonly written: number;
 }
 
-async function readRecord(path: string): Promise<Written | undefined> {
+function readRecord(path: string): Written | undefined {
   try {
-    const written = (await Deno.stat(path)).mtime?.getTime() ?? 0;
-    const { holder, entries, device } = JSON.parse(await Deno.readTextFile(path)) ?? {};
+    const written = Deno.statSync(path).mtime?.getTime() ?? 0;
+    const { holder, entries, device } = JSON.parse(Deno.readTextFileSync(path)) ?? {};
     if (typeof holder !== "string" || !Array.isArray(entries) || !entries.every(isId)) {
       throw new Error("it is malformed");
     }

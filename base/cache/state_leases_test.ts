@@ -46,13 +46,13 @@ Deno.test("a record is written before what it is for, and goes when that is remo
   await withState(async (root, holder) => {
     await Deno.remove(holder);
     await keepForState(root, { holder, entries: ["images/a"] });
-    const needed = async (days: number) =>
-      [...await readStateLeases(root, Date.now() + days * DAY)].map(([id]) => id);
-    assert.deepEqual(await needed(0.5), ["images/a"], "it may be being made");
+    const needed = (days: number) =>
+      [...readStateLeases(root, Date.now() + days * DAY)].map(([id]) => id);
+    assert.deepEqual(needed(0.5), ["images/a"], "it may be being made");
     await Deno.mkdir(holder);
-    assert.deepEqual(await needed(1000), ["images/a"]);
+    assert.deepEqual(needed(1000), ["images/a"]);
     await Deno.remove(join(dirname(root), "state"), { recursive: true }); // all of the state
-    assert.deepEqual(await needed(2), []);
+    assert.deepEqual(needed(2), []);
     assert.deepEqual([...Deno.readDirSync(join(root, "leases"))], []);
   });
 });
@@ -66,7 +66,7 @@ Deno.test("state on a file system that is not mounted keeps what it needs", asyn
     await Deno.writeTextFile(path, JSON.stringify({ ...record, device: record.device + 1 }));
     await Deno.remove(holder);
     const now = Date.now() + 1000 * DAY;
-    assert.deepEqual([...await readStateLeases(root, now)], [["images/a", holder]]);
+    assert.deepEqual([...readStateLeases(root, now)], [["images/a", holder]]);
   });
 });
 

@@ -82,8 +82,7 @@ async function tidyNow(limits: Limits, options: TidyOptions, root: string): Prom
   // <cache>/<kind>/.tmp-… and <cache>/debian/<part>/.tmp-…
   if (options.dryRun !== true) sweepTemporaryBelow(root, 2);
   const contents = await scanCache(root);
-  const state = await readStateLeases(root);
-  return await collect(contents, limits, { ...options, state });
+  return await collect(contents, limits, { ...options, state: () => readStateLeases(root) });
 }
 
 /**
