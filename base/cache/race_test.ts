@@ -1,7 +1,9 @@
 /** Processes that use the cache against those that collect it, many times over. */
 import assert from "node:assert/strict";
+import { Store } from "../store.ts";
 import { scanCache } from "./scan.ts";
 import { Other, withCache } from "./testing.ts";
+import { tidy } from "./upkeep.ts";
 
 const ROUNDS = 150;
 
@@ -102,5 +104,38 @@ Deno.test("a collector that is killed leaves nothing that is taken for an entry"
       kind,
     ) => [...Deno.readDirSync(`${root}/${kind}`)]);
     assert.deepEqual(left, []);
+  });
+});
+
+Deno.test("an entry of many files is there as a whole or not at all, also when its removal is cut off", async () => {
+  await withCache(async (root) => {
+    const FILES = 3000;
+    const path = `${root}/toolchains/t`;
+    await new Store(`${root}/toolchains`).getOrMake("t", async (directory) => {
+      for (let i = 0; i < FILES; i++) await Deno.create(`${directory}/${i}`).then((f) => f.close());
+    });
+    /** How many files it has; undefined when it is not there. */
+    const look = () => {
+      try {
+        const count = [...Deno.readDirSync(path)].length;
+        Deno.statSync(path); // otherwise it was moved away while it was listed
+        return count;
+      } catch {
+        return undefined;
+      }
+    };
+    await using killed = new Other(collector(root));
+    let looks = 0;
+    for (let seen = look(); seen !== undefined; seen = look()) {
+      assert.equal(seen, FILES);
+      looks++;
+      await new Promise((resolve) => setTimeout(resolve));
+    }
+    assert.ok(looks > 0);
+    await killed[Symbol.asyncDispose]();
+    assert.deepEqual((await scanCache(root)).entries, []);
+    await tidy({}, {}, root);
+    assert.equal((await scanCache(root)).unfinished, 0);
+    assert.deepEqual([...Deno.readDirSync(`${root}/toolchains`)], []);
   });
 });
