@@ -15,6 +15,12 @@ const ATTEMPTS = 3;
 export class Held implements Disposable {
   readonly #leases = new DisposableStack();
   readonly #kinds = new Set<string>();
+  readonly #cache: string;
+
+  /** @param cache directory of the cache; cloudlet's own when absent */
+  constructor(cache: string = cacheDir()) {
+    this.#cache = cache;
+  }
 
   /** What is found or made; found or made again when it is gone before it could be leased. */
   async entry<T extends { readonly key: string }>(
@@ -45,7 +51,7 @@ export class Held implements Disposable {
   async files(kind: "debian" | "oci", signal?: AbortSignal): Promise<void> {
     if (this.#kinds.has(kind)) return;
     this.#kinds.add(kind);
-    this.#leases.use(await leaseFiles(cacheDir(), kind, signal));
+    this.#leases.use(await leaseFiles(this.#cache, kind, signal));
   }
 
   /** Gives all leases back. */

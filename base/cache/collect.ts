@@ -32,6 +32,8 @@ export interface CollectOptions {
   readonly all?: boolean;
   /** In milliseconds since 1970; the system's when absent. */
   readonly now?: number;
+  /** Ends the work before the next entry. */
+  readonly signal?: AbortSignal;
   /** Removes an entry; {@linkcode removeEntry} when absent. */
   readonly remove?: typeof removeEntry;
 }
@@ -153,7 +155,7 @@ class Collection implements Collected {
   /** Removes an entry after those that need it; none of them when one has to stay. */
   async #remove(entry: Entry): Promise<boolean> {
     if (!this.ids.has(entry.id)) return true;
-    if (this.#kept.has(entry)) return false;
+    if (this.#kept.has(entry) || this.#options.signal?.aborted) return false;
     if (this.#going.has(entry)) return true; // somebody wrote that two need each other
     this.#going.add(entry);
     const keep = (why: string) => {
@@ -189,7 +191,7 @@ class Collection implements Collected {
     const holder = this.#state.get(entry.id);
     if (holder !== undefined) return `${holder} needs it`;
     const { grace = 0 } = this.#options;
-    if (this.#now - entry.used < grace) return REASONS["used since"];
+    if (Math.abs(this.#now - entry.used) < grace) return REASONS["used since"];
     return isInUse(entry) ? REASONS["in use"] : undefined;
   }
 }

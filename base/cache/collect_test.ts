@@ -134,6 +134,14 @@ Deno.test("what state needs stays, with what that needs, and so does what was ju
   });
 });
 
+Deno.test("what says that it was used in the future is collected as all else is", async () => {
+  await withCache(async (root) => {
+    await makeEntry(root, "images/i", { minutes: -9000 }); // the clock was wrong
+    await makeEntry(root, "images/j", { minutes: 9 });
+    assert.equal((await run(root, { bytes: 1 }, { grace: 60_000 })).removed, "images/j images/i");
+  });
+});
+
 Deno.test("what a process leaves to state while others collect stays", async () => {
   await withCache(async (root) => {
     await makeEntry(root, "images/i", { minutes: 9 });

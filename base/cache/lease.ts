@@ -117,10 +117,11 @@ function unusable(path: string, cause: unknown): CloudletError {
   return new CloudletError(`Cannot use ${path}: ${messageOf(cause)}`, { code: "host", cause });
 }
 
-/** File systems without flock(2), such as some of FUSE: nothing can be removed from those either. */
+/** File systems without flock(2) of directories: nothing can be removed from those either. */
 function isUnsupported(error: unknown): boolean {
   return error instanceof Deno.errors.NotSupported ||
-    error instanceof Error && "code" in error && /^E(NOTSUP|OPNOTSUPP|NOSYS|NOLCK|INVAL)$/.test(
+    error instanceof Error && "code" in error &&
+      /^E(NOTSUP|OPNOTSUPP|NOSYS|NOLCK|INVAL|BADF)$/.test(
         String(error.code),
       );
 }

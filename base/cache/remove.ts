@@ -4,6 +4,7 @@
  * @module
  */
 import { basename, dirname, join } from "node:path";
+import { CloudletError, messageOf } from "../errors.ts";
 import { lockedDirectory, temporaryIn, unlessLocked } from "../files.ts";
 import { type Entry, lastUse } from "./scan.ts";
 
@@ -32,6 +33,7 @@ export interface RemoveOptions {
  * Removes an entry, unless a process uses it. It is gone at once, by a rename: nobody sees a part.
  *
  * @param entry as it was looked at
+ * @throws {CloudletError} `host` where it may not be removed, or nothing can be locked
  */
 export async function removeEntry(entry: Entry, options: RemoveOptions = {}): Promise<Removal> {
   try {
@@ -40,7 +42,10 @@ export async function removeEntry(entry: Entry, options: RemoveOptions = {}): Pr
       : await removeDirectory(entry, options);
   } catch (error) {
     if (error instanceof Deno.errors.NotFound) return "gone";
-    throw error;
+    throw new CloudletError(`Cannot remove ${entry.path}: ${messageOf(error)}`, {
+      code: "host",
+      cause: error,
+    });
   }
 }
 

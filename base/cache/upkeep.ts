@@ -90,17 +90,19 @@ async function tidyNow(limits: Limits, options: TidyOptions, root: string): Prom
  *
  * @param note told what was removed, and what went wrong
  * @param budget gives the bytes that there may be
+ * @param signal ends the work before the next entry
  */
 export async function keepWithinBudget(
   note: (message: string) => void = () => {},
   root: string = cacheDir(),
   budget: () => Promise<number> = cacheBudget,
+  signal: AbortSignal = new AbortController().signal,
 ): Promise<void> {
   try {
     const bytes = await budget();
     const done = await unlessLocked(
       lockOf(root),
-      () => tidyNow({ bytes }, { grace: GRACE }, root),
+      () => tidyNow({ bytes }, { grace: GRACE, signal }, root),
     );
     if (done === undefined || done.removed.length === 0) return; // or another process does it
     const freed = done.removed.reduce((sum, { bytes }) => sum + bytes, 0);
@@ -119,13 +121,15 @@ export function startUpkeep(
   root: string = cacheDir(),
   budget: () => Promise<number> = cacheBudget,
 ): AsyncDisposable {
-  let under = keepWithinBudget(note, root, budget);
+  const end = new AbortController();
+  let under = keepWithinBudget(note, root, budget, end.signal);
   const timer = setInterval(() => {
-    under = under.then(() => keepWithinBudget(note, root, budget));
+    under = under.then(() => keepWithinBudget(note, root, budget, end.signal));
   }, INTERVAL);
   return {
     async [Symbol.asyncDispose]() {
       clearInterval(timer);
+      end.abort();
       await under;
     },
   };

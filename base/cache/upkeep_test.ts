@@ -84,12 +84,19 @@ Deno.test("one process at a time collects: who only keeps the budget leaves it t
   });
 });
 
-Deno.test("a server keeps the budget from the beginning, and ends with what it was doing", async () => {
+Deno.test("a server keeps the budget from the beginning, and stops with what it is removing", async () => {
   await withCache(async (root) => {
-    await makeEntry(root, "images/a", { minutes: 9 });
+    for (const key of ["a", "b", "c"]) await makeEntry(root, `images/${key}`, { minutes: 9 });
+    const removed = Promise.withResolvers<string>();
     {
-      await using _upkeep = startUpkeep(() => {}, root, () => Promise.resolve(1));
+      await using _upkeep = startUpkeep(removed.resolve, root, () => Promise.resolve(1));
+      assert.match(await removed.promise, /^Removed 3 /);
     }
     assert.equal(await ids(root), "");
+    await makeEntry(root, "images/d", { minutes: 9 });
+    {
+      await using _upkeep = startUpkeep(assert.fail, root, () => Promise.resolve(1));
+    }
+    assert.equal(await ids(root), "images/d", "it was ended before the first");
   });
 });
