@@ -115,6 +115,11 @@ export const commands: Readonly<Record<string, Entry>> = {
       (await lazyImport<typeof import("./completions.ts")>("./completions.ts", import.meta.url))
         .completionsCommand,
   },
+  cache: {
+    brief: "See what the cache takes on the disk, and remove what is not needed",
+    load: async () =>
+      (await lazyImport<typeof import("./cache.ts")>("./cache.ts", import.meta.url)).cacheRoutes,
+  },
 };
 
 /** The command that is called; undefined when a line calls none. */

@@ -26,6 +26,7 @@ function columns(rows: readonly (readonly [string, string])[]): string {
 const VARIABLES: readonly (readonly [name: string, what: string])[] = [
   [KEY_VARIABLE, "the API key for a server"],
   ["CLOUDLET_DEBIAN_MIRROR", "a Debian mirror, in place of the settings' and the host's own"],
+  ["CLOUDLET_CACHE_SIZE", "how much the cache may take, such as 20G"],
   ["XDG_CACHE_HOME", "where what can be made again is kept; ~/.cache"],
   ["XDG_CONFIG_HOME", "where cloudlet/config.toml has the settings; ~/.config"],
   ["XDG_STATE_HOME", "where a server keeps its runs; ~/.local/state"],
