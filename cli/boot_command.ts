@@ -4,8 +4,10 @@
  * @module
  */
 import { buildCommand, type CommandContext, numberParser } from "@stricli/core";
-import { Builder } from "../builder/artifacts.ts";
-import { exitWith, withProgress } from "./context.ts";
+import { leaseAll } from "../base/cache/lease.ts";
+import { cacheDir } from "../base/dirs.ts";
+import { withBuilt } from "./built.ts";
+import { exitWith } from "./context.ts";
 import { defaultKernel } from "../vmm/host_traits.ts";
 import { MIB } from "../vmm/layout.ts";
 import { parseMemory } from "./units.ts";
@@ -41,25 +43,60 @@ export const bootCommand = buildCommand({
   },
   parameters: {
     flags: {
-      image: { kind: "parsed", parse: String, brief: "image to be the root", optional: true },
-      kernel: { kind: "parsed", parse: String, brief: "debian, built or a file", optional: true },
-      vcpus: { kind: "parsed", parse: numberParser, brief: "number of vCPUs", default: "1" },
-      memory: { kind: "parsed", parse: parseMemory, brief: "such as 256M or 1G", default: "256M" },
+      image: {
+        kind: "parsed",
+        parse: String,
+        placeholder: "image",
+        brief: "image to be the root",
+        optional: true,
+      },
+      kernel: {
+        kind: "parsed",
+        parse: String,
+        placeholder: "kernel",
+        brief: "debian, built or a file",
+        optional: true,
+      },
+      vcpus: {
+        kind: "parsed",
+        parse: numberParser,
+        placeholder: "count",
+        brief: "number of vCPUs",
+        default: "1",
+      },
+      memory: {
+        kind: "parsed",
+        parse: parseMemory,
+        placeholder: "size",
+        brief: "such as 256M or 1G",
+        default: "256M",
+      },
       cmdline: { kind: "parsed", parse: String, brief: "kernel parameters", optional: true },
-      exec: { kind: "parsed", parse: String, brief: "shell script to run", optional: true },
-      timeout: { kind: "parsed", parse: numberParser, brief: "seconds", optional: true },
+      exec: {
+        kind: "parsed",
+        parse: String,
+        placeholder: "script",
+        brief: "shell script to run",
+        optional: true,
+      },
+      timeout: {
+        kind: "parsed",
+        parse: numberParser,
+        placeholder: "seconds",
+        brief: "seconds",
+        optional: true,
+      },
       timeline: { kind: "boolean", brief: "tell how long the boot took", default: false },
     },
   },
   async func(this: CommandContext, flags: BootFlags) {
     const { image, exec, cmdline, timeout } = flags;
-    const parts = await withProgress(async (options) => {
-      const builder = new Builder(options);
-      return {
-        ...await builder.bootFiles(flags.kernel ?? defaultKernel(), flags.vcpus),
-        ...(image !== undefined && { root: (await builder.image(image)).path }),
-      };
-    });
+    const parts = await withBuilt(async (builder) => ({
+      ...await builder.bootFiles(flags.kernel ?? defaultKernel(), flags.vcpus),
+      ...(image !== undefined && { root: (await builder.image(image)).path }),
+    }));
+    const files = [parts.kernel, ...parts.initramfs, ...("root" in parts ? [parts.root] : [])];
+    using _lease = await leaseAll(files, cacheDir());
     const { boot } = await lazyImport<typeof import("./boot.ts")>("./boot.ts", import.meta.url);
     const code = await boot({
       ...parts,

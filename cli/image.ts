@@ -4,6 +4,8 @@
  * @module
  */
 import { buildCommand, buildRouteMap } from "@stricli/core";
+import { checkUnneeded } from "../base/cache/state_leases.ts";
+import { cacheDir } from "../base/dirs.ts";
 import { CloudletError } from "../base/errors.ts";
 import { loadSettings } from "../base/settings.ts";
 import { DamagedEntry } from "../base/store.ts";
@@ -16,8 +18,7 @@ import {
 } from "../builder/image/versions.ts";
 import { findImage, type Image, imageStore, openImage } from "../builder/image/image.ts";
 import { formatReference, parseReference } from "../builder/oci/reference.ts";
-import { Builder } from "../builder/artifacts.ts";
-import { withProgress } from "./context.ts";
+import { withBuilt } from "./built.ts";
 import { writeLine } from "./output.ts";
 import { formatBytes } from "./progress.ts";
 import { formatTable } from "./table.ts";
@@ -43,6 +44,18 @@ async function readEntry(key: string): Promise<Entry> {
 
 async function readEntries(): Promise<Entry[]> {
   return await Promise.all((await imageStore().keys()).map(readEntry));
+}
+
+/**
+ * The names of the images in the cache, each once.
+ *
+ * @param oci only of those that are OCI images
+ */
+export async function imageNamesInCache(oci: boolean): Promise<string[]> {
+  const own = new Set(imageNames());
+  const names = (await readEntries()).flatMap(({ image }) => image?.manifest.name ?? [])
+    .filter((name) => !oci || !own.has(splitLanguage(name).name));
+  return [...new Set(names)].sort();
 }
 
 /** The key that `reference` means: a name, a reference, a key or the beginning of a key. */
@@ -95,13 +108,12 @@ const build = buildCommand({
     },
     positional: {
       kind: "array",
-      parameter: { brief: "name of an image", parse: String, placeholder: "name" },
+      parameter: { brief: "name of an image", parse: String, placeholder: "root-image" },
       minimum: 1,
     },
   },
   async func(flags: { refresh: boolean }, ...names: string[]) {
-    await withProgress(async (options) => {
-      const builder = new Builder(options);
+    await withBuilt(async (builder) => {
       for (const name of names) writeLine((await builder.image(name, flags)).path);
     });
   },
@@ -119,12 +131,15 @@ const pull = buildCommand({
     flags: {
       insecure: { kind: "boolean", brief: "the registry may speak http", default: false },
     },
-    positional: { kind: "array", parameter: reference("name of an OCI image"), minimum: 1 },
+    positional: {
+      kind: "array",
+      parameter: { ...reference("name of an OCI image"), placeholder: "oci-image" },
+      minimum: 1,
+    },
   },
   async func({ insecure }: { insecure: boolean }, ...names: string[]) {
     const plain = { language: "", pull: true, packages: [], files: [], run: [] };
-    await withProgress(async (options) => {
-      const builder = new Builder(options);
+    await withBuilt(async (builder) => {
       for (const from of names) {
         const request = { ...plain, from: formatReference(parseReference(from)), insecure };
         writeLine((await builder.rootImage(request, noChanges)).path);
@@ -224,7 +239,9 @@ const rm = buildCommand({
     },
   },
   async func(_flags: Record<never, never>, ...names: string[]) {
-    for (const key of await Promise.all(names.map(resolveKey))) await imageStore().remove(key);
+    const keys = await Promise.all(names.map(resolveKey));
+    checkUnneeded(cacheDir(), keys.map((key) => `images/${key}`));
+    for (const key of keys) await imageStore().remove(key);
   },
 });
 
