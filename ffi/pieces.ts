@@ -85,6 +85,13 @@ export class Pieces {
     return target;
   }
 
+  /** Adds another list's pieces, as many as find room. */
+  append(other: Pieces): void {
+    for (let i = 0; i < other.count && !this.isFull; i++) {
+      this.add(other.#addressOf(i), other.#sizeOf(i));
+    }
+  }
+
   /** Leaves only the first bytes. */
   truncate(length: number): void {
     while (this.length > length) {

@@ -61,9 +61,13 @@ export class ReceiveWindow {
     if (early > 0) return undefined;
     const from = Math.min(-early, length);
     const to = Math.min(length, from + Math.max(0, distance(this.#edge, this.#expected)));
-    this.#waiting += to - from;
     this.#expected = advance(this.#expected, to - from);
     return { from, to };
+  }
+
+  /** So many of the bytes that were taken wait for the server. */
+  queued(bytes: number): void {
+    this.#waiting += bytes;
   }
 
   /** The guest has sent all that it will. */
