@@ -77,14 +77,24 @@ const COMMANDS: Record<string, () => Promise<unknown>> = {
       while (left-- > 0) {
         const connection = await connect(port);
         await connection.write(Uint8Array.of(7));
-        const [byte] = await readSmall(connection);
-        if (byte === 7) done++;
+        const answer = new Uint8Array(4);
+        const count = await connection.read(answer);
+        if (count === 1 && answer[0] === 7) done++;
         connection.close();
       }
     };
     const start = performance.now();
     await Promise.all(Array.from({ length: lanes }, lane));
     return { done, ms: performance.now() - start };
+  },
+  /** Addresses of a name, or how the look-up ends. */
+  async resolve() {
+    const nameServer = { ipAddr: args[0]!, port: 53 };
+    try {
+      return { addresses: await Deno.resolveDns(args[1]!, "A", { nameServer }) };
+    } catch (error) {
+      return { error: (error as Error).name };
+    }
   },
   /** How connecting ends: 0 for well. */
   async connect() {

@@ -63,5 +63,10 @@ export async function receive(connection: Deno.TcpConn): Promise<number> {
 
 /** Sends back whatever comes. */
 export async function echo(connection: Deno.TcpConn): Promise<void> {
-  await connection.readable.pipeTo(connection.writable);
+  const buffer = new Uint8Array(1 << 16);
+  for (;;) {
+    const count = await connection.read(buffer);
+    if (count === null) return;
+    for (let done = 0; done < count;) done += await connection.write(buffer.subarray(done, count));
+  }
 }

@@ -13,6 +13,8 @@ import type { Plug } from "../../vmm/net/link.ts";
 import type { Policy } from "../../vmm/net/policy.ts";
 import type { Upstream } from "../../vmm/net/resolver.ts";
 import { type NetworkSettings, NetworkStack } from "../../vmm/net/stack.ts";
+import { traceFrame } from "../../vmm/net/tracer.ts";
+import { watched } from "../../vmm/net/watched.ts";
 import { Random } from "../fuzz/harness.ts";
 import { TapCard } from "./tap.ts";
 
@@ -73,6 +75,12 @@ function run(start: StackStart): void {
     const { seed, ...rates } = start.faults;
     const random = new Random(seed);
     plug = faulty(plug, { ...rates, random: () => random.u32() / 2 ** 32 }, clock);
+  }
+  if (Deno.env.get("CLOUDLET_TRACE") !== undefined) {
+    const begin = performance.now();
+    plug = watched(plug, (direction, frame) => {
+      console.error((performance.now() - begin).toFixed(1), traceFrame(direction, frame));
+    });
   }
   using card = new TapCard(start.tap, start.mtu, start.segments, poller, plug);
   poller.watch(start.ask, EPOLLIN, () => {

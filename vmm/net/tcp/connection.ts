@@ -9,12 +9,10 @@
  * What the server sends stays in the host's socket until the guest has acknowledged it: the kernel's
  * buffer is the retransmission buffer.
  *
- * Between guest and host nothing is lost or changes places, so there is no queue for segments that
- * come too early: they are answered by an acknowledgment, and the guest sends again.
- *
  * @module
  */
 import { type ParsedTcp, TcpFlag, type TcpHeader } from "../wire/tcp.ts";
+import { Inbound } from "./inbound.ts";
 import { ReceiveWindow } from "./receive_window.ts";
 import { SendWindow } from "./send_window.ts";
 import { advance, distance } from "./sequence.ts";
@@ -57,6 +55,7 @@ export class TcpConnection {
   readonly #options: ConnectionOptions;
   readonly #send: SendWindow;
   readonly #receive: ReceiveWindow;
+  readonly #inbound: Inbound;
   readonly #ownShift: number;
   /** Bytes of the server that are in the socket, and not acknowledged. */
   #available = 0;
@@ -82,6 +81,7 @@ export class TcpConnection {
     this.#out = output;
     this.#send = new SendWindow(initialSequence, syn);
     this.#receive = new ReceiveWindow(advance(syn.sequence, 1), queue);
+    this.#inbound = new Inbound(this.#receive, output);
     // RFC 7323 section 2.2: only when both sides have said so
     this.#ownShift = syn.windowScale === undefined ? 0 : WINDOW_SHIFT;
     this.#heard = options.now;
@@ -286,13 +286,10 @@ export class TcpConnection {
     const fin = (segment.flags & TcpFlag.FIN) !== 0;
     if (length === 0 && !fin) return;
     if (RECEIVES.has(this.#state)) {
-      const fresh = this.#receive.take(segment.sequence, length);
-      if (fresh !== undefined && fresh.to > fresh.from) {
-        this.#receive.queued(this.#out.take(fresh.from, fresh.to));
-        if (this.#isClosed()) return; // what they say ended it
-      }
+      const isEnd = this.#inbound.take(segment.sequence, length, fin);
+      if (this.#isClosed()) return; // what the bytes say ended it
       if (this.#state === "fin-wait-2") this.#timer = now + HALF_CLOSED;
-      if (fin && fresh?.to === length) this.#guestEnds(now);
+      if (isEnd) this.#guestEnds(now);
     }
     this.#acknowledge();
   }
@@ -382,6 +379,7 @@ export class TcpConnection {
   #close(reason: CloseReason): void {
     this.#state = "closed";
     this.#timer = undefined;
+    this.#inbound.clear();
     this.#out.closed(reason);
   }
 

@@ -115,6 +115,11 @@ export class Simulation {
           for (const byte of this.#segment.subarray(from, to)) this.#queue.push(byte);
           return to - from;
         },
+        keep: (from, to) => this.#segment.slice(from, to),
+        takeKept: (bytes) => {
+          for (const byte of bytes) this.#queue.push(byte);
+          return bytes.length;
+        },
         forget: (bytes) => {
           if (bytes > this.#socket.length) throw new Error("it forgets what is not there");
           this.#socket = this.#socket.subarray(bytes);

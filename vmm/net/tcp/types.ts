@@ -47,6 +47,10 @@ export interface Output {
    * @returns how many of them wait for the server's socket from now on
    */
   take(from: number, to: number): number;
+  /** A copy of bytes of the segment that is being handled, which wait for others. */
+  keep(from: number, to: number): Uint8Array;
+  /** Takes such bytes for the server; returns how many wait for its socket. */
+  takeKept(bytes: Uint8Array): number;
   /** The guest has acknowledged so many bytes of the server's: the socket can forget them. */
   forget(bytes: number): void;
   /** The guest sends no more: the socket is shut down for writing when the queue is empty. */
