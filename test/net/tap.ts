@@ -59,6 +59,8 @@ export class TapCard implements Link, Disposable {
   readonly #port: NetworkPort<NetworkSettings>;
   readonly #out = new Uint8Array(HEADER_BYTES + MOST_FRAME);
   readonly #in = new Uint8Array(HEADER_BYTES + MOST_FRAME);
+  readonly #outAddress = addressOf(this.#out);
+  readonly #inAddress = addressOf(this.#in);
   readonly #pieces = new Pieces(1);
   readonly #frame = new Pieces(1);
   #turn = TURN_BYTES;
@@ -94,7 +96,7 @@ export class TapCard implements Link, Disposable {
     }
     if (this.#turn <= 0) return undefined;
     this.#pieces.clear();
-    this.#pieces.add(addressOf(this.#out) + HEADER_BYTES, wanted);
+    this.#pieces.add(this.#outAddress + HEADER_BYTES, wanted);
     return this.#pieces;
   }
 
@@ -112,7 +114,7 @@ export class TapCard implements Link, Disposable {
       const got = Number(libc().read(this.fd, this.#in, BigInt(this.#in.length)));
       if (got < HEADER_BYTES + LEAST_FRAME) return;
       this.#frame.clear();
-      this.#frame.add(addressOf(this.#in) + HEADER_BYTES, got - HEADER_BYTES);
+      this.#frame.add(this.#inAddress + HEADER_BYTES, got - HEADER_BYTES);
       this.#port.receive(this.#frame);
     }
   }

@@ -121,11 +121,12 @@ export class NetworkStack implements NetworkPort<NetworkSettings> {
 
   receive(frame: Pieces): void {
     const headers = this.#headers.subarray(0, frame.read(this.#headers));
+    const packet = headers.subarray(ETHERNET_HEADER);
     switch (parseEthernet(headers)?.type) {
       case EtherType.ARP:
-        return this.#arp(headers.subarray(ETHERNET_HEADER));
+        return this.#arp(packet);
       case EtherType.IPV4:
-        return this.#ipv4(frame, headers.subarray(ETHERNET_HEADER));
+        return this.#ipv4(frame, packet);
       default:
         this.#ignored++;
     }

@@ -209,6 +209,7 @@ export class Net implements Link, Disposable {
   readonly clock = new FakeClock();
   readonly stack: NetworkStack;
   readonly #buffer = new Uint8Array(MOST_FRAME);
+  readonly #address = addressOf(this.#buffer);
   readonly #pieces = new Pieces(1);
 
   constructor(policy: Policy | undefined) {
@@ -225,7 +226,7 @@ export class Net implements Link, Disposable {
   reserve(wanted: number): Pieces | undefined {
     if (this.room <= 0) return undefined;
     this.#pieces.clear();
-    this.#pieces.add(addressOf(this.#buffer), wanted);
+    this.#pieces.add(this.#address, wanted);
     return this.#pieces;
   }
 

@@ -4,12 +4,13 @@
  *
  * @module
  */
+import { concatBytes } from "../../base/bytes.ts";
 import { Pieces } from "../../ffi/pieces.ts";
 import { type Link, type Offload, sendFrame } from "./link.ts";
 import { ARP_BYTES, ArpOperation, emitArp } from "./wire/arp.ts";
 import { emitEthernet, ETHERNET_HEADER, EtherType } from "./wire/ethernet.ts";
 import { emitIpv4, IPV4_HEADER, Protocol } from "./wire/ipv4.ts";
-import { emitTcp, TCP_CHECKSUM, TCP_HEADER, type TcpHeader } from "./wire/tcp.ts";
+import { emitTcp, TCP_CHECKSUM, TCP_HEADER, TCP_HEADER_MOST, type TcpHeader } from "./wire/tcp.ts";
 
 /** Small frames that may wait for room. */
 const MOST_WAITING = 1024;
@@ -17,6 +18,9 @@ const MOST_WAITING = 1024;
 const BODY = ETHERNET_HEADER + IPV4_HEADER;
 /** Bytes before the data of a TCP segment without options. */
 const SEGMENT_HEADERS = BODY + TCP_HEADER;
+
+/** Most bytes of headers: those of a SYN. */
+const MOST_HEADERS = BODY + TCP_HEADER_MOST;
 
 /** Who is on the link. */
 export interface Addresses {
@@ -42,6 +46,9 @@ export class ToGuest {
   readonly #link: Link;
   readonly #addresses: Addresses;
   readonly #payload = new Pieces();
+  /** The headers of a packet; Ethernet's are always the same. */
+  readonly #headers = new Uint8Array(MOST_HEADERS);
+  readonly #ipv4 = this.#headers.subarray(ETHERNET_HEADER, BODY);
   #waiting: Waiting[] = [];
 
   /**
@@ -51,6 +58,8 @@ export class ToGuest {
   constructor(link: Link, addresses: Addresses) {
     this.#link = link;
     this.#addresses = addresses;
+    const { guestMac: destination, gatewayMac: source } = addresses;
+    emitEthernet(this.#headers, { destination, source, type: EtherType.IPV4 });
   }
 
   /** Whether something small waits for room. */
@@ -86,20 +95,17 @@ export class ToGuest {
 
   #small(frame: Uint8Array, offload?: Offload): void {
     if (this.#waiting.length === 0 && sendFrame(this.#link, frame, offload)) return;
-    if (this.#waiting.length < MOST_WAITING) this.#waiting.push({ frame, offload });
+    const { length } = this.#waiting;
+    if (length < MOST_WAITING) this.#waiting.push({ frame: frame.slice(), offload });
     else this.lost++;
-  }
-
-  #ethernet(frame: Uint8Array, type: number): void {
-    const { guestMac: destination, gatewayMac: source } = this.#addresses;
-    emitEthernet(frame, { destination, source, type });
   }
 
   /** Says who has the gateway's address. */
   arpReply(target: number, targetMac: Uint8Array): void {
     const { gatewayMac: senderMac, gateway: sender } = this.#addresses;
+    const { guestMac: destination, gatewayMac: source } = this.#addresses;
     const frame = new Uint8Array(ETHERNET_HEADER + ARP_BYTES);
-    this.#ethernet(frame, EtherType.ARP);
+    emitEthernet(frame, { destination, source, type: EtherType.ARP });
     const { REPLY: operation } = ArpOperation;
     frame.set(emitArp({ operation, senderMac, sender, targetMac, target }), ETHERNET_HEADER);
     this.#small(frame);
@@ -111,31 +117,29 @@ export class ToGuest {
       this.lost++;
       return;
     }
-    const frame = this.#packet(protocol, source, payload.length, payload.length);
-    frame.set(payload, BODY);
-    this.#small(frame);
+    this.#emitIpv4(protocol, source, payload.length);
+    this.#small(concatBytes([this.#headers.subarray(0, BODY), payload]));
   }
 
-  #packet(protocol: number, source: number, payload: number, room: number): Uint8Array {
-    const frame = new Uint8Array(BODY + room);
-    this.#ethernet(frame, EtherType.IPV4);
+  /** Writes the Ethernet and IPv4 headers of a packet. */
+  #emitIpv4(protocol: number, source: number, payload: number): void {
     const { guest: destination } = this.#addresses;
-    emitIpv4(frame.subarray(ETHERNET_HEADER), { protocol, source, destination, payload });
-    return frame;
+    emitIpv4(this.#ipv4, { protocol, source, destination, payload });
   }
 
-  #tcp(header: TcpHeader, source: number, payload: number): Uint8Array {
+  /** Writes all headers of a TCP segment; how many bytes they have. */
+  #emitTcp(header: TcpHeader, source: number, payload: number): number {
     const { guest: destination } = this.#addresses;
     const bytes = emitTcp(header, payload, { source, destination });
-    const frame = this.#packet(Protocol.TCP, source, bytes.length + payload, bytes.length);
-    frame.set(bytes, BODY);
-    return frame;
+    this.#emitIpv4(Protocol.TCP, source, bytes.length + payload);
+    this.#headers.set(bytes, BODY);
+    return BODY + bytes.length;
   }
 
   /** Sends a TCP segment without data. */
   control(header: TcpHeader, source: number): void {
-    const frame = this.#tcp(header, source, 0);
-    this.#small(frame, offload(frame.length, 0));
+    const length = this.#emitTcp(header, source, 0);
+    this.#small(this.#headers.subarray(0, length), offload(length, 0));
   }
 
   /**
@@ -166,9 +170,9 @@ export class ToGuest {
       link.commit(0);
       return 0;
     }
-    const frame = this.#tcp(header, source, filled);
-    room.write(frame);
-    link.commit(frame.length + filled, offload(frame.length, filled > segment ? segment : 0));
+    const headers = this.#emitTcp(header, source, filled);
+    room.write(this.#headers.subarray(0, headers));
+    link.commit(headers + filled, offload(headers, filled > segment ? segment : 0));
     return filled;
   }
 }
