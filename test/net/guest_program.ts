@@ -7,6 +7,7 @@ import { Checker, fillPattern } from "./pattern.ts";
 
 const [command, ...args] = Deno.args;
 const SERVER = "203.0.113.7";
+const NEWLINE = 10;
 
 async function connect(port: number, hostname = SERVER): Promise<Deno.TcpConn> {
   return await Deno.connect({ hostname, port });
@@ -47,7 +48,7 @@ const COMMANDS: Record<string, () => Promise<unknown>> = {
     const start = performance.now();
     await writeAll(connection, Number(args[1]));
     await connection.closeWrite();
-    const answer = new TextDecoder().decode(await readSmall(connection));
+    const answer = new TextDecoder().decode(await readLine(connection));
     connection.close();
     return { bytes: Number(answer), ms: performance.now() - start };
   },
@@ -87,6 +88,17 @@ const COMMANDS: Record<string, () => Promise<unknown>> = {
     await Promise.all(Array.from({ length: lanes }, lane));
     return { done, ms: performance.now() - start };
   },
+  /** The median of so many connects, in milliseconds. */
+  async connects() {
+    const times: number[] = [];
+    for (let i = 0; i < Number(args[1]); i++) {
+      const start = performance.now();
+      const connection = await connect(Number(args[0]));
+      times.push(performance.now() - start);
+      connection.close();
+    }
+    return { ms: times.sort((a, b) => a - b)[times.length >> 1] };
+  },
   /** Addresses of a name, or how the look-up ends. */
   async resolve() {
     const nameServer = { ipAddr: args[0]!, port: 53 };
@@ -109,11 +121,12 @@ const COMMANDS: Record<string, () => Promise<unknown>> = {
   },
 };
 
-async function readSmall(connection: Deno.TcpConn): Promise<Uint8Array> {
+/** Reads a line. */
+async function readLine(connection: Deno.TcpConn): Promise<Uint8Array> {
   const bytes: number[] = [];
   const buffer = new Uint8Array(4096);
   for (;;) {
-    const count = await connection.read(buffer);
+    const count = bytes.at(-1) === NEWLINE ? null : await connection.read(buffer);
     if (count === null) return Uint8Array.from(bytes);
     bytes.push(...buffer.subarray(0, count));
   }

@@ -40,7 +40,7 @@ async function download(world: World, bytes: number): Promise<Traffic> {
 async function upload(world: World, bytes: number): Promise<Traffic> {
   using _server = new Server(8002, async (connection) => {
     const count = await receive(connection);
-    await connection.write(new TextEncoder().encode(String(count)));
+    await connection.write(new TextEncoder().encode(`${count}\n`));
   });
   return await world.guest("up", 8002, bytes) as unknown as Traffic;
 }
@@ -79,6 +79,16 @@ async function connect(world: World, address: string, port: number) {
   return code;
 }
 
+/** Speeds of one after the other, as often as asked: MB/s, and milliseconds to connect. */
+async function measure(options: WorldOptions, bytes: number) {
+  await using world = await World.start(options);
+  const down = speed(await download(world, bytes));
+  const up = speed(await upload(world, bytes));
+  using _server = new Server(8003, echo);
+  const { ms } = await world.guest("connects", 8003, 200);
+  return { down, up, connect: ms as number, retransmitted: await world.retransmitted() };
+}
+
 const SCENARIOS: Record<string, () => Promise<unknown>> = {
   small: () => traffic({}, 10 * MB),
   large: () => traffic({}, 100 * MB),
@@ -92,6 +102,11 @@ const SCENARIOS: Record<string, () => Promise<unknown>> = {
   "many-bad": () => many(100, 20_000, { faults: { lost: 0.02, twice: 0.02, late: 0.05, seed: 7 } }),
   churn: () => churn(300),
   "churn-long": () => churn(10_000),
+
+  "measure-stack": () => measure({}, 100 * MB),
+  "measure-stack-large-mtu": () => measure({ mtu: 65_520 }, 100 * MB),
+  "measure-passt": () => measure({ passt: true }, 100 * MB),
+  "measure-passt-large-mtu": () => measure({ passt: true, mtu: 65_520 }, 100 * MB),
 
   /** Names by way of the guest's own resolver library, ping, and what a program is told. */
   async manners() {

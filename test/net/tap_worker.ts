@@ -16,6 +16,7 @@ import { type NetworkSettings, NetworkStack } from "../../vmm/net/stack.ts";
 import { traceFrame } from "../../vmm/net/tracer.ts";
 import { watched } from "../../vmm/net/watched.ts";
 import { Random } from "../fuzz/harness.ts";
+import { PasstPort } from "./passt.ts";
 import { TapCard } from "./tap.ts";
 
 /** What a thread is told. */
@@ -35,6 +36,8 @@ export interface StackStart {
   readonly gateway: number;
   /** Whether the kernel's SO_PEEK_OFF is used. */
   readonly peekOffset: boolean;
+  /** Socket of the passt that takes the stack's place. */
+  readonly passt: string | undefined;
   /** Shares of frames, and a seed. */
   readonly faults?: {
     readonly lost: number;
@@ -71,6 +74,8 @@ function run(start: StackStart): void {
     stack.configure(start);
     return stack;
   };
+  const { passt } = start;
+  if (passt !== undefined) plug = (link) => new PasstPort(link, poller, passt);
   if (start.faults !== undefined) {
     const { seed, ...rates } = start.faults;
     const random = new Random(seed);

@@ -28,6 +28,8 @@ export interface WorldOptions {
   readonly peekOffset?: boolean;
   readonly policy?: StackStart["policy"];
   readonly faults?: StackStart["faults"];
+  /** passt takes the stack's place. */
+  readonly passt?: boolean;
 }
 
 /** A rule for an address, as people write it. */
@@ -54,6 +56,36 @@ export async function makeInternet(): Promise<void> {
   assert.equal(links.length, 1, "this is for a network namespace of its own");
   await run("ip", "link", "set", "lo", "up");
   for (const network of INTERNET) await run("ip", "route", "add", "local", network, "dev", "lo");
+}
+
+/** Starts passt; returns its socket. */
+async function startPasst(stack: AsyncDisposableStack, mtu: number): Promise<string> {
+  // It wants an interface with a route to anywhere; the other end of this one is nowhere.
+  await run("ip", "link", "add", "out0", "type", "veth", "peer", "name", "out1");
+  stack.defer(async () => void await run("ip", "link", "del", "out0"));
+  await run("ip", "addr", "add", "192.0.2.2/24", "dev", "out0");
+  for (const end of ["out0", "out1"]) await run("ip", "link", "set", end, "up");
+  await run("ip", "route", "add", "default", "via", "192.0.2.1");
+  const directory = await Deno.makeTempDir();
+  stack.defer(() => Deno.remove(directory, { recursive: true }));
+  const path = `${directory}/passt`;
+  const addresses = ["-a", GUEST, "-n", "24", "-g", GATEWAY, "-m", String(mtu)];
+  const child = new Deno.Command("passt", {
+    args: ["-f", "-q", "-4", "-s", path, ...addresses],
+    stdin: "null",
+    stdout: "null",
+  }).spawn();
+  stack.defer(async () => {
+    try {
+      child.kill("SIGKILL");
+    } catch { /* it has ended */ }
+    await child.status;
+  });
+  for (let i = 0; i < 200; i++) {
+    if (await Deno.stat(path).then(() => true, () => false)) return path;
+    await new Promise((go) => setTimeout(go, 20));
+  }
+  throw new Error("passt does not start");
 }
 
 /** A running world. */
@@ -106,7 +138,9 @@ export class World implements AsyncDisposable {
       await new Promise((resolve) => setTimeout(resolve, 20));
       worker.terminate();
     });
+    const passt = options.passt === true ? await startPasst(stack, mtu) : undefined;
     const start: StackStart = {
+      passt,
       tap: tap.fd,
       ask: ask.fd,
       end: end.fd,
