@@ -95,6 +95,7 @@ export class PasstPort implements NetworkPort {
   }
 
   configure(): void {}
+  flush(): void {}
   ready(): void {
     this.#turn();
   }

@@ -112,11 +112,12 @@ export class TapCard implements Link, Disposable {
   #read(): void {
     for (let budget = TURN_FRAMES; budget > 0; budget--) {
       const got = Number(libc().read(this.fd, this.#in, BigInt(this.#in.length)));
-      if (got < HEADER_BYTES + LEAST_FRAME) return;
+      if (got < HEADER_BYTES + LEAST_FRAME) break;
       this.#frame.clear();
       this.#frame.add(this.#inAddress + HEADER_BYTES, got - HEADER_BYTES);
       this.#port.receive(this.#frame);
     }
+    this.#port.flush();
   }
 
   [Symbol.dispose](): void {

@@ -279,6 +279,7 @@ fuzzDevice("net", () => {
             assert(frame.length >= 14 && frame.length <= 65_549);
             received += frame.bytes().length;
           },
+          flush() {},
           ready() {},
           reset() {},
           counters: () => ({ received }),

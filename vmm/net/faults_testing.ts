@@ -91,7 +91,12 @@ class FaultyPort<Settings> implements NetworkPort<Settings> {
       const pieces = new Pieces(1);
       pieces.add(addressOf(bytes), length);
       this.port.receive(pieces);
+      this.port.flush();
     });
+  }
+
+  flush(): void {
+    this.port.flush();
   }
 
   ready(): void {

@@ -55,6 +55,8 @@ export interface NetworkPort<Settings = never> extends Disposable {
   configure(settings: Settings): void;
   /** A frame of the guest, from its Ethernet header on; its bytes are there during the call only. */
   receive(frame: Pieces): void;
+  /** No more frames follow for now: what they deserve as an answer together is sent. */
+  flush(): void;
   /** The link may have room again. */
   ready(): void;
   /** The guest's driver has gone: so are its connections. */

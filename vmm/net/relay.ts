@@ -14,7 +14,7 @@ import type { HostSocket, HostSockets } from "./sockets.ts";
 import { TcpConnection } from "./tcp/connection.ts";
 import type { CloseReason, Output } from "./tcp/types.ts";
 import type { ToGuest } from "./to_guest.ts";
-import type { ParsedTcp, TcpHeader } from "./wire/tcp.ts";
+import { type ParsedTcp, TcpFlag, type TcpHeader } from "./wire/tcp.ts";
 
 /** What a relay needs, and tells. */
 export interface RelayOptions {
@@ -46,6 +46,8 @@ export interface RelayHost {
   unreachable(relay: Relay): void;
   /** Something happened to the connection: its timer, or what it waits for, may be another one. */
   changed(relay: Relay): void;
+  /** {@linkcode Relay.acknowledge} is to be called when no more segments follow for now. */
+  owes(relay: Relay): void;
   /** It is over, with the socket. */
   ended(relay: Relay): void;
   /** Milliseconds. */
@@ -78,6 +80,10 @@ export class Relay implements Output, Disposable {
   /** The frame that is being handled, and where its payload begins. */
   #frame = NO_FRAME;
   #payload = 0;
+  /** An acknowledgment that later ones may make needless. */
+  #owed: TcpHeader | undefined;
+  /** The number that was acknowledged last. */
+  #acknowledged = -1;
 
   /**
    * @param options the connection that the guest wants
@@ -215,6 +221,17 @@ export class Relay implements Output, Disposable {
   send(header: TcpHeader, offset: number, length: number): number {
     const { toGuest } = this.#host;
     const { address } = this.options;
+    const isNews = header.acknowledgment !== this.#acknowledged;
+    this.#acknowledged = header.acknowledgment;
+    // Only while segments are taken, of which there may be more. One that says nothing new is sent for
+    // its own sake: three of them have the guest repeat what is missing.
+    if (length === 0 && header.flags === TcpFlag.ACK && isNews && this.#frame !== NO_FRAME) {
+      this.#owed = header;
+      this.#host.owes(this);
+      return 0;
+    }
+    if (!isNews) this.acknowledge();
+    this.#owed = undefined;
     if (length === 0) {
       toGuest.control(header, address);
       return 0;
@@ -228,6 +245,14 @@ export class Relay implements Output, Disposable {
     });
     if (failed) this.connection.abort();
     return sent;
+  }
+
+  /** Sends the acknowledgment that is owed. */
+  acknowledge(): void {
+    const owed = this.#owed;
+    if (owed === undefined) return;
+    this.#owed = undefined;
+    this.#host.toGuest.control(owed, this.options.address);
   }
 
   take(from: number, to: number): number {

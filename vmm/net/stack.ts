@@ -119,6 +119,10 @@ export class NetworkStack implements NetworkPort<NetworkSettings> {
 
   // -- from the guest ----------------------------------------------------------------------------
 
+  flush(): void {
+    this.#tcp.flush();
+  }
+
   receive(frame: Pieces): void {
     const headers = this.#headers.subarray(0, frame.read(this.#headers));
     const packet = headers.subarray(ETHERNET_HEADER);

@@ -63,6 +63,8 @@ export class TcpTable implements RelayHost, Disposable {
   readonly #relays = new Map<string, Relay>();
   /** Those that wait for room on the link, the one whose turn is next first. */
   readonly #blocked = new Set<Relay>();
+  /** Those that owe the guest an acknowledgment. */
+  readonly #owing = new Set<Relay>();
   readonly #wakeUp: WakeUp;
   #queues = 0;
 
@@ -143,6 +145,12 @@ export class TcpTable implements RelayHost, Disposable {
     this.changed(relay);
   }
 
+  /** Acknowledges what came since the last call: one segment says it for many. */
+  flush(): void {
+    for (const relay of this.#owing) relay.acknowledge();
+    this.#owing.clear();
+  }
+
   /** The link has room again. */
   ready(): void {
     const now = this.#options.clock.now();
@@ -204,6 +212,10 @@ export class TcpTable implements RelayHost, Disposable {
     this.#options.unreachable(options.syn, options.address);
   }
 
+  owes(relay: Relay): void {
+    this.#owing.add(relay);
+  }
+
   changed(relay: Relay): void {
     if (relay.connection.isBlocked) this.#blocked.add(relay);
     this.#wakeUp.at(relay.timer);
@@ -215,6 +227,7 @@ export class TcpTable implements RelayHost, Disposable {
     if (this.#relays.get(key) !== relay) return;
     this.#relays.delete(key);
     this.#blocked.delete(relay);
+    this.#owing.delete(relay);
     this.#queues -= queue;
   }
 

@@ -245,6 +245,7 @@ export class Net implements Link, Disposable {
     pieces.add(addressOf(bytes), half);
     pieces.add(addressOf(bytes) + half, frame.length - half);
     this.stack.receive(pieces);
+    this.stack.flush();
   }
 
   ethernet(type: number, body: Uint8Array): void {

@@ -62,6 +62,10 @@ class WatchedPort<Settings> implements NetworkPort<Settings> {
     this.#port.receive(frame);
   }
 
+  flush(): void {
+    this.#port.flush();
+  }
+
   ready(): void {
     this.#port.ready();
   }

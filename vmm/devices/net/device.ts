@@ -163,6 +163,7 @@ export class NetDevice<Settings = never> implements Device<NetRequest<Settings>>
       this.#handleFrame(queue);
       queue.push(head, 0);
     }
+    if (this.#up) this.#port.flush();
     this.#host.publish(TX);
     if (queue.enableNotifications()) this.#host.again(TX);
   }

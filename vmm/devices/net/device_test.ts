@@ -24,6 +24,7 @@ class FakePort implements NetworkPort<string> {
   readonly toSend: { frame: Uint8Array; offload?: Offload }[] = [];
   readonly told: string[] = [];
   state: DeviceState = [7];
+  flushed = 0;
 
   constructor(readonly link: Link) {}
 
@@ -33,6 +34,10 @@ class FakePort implements NetworkPort<string> {
 
   receive(frame: Pieces): void {
     this.got.push(frame.bytes());
+  }
+
+  flush(): void {
+    this.flushed++;
   }
 
   ready(): void {
