@@ -154,8 +154,10 @@ export function sweepOwned(parent: string, prefix: string): void {
 
 const OWNED_ID = new RegExp(`^[0-9a-f]{${2 * OWNER_ID}}$`);
 
-/** A directory with an exclusive lock on it; undefined when it is locked already, or gone. */
-function lockedDirectory(path: string): Deno.FsFile | undefined {
+/**
+ * A directory or file with an exclusive lock on it; undefined when it is locked already, or gone.
+ */
+export function lockedDirectory(path: string): Deno.FsFile | undefined {
   let directory: Deno.FsFile;
   try {
     directory = Deno.openSync(path, { read: true });
@@ -174,7 +176,7 @@ function lockedDirectory(path: string): Deno.FsFile | undefined {
 }
 
 /** Whether a path still leads to what is open: who had the lock before may have removed it. */
-function sameFile(file: Deno.FsFile, path: string): boolean {
+export function sameFile(file: Deno.FsFile, path: string): boolean {
   try {
     const [here, there] = [file.statSync(), Deno.statSync(path)];
     return here.ino === there.ino && here.dev === there.dev;
@@ -295,7 +297,7 @@ export function sweepTemporaryBelow(directory: string, depth: number): void {
  * Runs `work` while holding an exclusive advisory lock on the file `path` (flock(2): it ends with
  * the process, however that ends).
  *
- * @param path lock file, created when missing and left in place
+ * @param path lock file; removed at the end, so that none is left for each thing that was ever locked
  * @param work what to do
  * @param onWait called once when somebody else holds the lock
  * @param signal ends the wait, not the work; its reason is thrown
@@ -308,15 +310,39 @@ export async function withLock<T>(
 ): Promise<T> {
   signal?.throwIfAborted();
   await Deno.mkdir(dirname(path), { recursive: true });
-  using file = await Deno.open(path, { create: true, write: true, read: true });
-  if (!(await file.tryLock(true))) {
-    onWait?.();
-    await waitForLock(file, signal);
+  for (let waited = false;;) {
+    using file = await Deno.open(path, { create: true, write: true, read: true });
+    if (!(await file.tryLock(true))) {
+      if (!waited) onWait?.();
+      waited = true;
+      await waitForLock(file, signal);
+    }
+    if (!sameFile(file, path)) continue; // who had it removed it: what is locked now is no lock
+    return await endingLock(path, work);
   }
+}
+
+/**
+ * The same, unless somebody else holds the lock.
+ *
+ * @returns undefined when somebody does
+ */
+export async function unlessLocked<T>(
+  path: string,
+  work: () => Promise<T>,
+): Promise<T | undefined> {
+  await Deno.mkdir(dirname(path), { recursive: true });
+  using file = await Deno.open(path, { create: true, write: true, read: true });
+  if (!(await file.tryLock(true)) || !sameFile(file, path)) return undefined;
+  return await endingLock(path, work);
+}
+
+/** Does the work, and removes the file of the lock while it is still held. */
+async function endingLock<T>(path: string, work: () => Promise<T>): Promise<T> {
   try {
     return await work();
   } finally {
-    await file.unlock();
+    await Deno.remove(path).catch(() => {}); // its directory may be gone, or read-only by now
   }
 }
 
@@ -324,14 +350,19 @@ export async function withLock<T>(
 const LOCK_LOOKS = { first: 5, last: 200 };
 
 /**
- * Waits for an exclusive lock on an open file, looking again and again: a thread that sleeps in
- * flock(2) could not be woken when nobody wants the lock any more, and would get it.
+ * Waits for a lock on an open file, looking again and again: a thread that sleeps in flock(2) could
+ * not be woken when nobody wants the lock any more, and would get it.
  *
+ * @param exclusive whether it is an exclusive one
  * @throws the signal's reason
  */
-export async function waitForLock(file: Deno.FsFile, signal?: AbortSignal): Promise<void> {
+export async function waitForLock(
+  file: Deno.FsFile,
+  signal?: AbortSignal,
+  exclusive: boolean = true,
+): Promise<void> {
   signal?.throwIfAborted();
-  for (let pause = LOCK_LOOKS.first; !(await file.tryLock(true)); pause *= 2) {
+  for (let pause = LOCK_LOOKS.first; !(await file.tryLock(exclusive)); pause *= 2) {
     await delay(Math.min(pause, LOCK_LOOKS.last), undefined, { signal }).catch(() => {});
     signal?.throwIfAborted();
   }

@@ -9,6 +9,7 @@ import { join } from "node:path";
 import { parse, TomlError } from "smol-toml";
 import { z } from "zod";
 import { isRegistryHost } from "./addresses.ts";
+import { parseSize } from "./cache/size.ts";
 import { configDir } from "./dirs.ts";
 import { CloudletError, messageOf } from "./errors.ts";
 import { readTextIfAny } from "./files.ts";
@@ -36,6 +37,11 @@ const mirrors = z.preprocess((value) => {
   return known ? value.endpoint : value;
 }, z.array(mirror).max(16));
 
+const size = z.string().refine(
+  (text) => parseSize(text) !== undefined,
+  "must be a size: 20GiB",
+);
+
 const SCHEMA = z.strictObject({
   debian: z.strictObject({
     mirror: z.url().optional(),
@@ -57,6 +63,7 @@ const SCHEMA = z.strictObject({
     max_entries: z.int().positive().optional(),
     max_minutes: z.number().positive().max(24 * 60).optional(),
   }).default({}),
+  cache: z.strictObject({ size: z.union([size, z.literal(false)]).optional() }).default({}),
 });
 
 /** Settings of the Debian packages that kernels and images are made of. */
@@ -105,6 +112,12 @@ export interface ImageSettings {
   readonly max_minutes?: number | undefined;
 }
 
+/** Settings of the cache. */
+export interface CacheSettings {
+  /** What it may take on the disk, such as `20GiB`; the default when absent, `false` for no limit. */
+  readonly size?: string | false | undefined;
+}
+
 /** All settings. */
 export interface Settings {
   /** `[debian]` */
@@ -115,6 +128,8 @@ export interface Settings {
   readonly registries: RegistriesSettings;
   /** `[images]` */
   readonly images: ImageSettings;
+  /** `[cache]` */
+  readonly cache: CacheSettings;
 }
 
 /** Parses settings; `path` is only named in errors. */

@@ -7,6 +7,7 @@ Deno.test("settings are read; absent ones stay absent", () => {
     registry: { allowed: [], insecure: [], token_services: [] },
     registries: { mirrors: {} },
     images: {},
+    cache: {},
   });
   assert.deepEqual(
     parseSettings('[debian]\nmirror = "http://127.0.0.1:8/debian"\nsuite = "bookworm"\n', "c"),
@@ -15,6 +16,7 @@ Deno.test("settings are read; absent ones stay absent", () => {
       registry: { allowed: [], insecure: [], token_services: [] },
       registries: { mirrors: {} },
       images: {},
+      cache: {},
     },
   );
   for (const security of ["http://127.0.0.1:8/security", false]) {

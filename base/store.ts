@@ -7,10 +7,14 @@
  * <root>/.<key>.lock       held by whoever makes the entry
  * ```
  *
+ * Entries that nobody uses are removed when the cache is full ({@link ./cache/kinds.ts} has all that
+ * is in it): an entry that was found may be gone, unless it is leased.
+ *
  * @module
  */
 import { createHash } from "node:crypto";
 import { join } from "node:path";
+import { type Lease, lease } from "./cache/lease.ts";
 import { syncTree } from "./durable.ts";
 import { CloudletError } from "./errors.ts";
 import { diskError, sweepTemporary, temporaryIn, withLock } from "./files.ts";
@@ -95,6 +99,15 @@ export class Store {
   }
 
   /**
+   * Has an entry stay until the lease is disposed, or this process ends; notes that it is used now.
+   *
+   * @returns undefined when there is no such entry
+   */
+  async lease(key: string, signal?: AbortSignal): Promise<Lease | undefined> {
+    return await lease(this.#path(key), signal);
+  }
+
+  /**
    * What `open` makes of an entry. A damaged one is removed, so that it can be made again.
    *
    * @param open throws {@linkcode DamagedEntry} for such; only then it is removed
@@ -137,7 +150,7 @@ export class Store {
     const existing = await this.get(key);
     if (existing !== undefined) return existing;
     await withLock(
-      join(this.root, `.${key}.lock`),
+      this.#lock(key),
       async () => {
         if (await this.get(key) === undefined) await this.#make(key, make);
       },
@@ -155,7 +168,7 @@ export class Store {
    * @param make fills the empty directory that it is given
    */
   async replace(key: string, make: (directory: string) => Promise<void>): Promise<void> {
-    await withLock(join(this.root, `.${key}.lock`), () => this.#make(key, make));
+    await withLock(this.#lock(key), () => this.#make(key, make));
   }
 
   /** Makes an entry while the lock of its key is held. */

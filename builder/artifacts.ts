@@ -14,15 +14,16 @@ import { contentBytes } from "./content.ts";
 import type { Debian } from "./debian/debian.ts";
 import { type AddedFile, type Additions, additionsKey } from "./image/additions.ts";
 import { type ImageDeclaration, imageDeclaration } from "./image/declarations.ts";
-import { findImage, type Image } from "./image/image.ts";
+import { findImage, type Image, imageStore } from "./image/image.ts";
 import { DEFAULT_SUITE, joinLanguage } from "./image/versions.ts";
 import { buildInitramfs, INIT_SCRIPT } from "./initramfs/mod.ts";
 import type { KernelVariant } from "./kernel/config.ts";
-import { buildKernel, findKernel, type Kernel } from "./kernel/kernel.ts";
+import { buildKernel, findKernel, type Kernel, kernelStore } from "./kernel/kernel.ts";
 import { findUnpackedKernel, unpackKernel } from "./kernel/packaged.ts";
 import { isKernelSource } from "./kernel/source.ts";
 import { checkReference, type RegistryPolicy } from "./oci/policy.ts";
 import { parseReference } from "./oci/reference.ts";
+import { Held } from "./held.ts";
 import { ImageBudget, imageLimits } from "./limits.ts";
 import { readRef, writeRef } from "./refs.ts";
 import { Tree } from "./tree.ts";
@@ -30,6 +31,11 @@ import { lazyImport } from "../base/lazy_import.ts";
 
 /** How to build. */
 export interface BuilderOptions {
+  /**
+   * Gets what is found or made, and the packages and layers that it is made from: they stay in the
+   * cache until it is disposed. Without it, anything may be removed at once.
+   */
+  readonly held?: Held;
   /** Gets told how far it is; nobody when absent. */
   readonly progress?: Progress;
   /** Ends what is being built; nothing half-made stays. */
@@ -74,18 +80,54 @@ export type ChangeMaker = (
   budget: ImageBudget,
 ) => Promise<void>;
 
+/**
+ * Builds and finds what `work` asks for. All of it stays in the cache until `work` has ended; then the
+ * cache is brought back within its budget, if something was built.
+ */
+export async function withBuilder<T>(
+  options: Omit<BuilderOptions, "held">,
+  work: (builder: Builder) => Promise<T>,
+): Promise<T> {
+  const held = new Held();
+  const builder = new Builder({ ...options, held });
+  try {
+    return await work(builder);
+  } finally {
+    held[Symbol.dispose]();
+    if (builder.built) {
+      const { keepWithinBudget } = await lazyImport<typeof import("../base/cache/upkeep.ts")>(
+        "../base/cache/upkeep.ts",
+        import.meta.url,
+      );
+      await keepWithinBudget((message) => options.progress?.info(message));
+    }
+  }
+}
+
 /** Builds and finds kernels, initramfs and images; opens the Debian archive only when it must. */
 export class Builder {
   readonly #progress: Progress;
   readonly #signal: AbortSignal | undefined;
   readonly #registries: RegistryPolicy | undefined;
   readonly #archives = new Map<string | undefined, Promise<Debian>>();
+  readonly #held: Held | undefined;
+  /** Whether it has asked for packages or layers, as it does for what is not in the cache. */
+  built = false;
 
   /** @param options progress, cancellation, and what may be pulled */
   constructor(options: BuilderOptions = {}) {
+    this.#held = options.held;
     this.#progress = options.progress ?? silentProgress;
     this.#signal = options.signal;
     this.#registries = options.registries;
+  }
+
+  /** What is found or made, which then stays. */
+  async #entry<T extends { readonly key: string }>(
+    store: Store,
+    find: () => Promise<T>,
+  ): Promise<T> {
+    return await (this.#held?.entry(store, find, this.#signal) ?? find());
   }
 
   /** The archive of a Debian release, that images come from; that of the settings when absent. */
@@ -112,6 +154,8 @@ export class Builder {
       "./debian/debian.ts",
       import.meta.url,
     );
+    this.built = true;
+    await this.#held?.files("debian", this.#signal);
     const { debian } = await loadSettings();
     const options = { progress: this.#progress, signal: this.#signal };
     return await openDebian({ ...debian, ...options, ...(suite !== undefined && { suite }) });
@@ -141,21 +185,25 @@ export class Builder {
 
   /** Debian's kernel, for any number of vCPUs; `refresh` asks the archive for a newer one. */
   async debianKernel(refresh = false): Promise<Kernel> {
-    const existing = refresh ? undefined : await findUnpackedKernel();
-    return existing ?? await unpackKernel({
-      debian: await this.#kernelArchive(),
-      progress: this.#progress,
+    return await this.#entry(kernelStore(), async () => {
+      const existing = refresh ? undefined : await findUnpackedKernel();
+      return existing ?? await unpackKernel({
+        debian: await this.#kernelArchive(),
+        progress: this.#progress,
+      });
     });
   }
 
   /** The compiled kernel; `refresh` asks the archive whether there is a newer source. */
   async kernel(variant: KernelVariant = "up", refresh = false): Promise<Kernel> {
-    const existing = refresh ? undefined : await findKernel(variant);
-    return existing ?? await buildKernel({
-      debian: await this.#kernelArchive(),
-      variant,
-      progress: this.#progress,
-      signal: this.#signal,
+    return await this.#entry(kernelStore(), async () => {
+      const existing = refresh ? undefined : await findKernel(variant);
+      return existing ?? await buildKernel({
+        debian: await this.#kernelArchive(),
+        variant,
+        progress: this.#progress,
+        signal: this.#signal,
+      });
     });
   }
 
@@ -171,8 +219,10 @@ export class Builder {
     options: { readonly refresh?: boolean; readonly packages?: readonly string[] } = {},
   ): Promise<Image> {
     const declaration = await this.#declaration(name, options.packages);
-    const existing = options.refresh ? undefined : await findImage(declaration);
-    return existing ?? await this.#buildImage(declaration);
+    return await this.#entry(imageStore(), async () => {
+      const existing = options.refresh ? undefined : await findImage(declaration);
+      return existing ?? await this.#buildImage(declaration);
+    });
   }
 
   async #buildImage(declaration: ImageDeclaration, additions?: Additions): Promise<Image> {
@@ -221,18 +271,22 @@ export class Builder {
       ...additionsKey({ files: request.files }),
       run,
     });
-    const path = await store.getOrMake(
+    const make = async (directory: string) => {
+      const limits = imageLimits((await loadSettings()).images);
+      using budget = new ImageBudget(base.manifest.name, limits, this.#signal);
+      await changes(base, run, join(directory, "layer.tar"), budget).catch((error) => {
+        throw budget.explain(error);
+      });
+    };
+    const { path } = await this.#entry(store, async () => ({
       key,
-      async (directory) => {
-        const limits = imageLimits((await loadSettings()).images);
-        using budget = new ImageBudget(base.manifest.name, limits, this.#signal);
-        await changes(base, run, join(directory, "layer.tar"), budget).catch((error) => {
-          throw budget.explain(error);
-        });
-      },
-      () => this.#progress.info("Another process runs the image's commands; waiting for it"),
-      this.#signal,
-    );
+      path: await store.getOrMake(
+        key,
+        make,
+        () => this.#progress.info("Another process runs the image's commands; waiting for it"),
+        this.#signal,
+      ),
+    }));
     return await this.#withFiles(
       { ...request, pull: false }, // asked for a moment ago
       { key, path: join(path, "layer.tar") },
@@ -240,6 +294,10 @@ export class Builder {
   }
 
   async #withFiles(request: RootRequest, layer: Additions["layer"]): Promise<Image> {
+    return await this.#entry(imageStore(), () => this.#findOrBuild(request, layer));
+  }
+
+  async #findOrBuild(request: RootRequest, layer: Additions["layer"]): Promise<Image> {
     const { language, version, from, packages, files, pull } = request;
     const additions: Additions = { files, layer };
     const settings = await loadSettings();
@@ -264,6 +322,8 @@ export class Builder {
     const wanted = { reference, packages, additions };
     const existing = pull ? undefined : await findOciImage(wanted, this.#progress);
     if (existing !== undefined) return existing;
+    this.built = true;
+    await this.#held?.files("oci", this.#signal);
     const certificates = registry.ca === undefined ? [] : [await Deno.readTextFile(registry.ca)];
     return await buildOciImage(wanted, {
       debian: await this.#archive(),
@@ -295,29 +355,37 @@ export class Builder {
   async initramfs(): Promise<string> {
     const store = new Store(join(cacheDir(), "initramfs"));
     const inputs = { format: 1, init: INIT_SCRIPT };
-    let key = await readRef(store, "initramfs", inputs);
-    if (key === undefined) {
-      const debian = await this.#archive();
-      const found = debian.resolve(["busybox-static"])
-        .filter(({ name }) => name === "busybox-static");
-      key = cacheKey({ ...inputs, busybox: found.map(({ sha256 }) => sha256) });
-      await store.getOrMake(key, async (directory) => {
-        const tree = new Tree();
-        await debian.unpack(found, tree);
-        const busybox = tree.lookup("bin/busybox") ?? tree.lookup("usr/bin/busybox");
-        if (busybox?.type !== "file") {
-          throw new CloudletError("Cannot build the initramfs: busybox-static holds no busybox", {
-            code: "untrusted",
-          });
-        }
-        const archive = await buildInitramfs({
-          busybox: contentBytes(busybox.content),
-          init: INIT_SCRIPT,
-        });
-        await Deno.writeFile(join(directory, "initramfs.cpio"), archive);
-      });
-      await writeRef(store, "initramfs", inputs, key);
-    }
+    const { key } = await this.#entry(store, async () => {
+      const known = await readRef(store, "initramfs", inputs);
+      return { key: known ?? await this.#makeInitramfs(store, inputs) };
+    });
     return join(store.root, key, "initramfs.cpio");
+  }
+
+  async #makeInitramfs(
+    store: Store,
+    inputs: { readonly format: number; readonly init: string },
+  ): Promise<string> {
+    const debian = await this.#archive();
+    const found = debian.resolve(["busybox-static"])
+      .filter(({ name }) => name === "busybox-static");
+    const key = cacheKey({ ...inputs, busybox: found.map(({ sha256 }) => sha256) });
+    await store.getOrMake(key, async (directory) => {
+      const tree = new Tree();
+      await debian.unpack(found, tree);
+      const busybox = tree.lookup("bin/busybox") ?? tree.lookup("usr/bin/busybox");
+      if (busybox?.type !== "file") {
+        throw new CloudletError("Cannot build the initramfs: busybox-static holds no busybox", {
+          code: "untrusted",
+        });
+      }
+      const archive = await buildInitramfs({
+        busybox: contentBytes(busybox.content),
+        init: INIT_SCRIPT,
+      });
+      await Deno.writeFile(join(directory, "initramfs.cpio"), archive);
+    });
+    await writeRef(store, "initramfs", inputs, key);
+    return key;
   }
 }

@@ -11,6 +11,7 @@
  */
 import { createHash, type Hash } from "node:crypto";
 import { dirname } from "node:path";
+import { noteUse } from "../base/cache/kinds.ts";
 import { CloudletError } from "../base/errors.ts";
 import { diskError, waitForLock } from "../base/files.ts";
 import { isFile } from "./archive/files.ts";
@@ -112,6 +113,7 @@ export async function fetchFile(
   advance: (bytes: number) => void = () => {},
 ): Promise<boolean> {
   if (await isFile(goal, expected.size)) {
+    await noteUse(goal);
     advance(expected.size);
     return true;
   }

@@ -4,8 +4,10 @@
  * @module
  */
 import { buildCommand, type CommandContext, numberParser } from "@stricli/core";
-import { Builder } from "../builder/artifacts.ts";
-import { exitWith, withProgress } from "./context.ts";
+import { leaseAll } from "../base/cache/lease.ts";
+import { cacheDir } from "../base/dirs.ts";
+import { withBuilt } from "./built.ts";
+import { exitWith } from "./context.ts";
 import { defaultKernel } from "../vmm/host_traits.ts";
 import { MIB } from "../vmm/layout.ts";
 import { parseMemory } from "./units.ts";
@@ -53,13 +55,12 @@ export const bootCommand = buildCommand({
   },
   async func(this: CommandContext, flags: BootFlags) {
     const { image, exec, cmdline, timeout } = flags;
-    const parts = await withProgress(async (options) => {
-      const builder = new Builder(options);
-      return {
-        ...await builder.bootFiles(flags.kernel ?? defaultKernel(), flags.vcpus),
-        ...(image !== undefined && { root: (await builder.image(image)).path }),
-      };
-    });
+    const parts = await withBuilt(async (builder) => ({
+      ...await builder.bootFiles(flags.kernel ?? defaultKernel(), flags.vcpus),
+      ...(image !== undefined && { root: (await builder.image(image)).path }),
+    }));
+    const files = [parts.kernel, ...parts.initramfs, ...("root" in parts ? [parts.root] : [])];
+    using _lease = await leaseAll(files, cacheDir());
     const { boot } = await lazyImport<typeof import("./boot.ts")>("./boot.ts", import.meta.url);
     const code = await boot({
       ...parts,

@@ -89,6 +89,11 @@ export const commands: Readonly<Record<string, Entry>> = {
       (await lazyImport<typeof import("./snapshot.ts")>("./snapshot.ts", import.meta.url))
         .snapshotRoutes,
   },
+  cache: {
+    brief: "See what the cache takes on the disk, and remove what is not needed",
+    load: async () =>
+      (await lazyImport<typeof import("./cache.ts")>("./cache.ts", import.meta.url)).cacheRoutes,
+  },
 };
 
 /** What the program is, in a line. */

@@ -4,6 +4,8 @@
  * @module
  */
 import { buildCommand, buildRouteMap } from "@stricli/core";
+import { checkUnneeded } from "../base/cache/state_leases.ts";
+import { cacheDir } from "../base/dirs.ts";
 import { CloudletError } from "../base/errors.ts";
 import { loadSettings } from "../base/settings.ts";
 import { DamagedEntry } from "../base/store.ts";
@@ -16,8 +18,7 @@ import {
 } from "../builder/image/versions.ts";
 import { findImage, type Image, imageStore, openImage } from "../builder/image/image.ts";
 import { formatReference, parseReference } from "../builder/oci/reference.ts";
-import { Builder } from "../builder/artifacts.ts";
-import { withProgress } from "./context.ts";
+import { withBuilt } from "./built.ts";
 import { writeLine } from "./output.ts";
 import { formatBytes } from "./progress.ts";
 import { formatTable } from "./table.ts";
@@ -100,8 +101,7 @@ const build = buildCommand({
     },
   },
   async func(flags: { refresh: boolean }, ...names: string[]) {
-    await withProgress(async (options) => {
-      const builder = new Builder(options);
+    await withBuilt(async (builder) => {
       for (const name of names) writeLine((await builder.image(name, flags)).path);
     });
   },
@@ -123,8 +123,7 @@ const pull = buildCommand({
   },
   async func({ insecure }: { insecure: boolean }, ...names: string[]) {
     const plain = { language: "", pull: true, packages: [], files: [], run: [] };
-    await withProgress(async (options) => {
-      const builder = new Builder(options);
+    await withBuilt(async (builder) => {
       for (const from of names) {
         const request = { ...plain, from: formatReference(parseReference(from)), insecure };
         writeLine((await builder.rootImage(request, noChanges)).path);
@@ -224,7 +223,9 @@ const rm = buildCommand({
     },
   },
   async func(_flags: Record<never, never>, ...names: string[]) {
-    for (const key of await Promise.all(names.map(resolveKey))) await imageStore().remove(key);
+    const keys = await Promise.all(names.map(resolveKey));
+    checkUnneeded(cacheDir(), keys.map((key) => `images/${key}`));
+    for (const key of keys) await imageStore().remove(key);
   },
 });
 

@@ -5,8 +5,7 @@
  */
 import { buildCommand, buildRouteMap } from "@stricli/core";
 import type { KernelVariant } from "../builder/kernel/config.ts";
-import { Builder } from "../builder/artifacts.ts";
-import { withProgress } from "./context.ts";
+import { withBuilt } from "./built.ts";
 import { writeLine } from "./output.ts";
 
 const build = buildCommand({
@@ -30,8 +29,7 @@ const build = buildCommand({
   },
   async func(flags: { smp: boolean; debian: boolean; refresh: boolean }) {
     const variant: KernelVariant = flags.smp ? "smp" : "up";
-    await withProgress(async (options) => {
-      const builder = new Builder(options);
+    await withBuilt(async (builder) => {
       const kernel = flags.debian
         ? await builder.debianKernel(flags.refresh)
         : await builder.kernel(variant, flags.refresh);

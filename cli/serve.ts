@@ -9,9 +9,8 @@ import type { Address, Service } from "../api/http/serve.ts";
 import { joinLanguage, languageVersion } from "../builder/image/versions.ts";
 import { languageNamed } from "../workload/languages.ts";
 import { isRegistryHost } from "../base/addresses.ts";
-import { cacheDir, stateDir } from "../base/dirs.ts";
+import { stateDir } from "../base/dirs.ts";
 import { CloudletError } from "../base/errors.ts";
-import { sweepTemporaryBelow } from "../base/files.ts";
 import { takeSignals } from "../base/signals.ts";
 import deno from "../deno.json" with { type: "json" };
 import { hostLimits } from "../service/host_limits.ts";
@@ -115,11 +114,15 @@ async function serve(flags: ServeFlags): Promise<void> {
     import.meta.url,
   );
   using end = new End();
-  sweepTemporaryBelow(cacheDir(), 2); // <cache>/<kind>/.tmp-… and <cache>/debian/<kind>/.tmp-…
   sweepScratch();
   const host = hostLimits();
   const defaultMemory = flags.memory ?? host.limits.defaultMemory;
   const progress = new LineProgress();
+  const { startUpkeep } = await lazyImport<typeof import("../base/cache/upkeep.ts")>(
+    "../base/cache/upkeep.ts",
+    import.meta.url,
+  );
+  await using _upkeep = startUpkeep((message) => progress.info(message));
   const { loadSettings } = await lazyImport<typeof import("../base/settings.ts")>(
     "../base/settings.ts",
     import.meta.url,

@@ -7,13 +7,10 @@ import { buildCommand, buildRouteMap, type CommandContext } from "@stricli/core"
 import { join } from "node:path";
 import { CloudletError, messageOf } from "../base/errors.ts";
 import { MIB } from "../vmm/layout.ts";
-import {
-  collect,
-  DEFAULT_LIMITS,
-  isUnusable,
-  listSnapshots,
-  snapshotStore,
-} from "../node/snapshots.ts";
+import { checkUnneeded } from "../base/cache/state_leases.ts";
+import { cacheDir } from "../base/dirs.ts";
+import { cacheBudget, tidy } from "../base/cache/upkeep.ts";
+import { isUnusable, listSnapshots, snapshotStore } from "../node/snapshots.ts";
 import { Snapshot } from "../vmm/snapshot/snapshot.ts";
 import { EXIT, exitWith } from "./context.ts";
 import { writeLine } from "./output.ts";
@@ -23,6 +20,7 @@ import { formatTable } from "./table.ts";
 import { parseDuration, parseMemory } from "./units.ts";
 
 const SHORT = 12; // hex digits of a key that are shown
+const DEFAULT_AGE = 30 * 24 * 60 * 60 * 1000; // milliseconds
 
 interface Row {
   readonly key: string;
@@ -138,6 +136,7 @@ const rm = buildCommand({
         { code: found.length === 0 ? "not-found" : "invalid-input", remedy: "see `snapshot ls`" },
       );
     });
+    checkUnneeded(cacheDir(), chosen.map((key) => `snapshots/${key}`));
     for (const key of chosen) {
       await store.remove(key);
       writeLine(key);
@@ -149,8 +148,8 @@ const gc = buildCommand({
   docs: {
     brief: "Remove the snapshots that cannot be used, were not used for long or take too much room",
     fullDescription:
-      "The same is done with the defaults whenever a snapshot is made. Snapshots that " +
-      "serve one program each may take half of the room.",
+      "Snapshots that serve one program each may take half of the room, and none goes that is in " +
+      "use. `cloudlet cache prune` does the same for all of the cache.",
   },
   parameters: {
     flags: {
@@ -164,7 +163,7 @@ const gc = buildCommand({
         kind: "parsed",
         parse: parseMemory,
         optional: true,
-        brief: "how much may stay, such as 4G: 16G unless given",
+        brief: "how much may stay, such as 4G: what all of the cache may have unless given",
       },
     },
   },
@@ -174,11 +173,14 @@ const gc = buildCommand({
       await snapshotStore().remove(key);
       writeLine(`${key}  ${formatBytes(bytes)}`);
     }
-    const removed = await collect({
-      age: flags.age ?? DEFAULT_LIMITS.age,
-      bytes: flags.size === undefined ? DEFAULT_LIMITS.bytes : flags.size * MIB,
+    const { removed } = await tidy({
+      kinds: ["snapshots"],
+      age: flags.age ?? DEFAULT_AGE,
+      bytes: flags.size === undefined ? await cacheBudget() : flags.size * MIB,
     });
-    for (const { key, bytes } of removed) writeLine(`${key}  ${formatBytes(bytes)}`);
+    for (const { id, bytes } of removed) {
+      writeLine(`${id.slice(id.indexOf("/") + 1)}  ${formatBytes(bytes)}`);
+    }
   },
 });
 

@@ -10,7 +10,7 @@ import {
   connectAgent,
   listenForReady,
 } from "../agent/client/client.ts";
-import { Builder } from "../builder/artifacts.ts";
+import { withBuilder } from "../builder/artifacts.ts";
 import type { RegistryPolicy } from "../builder/oci/policy.ts";
 import { defaultKernel } from "../vmm/host_traits.ts";
 import { Vm } from "../vmm/vm.ts";
@@ -50,16 +50,17 @@ export async function findParts(
   { kernel, registries }: PartsOptions,
 ): Promise<Parts> {
   const { progress, signal, language, vcpus, packages } = request;
-  const builder = new Builder({ progress, signal, registries });
-  const wanted = { ...PLAIN_IMAGE, ...request.image, language, packages };
-  builder.checkRoot(wanted); // before a kernel is built for what is refused
-  const files = await builder.bootFiles(kernel ?? defaultKernel(), vcpus);
-  const { path, manifest } = await builder.rootImage(wanted, async (base, run, layer, budget) => {
-    const program = base.manifest.from?.program;
-    await using machine = await boot({ ...files, image: base.path, program }, request, {});
-    await saveChanges({ agent: machine.agent, program }, run, layer, request, budget);
+  return await withBuilder({ progress, signal, registries }, async (builder) => {
+    const wanted = { ...PLAIN_IMAGE, ...request.image, language, packages };
+    builder.checkRoot(wanted); // before a kernel is built for what is refused
+    const files = await builder.bootFiles(kernel ?? defaultKernel(), vcpus);
+    const { path, manifest } = await builder.rootImage(wanted, async (base, run, layer, budget) => {
+      const program = base.manifest.from?.program;
+      await using machine = await boot({ ...files, image: base.path, program }, request, {});
+      await saveChanges({ agent: machine.agent, program }, run, layer, request, budget);
+    });
+    return { ...files, image: path, program: manifest.from?.program };
   });
-  return { ...files, image: path, program: manifest.from?.program };
 }
 
 /** A VM whose agent has answered. */

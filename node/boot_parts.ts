@@ -3,6 +3,9 @@
  *
  * @module
  */
+import { leaseAll } from "../base/cache/lease.ts";
+import { cacheDir } from "../base/dirs.ts";
+import { CloudletError } from "../base/errors.ts";
 import { cacheKey, filesKey } from "../base/store.ts";
 import type { ProgramConfig } from "../builder/oci/manifest.ts";
 import type { BootFiles } from "../builder/artifacts.ts";
@@ -31,6 +34,25 @@ export function partsKey(
   const source = { language, version, from, pull, insecure };
   const root = { ...source, packages, run, files: filesKey(files) };
   return cacheKey({ kernel, smp: vcpus > 1, root });
+}
+
+/** Paths of all files that a machine boots from. */
+export function filesOf({ kernel, initramfs, image }: Parts): string[] {
+  return [kernel, ...initramfs, image];
+}
+
+/**
+ * Has what a machine boots from stay in the cache until this is disposed.
+ *
+ * @throws {CloudletError} `not-found` when some of it is gone
+ */
+export async function leaseParts(parts: Parts): Promise<Disposable> {
+  const lease = await leaseAll(filesOf(parts), cacheDir());
+  if (lease !== undefined) return lease;
+  throw new CloudletError("Cannot start the machine: what it boots from was removed just now", {
+    code: "not-found",
+    remedy: "try again: it is made anew",
+  });
 }
 
 /** What tells a file of the cache from others: entries are named by their content. */

@@ -8,7 +8,7 @@ import { temporaryIn } from "../base/files.ts";
 import type { ProgramConfig } from "../builder/oci/manifest.ts";
 import { saveSnapshot, Snapshot } from "../vmm/snapshot/snapshot.ts";
 import type { Vm } from "../vmm/vm.ts";
-import type { Parts } from "./boot_parts.ts";
+import { leaseParts, type Parts } from "./boot_parts.ts";
 import { Clone } from "./clone.ts";
 import { hardwareOf } from "./hardware.ts";
 import type { HostForkRequest, HostMachine, HostMachineRequest } from "./host_machine.ts";
@@ -89,6 +89,7 @@ export class MicroVm implements HostMachine {
   async fork(fork: HostForkRequest): Promise<HostMachine> {
     const { vm, agent, parts, request, base } = this.#made;
     await using stack = new AsyncDisposableStack();
+    stack.use(await leaseParts(parts)); // it may outlive this one
     using directory = temporaryIn(snapshotStore().root); // the clone keeps the file open
     await Deno.mkdir(directory.path, { recursive: true, mode: 0o700 });
     const requires = { fork: fork.id };

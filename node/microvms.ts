@@ -8,7 +8,7 @@ import { silentProgress } from "../base/progress.ts";
 import { SharedWork } from "../base/shared_work.ts";
 import { cacheKey } from "../base/store.ts";
 import { boot, type BootOptions, findParts, type PartsOptions } from "./boot.ts";
-import { type Parts, partsKey } from "./boot_parts.ts";
+import { leaseParts, type Parts, partsKey } from "./boot_parts.ts";
 import { Clone } from "./clone.ts";
 import { BEHIND } from "./clone_identity.ts";
 import { hardwareOf } from "./hardware.ts";
@@ -36,25 +36,48 @@ export function microVms(given: MicroVmOptions = {}): HostMachineFactory {
   return async (request) => {
     const { signal } = request;
     sweepScratch();
-    const parts = await shared.share(
-      partsKey(request, options.kernel),
-      request,
-      (caller) => findParts({ ...request, ...caller }, options),
-    );
+    await using stack = new AsyncDisposableStack();
+    const { parts, lease } = await leasedParts(request, options);
+    stack.use(lease);
     signal.throwIfAborted();
     if (options.snapshots === false) {
-      const booted = await boot(parts, request, options);
-      return new MicroVm({ ...booted, parts, request, resources: booted });
+      const booted = stack.use(await boot(parts, request, options));
+      return new MicroVm({ ...booted, parts, request, resources: stack.move() });
     }
     const found = await findSnapshot(parts, request, options);
     const { prepared } = found;
-    await using stack = new AsyncDisposableStack();
     const clone = stack.use(await cloneOf(found, parts, request, options));
     signal.throwIfAborted();
     const agent = await clone.resume(request.id, clone.clockStep + BEHIND, signal);
     const { vm, snapshot: base } = clone;
     return new MicroVm({ vm, agent, parts, request, resources: stack.move(), base, prepared });
   };
+}
+
+/** Attempts to find what was removed meanwhile: somebody may clean the cache at the same time. */
+const ATTEMPTS = 3;
+
+/** What a machine boots from, which stays until the lease is disposed. */
+async function leasedParts(
+  request: HostMachineRequest,
+  options: MicroVmOptions & { readonly shared: SharedWork },
+): Promise<{ readonly parts: Parts; readonly lease: Disposable }> {
+  for (let attempt = 1;; attempt++) {
+    const parts = await options.shared.share(
+      partsKey(request, options.kernel),
+      request,
+      (caller) => findParts({ ...request, ...caller }, options),
+    );
+    try {
+      return { parts, lease: await leaseParts(parts) };
+    } catch (error) {
+      if (attempt === ATTEMPTS || !isNotFound(error)) throw error;
+    }
+  }
+}
+
+function isNotFound(error: unknown): boolean {
+  return error instanceof CloudletError && error.code === "not-found";
 }
 
 /** A clone that waits already, or a new one. The snapshot is taken over. */

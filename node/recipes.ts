@@ -12,14 +12,16 @@
  */
 import { languageOrCommand } from "../workload/languages.ts";
 import type { InterpreterNeeds } from "../workload/interpreter_needs.ts";
+import { lazyImport } from "../base/lazy_import.ts";
 import { CloudletError, messageOf } from "../base/errors.ts";
+import type { Progress } from "../base/progress.ts";
 import type { Caller, SharedWork } from "../base/shared_work.ts";
 import { cacheKey, filesKey, type KeyPart } from "../base/store.ts";
 import { MIB } from "../vmm/layout.ts";
 import type { MemoryFile } from "../vmm/snapshot/memory_file.ts";
 import { saveSnapshot, type Snapshot } from "../vmm/snapshot/snapshot.ts";
 import { boot, type BootOptions, KERNEL_ARGUMENTS, type RunningVm } from "./boot.ts";
-import { fileOf, type Parts } from "./boot_parts.ts";
+import { fileOf, filesOf, leaseParts, type Parts } from "./boot_parts.ts";
 import { Clone } from "./clone.ts";
 import { BEHIND, clockError, newIdentity } from "./clone_identity.ts";
 import { hardwareOf, vmConfig } from "./hardware.ts";
@@ -107,22 +109,29 @@ async function unpreparedSnapshot(
 /** From the cache, or made now, for all who want it: `make` is not the request's own work. */
 async function findOrMake(
   requires: KeyPart,
+  parts: Parts,
   request: HostMachineRequest,
   { shared }: RecipeOptions,
   make: (directory: string, request: HostMachineRequest) => Promise<void>,
 ): Promise<Found> {
+  let built = false;
   const made = (caller: Caller) =>
     openOrMake(requires, {
-      make: (directory) => make(directory, { ...request, ...caller }),
+      make: async (directory) => {
+        // The work may outlive the request, whose machine has these otherwise.
+        using _lease = await leaseParts(parts);
+        await make(directory, { ...request, ...caller });
+        built = true;
+      },
+      parts: filesOf(parts),
       note: (message) => caller.progress.info(message),
     });
   const found = await openCached(requires, (message) => request.progress.info(message));
   if (found !== undefined) return { requires, snapshot: found, prepared: false };
-  await shared.share(
-    cacheKey(requires),
-    request,
-    (caller) => made(caller).then((snapshot) => snapshot[Symbol.dispose]()),
-  );
+  await shared.share(cacheKey(requires), request, async (caller) => {
+    using _snapshot = await made(caller);
+    if (built) await tidy(caller.progress);
+  });
   return { requires, snapshot: await made(request), prepared: false }; // each opens it for itself
 }
 
@@ -133,7 +142,7 @@ async function readySnapshot(
   options: RecipeOptions,
 ): Promise<Found> {
   const requires = requirementsOf(parts, request);
-  return await findOrMake(requires, request, options, async (directory, request) => {
+  return await findOrMake(requires, parts, request, options, async (directory, request) => {
     const { progress, signal, language } = request;
     await using machine = await boot(parts, request, options);
     const { vm, agent } = machine;
@@ -158,7 +167,7 @@ async function programSnapshot(
 ): Promise<Found> {
   const { entryPoint: main, files } = needs;
   const requires = requirementsOf(parts, request, { main, files: filesKey(files) });
-  return await findOrMake(requires, request, options, async (directory, request) => {
+  return await findOrMake(requires, parts, request, options, async (directory, request) => {
     const { progress, signal, language } = request;
     const { snapshot } = await readySnapshot(parts, request, options);
     await using clone = await Clone.make(snapshot, hardwareOf(parts, request), progress);
@@ -199,7 +208,10 @@ export async function keepLayer(
   try {
     await keepSnapshot(
       requires,
-      (directory) => saveSnapshot(vm, directory, requires, { base }),
+      {
+        make: (directory) => saveSnapshot(vm, directory, requires, { base }),
+        parts: filesOf(parts),
+      },
     );
     kept = true;
     task.done();
@@ -209,5 +221,15 @@ export async function keepLayer(
     vm.resume();
   }
   await agent.resume({ ...newIdentity(request.id), clockStepNs: BEHIND }, { signal });
+  if (kept) await tidy(progress);
   return kept;
+}
+
+/** Brings the cache back within its budget, after something was added to it. */
+async function tidy(progress: Progress): Promise<void> {
+  const { keepWithinBudget } = await lazyImport<typeof import("../base/cache/upkeep.ts")>(
+    "../base/cache/upkeep.ts",
+    import.meta.url,
+  );
+  await keepWithinBudget((message) => progress.info(message));
 }

@@ -1,16 +1,17 @@
 /**
- * The snapshots of this host: `<cache>/snapshots/<key>/{state,memory}`.
- *
- * An entry's directory has the time of its last use as its modification time.
+ * The snapshots of this host: `<cache>/snapshots/<key>/{state,memory,about.json}`. The last says what
+ * they need of the cache, and is for those who look after it.
  *
  * @module
  */
-import { join } from "node:path";
+import { dirname, join } from "node:path";
+import { writeAbout } from "../base/cache/about.ts";
+import { entriesOf } from "../base/cache/lease.ts";
 import { cacheDir } from "../base/dirs.ts";
 import { CloudletError, messageOf } from "../base/errors.ts";
 import { cacheKey, type KeyPart, Store } from "../base/store.ts";
 import type { GuestParts } from "./snapshot_key.ts";
-import { readFacts, Snapshot } from "../vmm/snapshot/snapshot.ts";
+import { Snapshot } from "../vmm/snapshot/snapshot.ts";
 
 /** One snapshot in the cache. */
 export interface CachedSnapshot {
@@ -22,36 +23,27 @@ export interface CachedSnapshot {
   readonly used: Date;
 }
 
-/** What the cache may grow to. */
-export interface CacheLimits {
-  /** Bytes on the disk. */
-  readonly bytes: number;
-  /** Milliseconds since the last use. */
-  readonly age: number;
-}
-
-/**
- * What part of the room those may take that serve one program each, prepared or waited for: there are
- * as many as a client has names for, and those that serve any program of a language take longest to make.
- */
-const ROOM_OF_PROGRAMS = 1 / 2;
-
-const DAY = 24 * 60 * 60 * 1000;
-/** Limits when nobody says otherwise. */
-export const DEFAULT_LIMITS: CacheLimits = { bytes: 16 * 1024 ** 3, age: 30 * DAY };
-
 /** The store of snapshots. */
 export function snapshotStore(): Store {
   return new Store(join(cacheDir(), "snapshots"));
 }
 
-/** How {@linkcode openOrMake} goes about it. */
-export interface OpenOptions {
+/** What a snapshot is made with. */
+export interface MakeOptions {
   /** Saves a snapshot into the empty directory that it is given. */
   readonly make: (directory: string) => Promise<void>;
+  /** What its machine was booted from: without these files it is of no use. */
+  readonly parts: readonly string[];
+}
+
+/** How {@linkcode openOrMake} goes about it. */
+export interface OpenOptions extends MakeOptions {
   /** Told why a snapshot was not used, and whom one waits for. */
   readonly note: (message: string) => void;
 }
+
+/** Attempts to open what was just made: somebody may clean the cache at the same time. */
+const ATTEMPTS = 3;
 
 /**
  * The snapshot that meets the requirements: from the cache, or made now. Of several processes that
@@ -64,33 +56,54 @@ export async function openOrMake(
 ): Promise<Snapshot> {
   const found = await openCached(requires, options.note, store);
   if (found !== undefined) return found;
-  const path = await store.getOrMake(
-    cacheKey(requires),
-    options.make,
-    () => options.note("Another process makes this snapshot; waiting for it"),
-  );
-  await collect(DEFAULT_LIMITS, cacheKey(requires), store);
-  return await Snapshot.open(path, requires);
+  for (let attempt = 0; attempt < ATTEMPTS; attempt++) {
+    await store.getOrMake(
+      cacheKey(requires),
+      (directory) => makeEntry(requires, options, directory, store),
+      () => options.note("Another process makes this snapshot; waiting for it"),
+    );
+    const made = await openLeased(requires, store);
+    if (made !== undefined) return made;
+  }
+  throw new CloudletError("Cannot open the snapshot: it is removed whenever it was made", {
+    code: "host",
+    remedy: "end whatever cleans the cache",
+  });
 }
 
 /**
  * Makes a snapshot in place of the one with the same requirements, which stays when this fails.
  *
  * @param requires what it is of
- * @param make saves it into the empty directory that it is given
  */
 export async function keepSnapshot(
   requires: KeyPart,
-  make: (directory: string) => Promise<void>,
+  options: MakeOptions,
   store: Store = snapshotStore(),
 ): Promise<void> {
-  const key = cacheKey(requires);
-  await store.replace(key, make);
-  await collect(DEFAULT_LIMITS, key, store);
+  await store.replace(
+    cacheKey(requires),
+    (directory) => makeEntry(requires, options, directory, store),
+  );
+}
+
+async function makeEntry(
+  requires: KeyPart,
+  { make, parts }: MakeOptions,
+  directory: string,
+  store: Store,
+): Promise<void> {
+  await make(directory);
+  const { main, workload } = requires as Partial<GuestParts>;
+  await writeAbout(directory, {
+    needs: entriesOf(parts, dirname(store.root)),
+    ofProgram: main !== undefined || workload !== undefined,
+  });
 }
 
 /**
  * The snapshot that meets the requirements, if there is a good one. One that is unusable is removed.
+ * While it is open it stays in the cache, and so does what it needs.
  *
  * @throws {CloudletError} `host` when it cannot be read now; it stays
  */
@@ -99,19 +112,24 @@ export async function openCached(
   note: (message: string) => void,
   store: Store = snapshotStore(),
 ): Promise<Snapshot | undefined> {
-  const key = cacheKey(requires);
-  const path = await store.get(key);
-  if (path === undefined) return undefined;
   try {
-    const snapshot = await Snapshot.open(path, requires);
-    const now = new Date();
-    await Deno.utime(path, now, now).catch(() => {}); // removed meanwhile: what is open stays
-    return snapshot;
+    return await openLeased(requires, store);
   } catch (error) {
     if (!isUnusable(error)) throw error;
     note(`${messageOf(error)}; it is made anew`);
-    await store.remove(key);
+    await store.remove(cacheKey(requires));
     return undefined;
+  }
+}
+
+async function openLeased(requires: KeyPart, store: Store): Promise<Snapshot | undefined> {
+  const lease = await store.lease(cacheKey(requires));
+  if (lease === undefined) return undefined;
+  try {
+    return await Snapshot.open(lease.path, requires, false, lease);
+  } catch (error) {
+    lease[Symbol.dispose]();
+    throw error;
   }
 }
 
@@ -139,49 +157,4 @@ export async function listSnapshots(store: Store = snapshotStore()): Promise<Cac
     }
   }
   return list.sort((a, b) => b.used.getTime() - a.used.getTime());
-}
-
-/** Whether a snapshot serves one program only, or none; false when that cannot be read now. */
-function isOfProgram(key: string, store: Store): boolean {
-  try {
-    const { requires } = readFacts(join(store.root, key));
-    const { main, workload } = requires as Partial<GuestParts>;
-    return main !== undefined || workload !== undefined;
-  } catch (error) {
-    return isUnusable(error); // removed meanwhile, or damaged
-  }
-}
-
-/**
- * Removes what was not used for long, and what was used longest ago until the rest is small enough;
- * those that serve one program each may take half of the room. A VM that runs from a snapshot keeps
- * what it has mapped.
- *
- * @param limits what may stay
- * @param keep key of one that stays in any case
- * @returns what was removed
- */
-export async function collect(
-  limits: CacheLimits,
-  keep?: string,
-  store: Store = snapshotStore(),
-): Promise<CachedSnapshot[]> {
-  const removed: CachedSnapshot[] = [];
-  let total = 0;
-  let ofPrograms = 0;
-  for (const entry of await listSnapshots(store)) {
-    const { key, bytes, used } = entry;
-    const ofProgram = isOfProgram(key, store) ? bytes : 0;
-    const fits = total + bytes <= limits.bytes &&
-      (ofProgram === 0 || ofPrograms + ofProgram <= limits.bytes * ROOM_OF_PROGRAMS);
-    const old = Date.now() - used.getTime() > limits.age;
-    if (key === keep || (!old && fits)) {
-      total += bytes;
-      ofPrograms += ofProgram;
-      continue;
-    }
-    await store.remove(entry.key);
-    removed.push(entry);
-  }
-  return removed;
 }

@@ -1,77 +1,121 @@
 import assert from "node:assert/strict";
 import { join } from "node:path";
-import { Store } from "../base/store.ts";
-import { collect, listSnapshots } from "./snapshots.ts";
+import { removeEntry } from "../base/cache/remove.ts";
+import { scanCache } from "../base/cache/scan.ts";
+import { makeEntry, withCache } from "../base/cache/testing.ts";
+import { tidy } from "../base/cache/upkeep.ts";
+import { cacheKey, type KeyPart, Store } from "../base/store.ts";
+import { OwnedFd } from "../ffi/fd.ts";
 import { encodeState } from "../vmm/snapshot/format.ts";
+import { identityOf } from "../vmm/snapshot/memory_file.ts";
+import { keepSnapshot, listSnapshots, openCached, openOrMake } from "./snapshots.ts";
 
-const BYTES = 1 << 20;
-const DAY = 24 * 60 * 60 * 1000;
+const READY = { warm: "deno" };
+const MEMORY = 4 << 20;
 
-/** Snapshots of a megabyte each in a cache of their own; the first was used last, a day ago. */
-async function withSnapshots(
-  all: Readonly<Record<string, Readonly<Record<string, string>> | undefined>>,
-  test: (store: Store) => Promise<void>,
-): Promise<void> {
-  const directory = await Deno.makeTempDir();
-  const store = new Store(directory);
-  try {
-    let used = Date.now();
-    for (const [key, requires] of Object.entries(all)) {
-      const entry = join(store.root, key);
-      await Deno.mkdir(entry, { recursive: true });
-      const facts = new TextEncoder().encode(JSON.stringify({ requires, memory: {} }));
-      const state = requires === undefined
-        ? new Uint8Array(100)
-        : encodeState(new Map([["facts", facts]]));
-      await Deno.writeFile(join(entry, "state"), state);
-      await Deno.writeFile(join(entry, "memory"), new Uint8Array(BYTES).fill(1));
-      used -= DAY;
-      await Deno.utime(entry, new Date(used), new Date(used));
+/** Saves a snapshot of a machine that there never was. */
+async function save(directory: string, requires: KeyPart): Promise<void> {
+  const memory = join(directory, "memory");
+  await Deno.writeFile(memory, new Uint8Array());
+  await Deno.truncate(memory, MEMORY);
+  using fd = OwnedFd.open(memory, 0);
+  const facts = { requires, memory: identityOf(fd.fd), data: 0, made: 0 };
+  const pieces = new Map([
+    ["facts", new TextEncoder().encode(JSON.stringify(facts))],
+    ["memory.digests", new Uint8Array(MEMORY / (2 << 20) * 32)],
+  ]);
+  await Deno.writeFile(join(directory, "state"), encodeState(pieces));
+}
+
+/** Has a test use a cache of its own. */
+async function withSnapshots(test: (root: string, store: Store) => Promise<void>): Promise<void> {
+  await withCache((root) => test(root, new Store(join(root, "snapshots"))));
+}
+
+async function ids(root: string): Promise<string[]> {
+  return (await scanCache(root)).entries.map(({ id }) => id).sort();
+}
+
+Deno.test("a snapshot that is open stays in the cache, with what its machine was booted from", async () => {
+  await withSnapshots(async (root, store) => {
+    const image = await makeEntry(root, "images/i", { minutes: 9 });
+    const kernel = await makeEntry(root, "kernels/k", { minutes: 9 });
+    await makeEntry(root, "kernels/other", { minutes: 9 });
+    const parts = [join(kernel, "vmlinux"), "/boot/initrd", join(image, "root.erofs")];
+    const make = (directory: string) => save(directory, READY);
+    {
+      using _snapshot = await openOrMake(READY, { make, parts, note: () => {} }, store);
+      await tidy({}, { all: true }, root);
+      const own = `snapshots/${cacheKey(READY)}`;
+      assert.deepEqual(await ids(root), ["images/i", "kernels/k", own]);
     }
-    await test(store);
-  } finally {
-    await Deno.remove(directory, { recursive: true });
-  }
-}
-
-const ROOM = 1.1 * BYTES; // of one, with its state file
-
-async function keys(store: Store): Promise<string> {
-  return (await listSnapshots(store)).map(({ key }) => key).join(" ");
-}
-
-const ready = { warm: "deno" };
-const waits = { warm: "deno", main: "a.ts" };
-const prepared = { warm: "rust", workload: "1" };
-
-Deno.test("snapshots of one program each push out one another, but none that serves all of them", async () => {
-  const all = { w1: waits, p1: prepared, w2: waits, p2: prepared, w3: waits, r1: ready, r2: ready };
-  await withSnapshots(all, async (store) => {
-    assert.equal(await keys(store), "w1 p1 w2 p2 w3 r1 r2");
-    const removed = await collect({ bytes: 7 * ROOM, age: 30 * DAY }, undefined, store);
-    assert.equal(removed.map(({ key }) => key).join(" "), "p2 w3");
-    assert.equal(await keys(store), "w1 p1 w2 r1 r2");
-    await collect({ bytes: 4 * ROOM, age: 30 * DAY }, undefined, store);
-    assert.equal(await keys(store), "w1 p1 r1 r2");
+    const found = await openCached(READY, (note) => assert.fail(note), store);
+    await tidy({}, { all: true }, root);
+    assert.equal((await ids(root)).length, 3, "as if it had just been made");
+    found![Symbol.dispose]();
+    await tidy({}, { all: true }, root);
+    assert.deepEqual(await ids(root), []);
   });
 });
 
-Deno.test("what was used longest ago goes first, whatever it is, but never the one that was just made", async () => {
-  const all = { r1: ready, r2: ready, w1: waits, r3: ready };
-  await withSnapshots(all, async (store) => {
-    await collect({ bytes: 3 * ROOM, age: 30 * DAY }, "r3", store);
-    assert.equal(await keys(store), "r1 r2 w1 r3");
-    await collect({ bytes: 3 * ROOM, age: 30 * DAY }, undefined, store);
-    assert.equal(await keys(store), "r1 r2 w1");
-    await collect({ bytes: 3 * ROOM, age: 1.5 * DAY }, undefined, store);
-    assert.equal(await keys(store), "r1");
+Deno.test("snapshots of one program say so", async () => {
+  await withSnapshots(async (root, store) => {
+    for (const more of [{}, { main: "a.ts" }, { workload: "1" }]) {
+      const requires = { ...READY, ...more };
+      await keepSnapshot(requires, { make: (path) => save(path, requires), parts: [] }, store);
+    }
+    const kinds = (await scanCache(root)).entries.map(({ ofProgram }) => ofProgram);
+    assert.deepEqual(kinds.sort(), [false, true, true]);
   });
 });
 
-Deno.test("a snapshot that cannot be read counts as one of a program", async () => {
-  const all = { broken: undefined, w1: waits, r1: ready };
-  await withSnapshots(all, async (store) => {
-    await collect({ bytes: 2 * ROOM, age: 30 * DAY }, undefined, store);
-    assert.equal(await keys(store), "broken r1");
+Deno.test("a snapshot that is removed before it could be opened is made again, but not for ever", async () => {
+  await withSnapshots(async (root, store) => {
+    let made = 0;
+    const entries = () => scanCache(root).then(({ entries }) => entries);
+    const open = (times: number) =>
+      openOrMake(
+        READY,
+        {
+          make: async (directory) => {
+            made++;
+            await save(directory, READY);
+          },
+          parts: [],
+          note: () => {},
+        },
+        removing(store, times, async () => {
+          for (const entry of await entries()) await removeEntry(entry, { anyUse: true });
+        }),
+      );
+    using snapshot = await open(1);
+    assert.equal(made, 2);
+    snapshot[Symbol.dispose]();
+    await store.remove(cacheKey(READY));
+    made = 0;
+    await assert.rejects(open(100), /^CloudletError: Cannot open the snapshot: it is removed/);
+    assert.equal(made, 3);
+  });
+});
+
+/** A store whose entries are removed so many times as soon as they were made. */
+function removing(store: Store, times: number, remove: () => Promise<void>): Store {
+  return new class extends Store {
+    override async getOrMake(...args: Parameters<Store["getOrMake"]>): Promise<string> {
+      const path = await super.getOrMake(...args);
+      if (times-- > 0) await remove();
+      return path;
+    }
+  }(store.root);
+}
+
+Deno.test("snapshots are listed with what they take, the one used last first", async () => {
+  await withSnapshots(async (root, store) => {
+    for (const [minutes, key] of ["a", "b", "c"].entries()) {
+      await makeEntry(root, `snapshots/${key}`, { minutes });
+    }
+    const list = await listSnapshots(store);
+    assert.deepEqual(list.map(({ key }) => key), ["a", "b", "c"]);
+    assert.ok(list.every(({ bytes }) => bytes >= 64 * 1024));
   });
 });

@@ -132,16 +132,11 @@ export class PreparedWorkloads {
   }
 
   async #read(key: string): Promise<ExecuteRequest | undefined> {
-    const directory = await this.#store.get(key);
-    if (directory === undefined) return undefined;
-    const bytes = await readFileIfAny(join(directory, "workload")); // the host's errors remove nothing
+    using lease = await this.#store.lease(key);
+    if (lease === undefined) return undefined;
+    const bytes = await readFileIfAny(join(lease.path, "workload")); // the host's errors remove nothing
     try {
-      if (bytes !== undefined) {
-        const workload = fromBinary(ExecuteRequestSchema, bytes);
-        const now = new Date();
-        await Deno.utime(directory, now, now).catch(() => {}); // removed meanwhile
-        return workload;
-      }
+      if (bytes !== undefined) return fromBinary(ExecuteRequestSchema, bytes);
     } catch {
       // it is damaged
     }

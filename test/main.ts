@@ -41,6 +41,11 @@ function jobs(): Job[] {
 
 const SUMMARY = /^(?:ok|FAILED) \| (\d+) passed.*? \| (\d+) failed(?:.*? \| (\d+) ignored)?/gm;
 
+/** What `deno test` lists last: the tests that failed, with their places. */
+const FAILURES = /^ FAILURES $([^]*?)^FAILED \|/m;
+/** Seconds of a job that are worth a line in the end. */
+const SLOW = 60;
+
 const running = new Set<Deno.ChildProcess>();
 
 /** Starts `deno test`, in a process group with the programs that its tests start. */
@@ -64,14 +69,22 @@ async function show(
   let tail = "";
   for await (const text of stream.pipeThrough(new TextDecoderStream())) {
     print(text);
-    tail = (tail + text).slice(-4096);
+    tail = (tail + text).slice(-16_384);
   }
   if (tail !== "" && !tail.endsWith("\n")) print("\n");
   return tail;
 }
 
-/** Runs tests and prints what they print; undefined when they ended without a count. */
-async function run({ name, args }: Job): Promise<Counts | undefined> {
+/** How tests went. */
+interface Outcome {
+  /** Undefined when they ended without a count. */
+  readonly counts: Counts | undefined;
+  /** A line for each test that failed. */
+  readonly failures: readonly string[];
+}
+
+/** Runs tests and prints what they print. */
+async function run({ name, args }: Job): Promise<Outcome> {
   const child = start(args, {
     env: { NO_COLOR: "1" }, // the last line is read
     stdin: "null",
@@ -84,8 +97,11 @@ async function run({ name, args }: Job): Promise<Counts | undefined> {
   const { success } = await child.status;
   const [passed, failed, ignored] = [...tail!.matchAll(SUMMARY)].at(-1)?.slice(1)
     .map((count) => Number(count ?? 0)) ?? [];
-  if (passed === undefined || success !== (failed === 0)) return undefined;
-  return { passed, failed: failed!, ignored: ignored! };
+  const counts = passed === undefined || success !== (failed === 0)
+    ? undefined
+    : { passed, failed: failed!, ignored: ignored! };
+  const failures = FAILURES.exec(tail!)?.[1]?.split("\n").filter((line) => line !== "") ?? [];
+  return { counts, failures };
 }
 
 using _ = takeSignals((signal, exitCode) => {
@@ -105,17 +121,22 @@ const room = Math.floor(Math.min(Deno.systemMemoryInfo().available, memory) / ME
 const lanes = Math.max(1, Math.min(processors, room));
 const queue = jobs();
 const total = { passed: 0, failed: 0, ignored: 0 };
-const bad: Job[] = [];
+const remarks: string[] = [];
 await Promise.all(Array.from({ length: lanes }, async () => {
   for (let job = queue.shift(); job !== undefined; job = queue.shift()) {
-    const counts = await run(job);
+    const start = performance.now();
+    const { counts, failures } = await run(job);
+    const took = (performance.now() - start) / 1000;
+    if (took > SLOW) remarks.push(`${job.name} took ${took.toFixed(0)} s`);
     total.passed += counts?.passed ?? 0;
     total.failed += counts?.failed ?? 1;
     total.ignored += counts?.ignored ?? 0;
-    if (counts === undefined || counts.failed > 0) bad.push(job);
+    if (counts !== undefined && counts.failed === 0) continue;
+    remarks.push(`${job.name} failed: deno test -A ${job.args.join(" ")}`);
+    remarks.push(...failures.map((line) => `${job.name} failed: ${line}`));
   }
 }));
-for (const { name, args } of bad) console.log(`${name} failed: deno test -A ${args.join(" ")}`);
+remarks.forEach((line) => console.log(line));
 const { passed, failed, ignored } = total;
 const verdict = failed === 0 ? "ok" : "FAILED";
 console.log(

@@ -11,6 +11,7 @@
  * @module
  */
 import { join } from "node:path";
+import { noteUse } from "../../base/cache/kinds.ts";
 import { cacheDir } from "../../base/dirs.ts";
 import { CloudletError } from "../../base/errors.ts";
 import { sweepTemporary } from "../../base/files.ts";
@@ -250,7 +251,11 @@ class Archive implements Debian {
       const path = this.#archive(item);
       if (!(await isFile(path)) || !(await isFile(this.#archive(item, "control")))) {
         missing.push(item);
-      } else budget?.addBytes((await Deno.stat(path)).size);
+        continue;
+      }
+      budget?.addBytes((await Deno.stat(path)).size);
+      await noteUse(path);
+      await noteUse(this.#archive(item, "control"));
     }
     if (missing.length > 0) {
       // Those who give up on the archive as a whole give up on this, too.

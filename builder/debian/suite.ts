@@ -10,6 +10,7 @@
  */
 import { dirname, join } from "node:path";
 import { ARCHITECTURE } from "../architecture.ts";
+import { noteUse } from "../../base/cache/kinds.ts";
 import { CloudletError } from "../../base/errors.ts";
 import { temporaryIn, withLock, writeFileAtomic } from "../../base/files.ts";
 import { cacheKey, sha256 } from "../../base/store.ts";
@@ -212,10 +213,12 @@ async function openIndex(
     const expected = release.files.get(name);
     if (expected === undefined) continue;
     const goal = join(context.cache, "index", expected.sha256);
-    if (await isFile(goal)) return goal;
-    // The lock is by content, as the file is: components can have equal indexes. Lock files stay,
-    // so only the digest's first byte names one: 256 at most.
-    const lock = join(context.cache, "index", `.${expected.sha256.slice(0, 2)}.lock`);
+    if (await isFile(goal)) {
+      await noteUse(goal);
+      return goal;
+    }
+    // The lock is by content, as the file is: components can have equal indexes.
+    const lock = join(context.cache, "index", `.${expected.sha256}.lock`);
     const made = await withLock(lock, async () => {
       if (await isFile(goal)) return true;
       using task = context.progress.task(`Fetch the package index of ${source.suite}`, {

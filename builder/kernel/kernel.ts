@@ -15,6 +15,7 @@
  */
 import { join } from "node:path";
 import { hostResources } from "../../base/control_group.ts";
+import type { Lease } from "../../base/cache/lease.ts";
 import { cacheDir } from "../../base/dirs.ts";
 import { CloudletError } from "../../base/errors.ts";
 import { readTextIfAny, writeAllSync } from "../../base/files.ts";
@@ -121,18 +122,23 @@ async function toolchain(
   debian: Debian,
   packages: readonly DebianPackage[],
   progress: Progress,
-): Promise<string> {
+): Promise<Lease> {
   const store = new Store(join(cacheDir(), "toolchains"));
   const key = cacheKey({ format: FORMAT, packages: packages.map(({ sha256 }) => sha256) });
-  const entry = await store.getOrMake(key, async (directory) => {
+  const make = async (directory: string) => {
     const tree = newSystemTree();
     await debian.unpack(packages, tree);
     finishSystemTree(tree);
     using task = progress.task("Unpack the compiler");
     await extractTree(tree, join(directory, "root"));
     task.done();
-  }, () => progress.info("Another process unpacks the compiler; waiting for it"));
-  return join(entry, "root");
+  };
+  for (;;) {
+    const waits = () => progress.info("Another process unpacks the compiler; waiting for it");
+    await store.getOrMake(key, make, waits);
+    const lease = await store.lease(key);
+    if (lease !== undefined) return lease; // otherwise somebody cleaned the cache just now
+  }
 }
 
 /**
@@ -157,7 +163,7 @@ export async function buildKernel(options: KernelOptions): Promise<Kernel> {
   await kernelStore().getOrMake(
     key,
     async (directory) => {
-      const root = await toolchain(debian, tools, progress);
+      using tool = await toolchain(debian, tools, progress);
       const work = join(directory, "work");
       await Deno.mkdir(work);
       const tree = new Tree();
@@ -175,7 +181,7 @@ export async function buildKernel(options: KernelOptions): Promise<Kernel> {
       for (const [i, text] of fragments.entries()) {
         await Deno.writeTextFile(join(work, `${i}.config`), text);
       }
-      await compile(root, directory, options);
+      await compile(join(tool.path, "root"), directory, options);
       checkConfig(await Deno.readTextFile(join(work, "config")), fragments);
       for (const name of ["vmlinux", "System.map", "config"]) {
         await Deno.rename(join(work, name), join(directory, name));

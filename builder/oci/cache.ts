@@ -9,6 +9,7 @@
  * @module
  */
 import { join } from "node:path";
+import { noteUse } from "../../base/cache/kinds.ts";
 import { cacheDir } from "../../base/dirs.ts";
 import { readTextIfAny, writeFileAtomic } from "../../base/files.ts";
 import { cacheKey } from "../../base/store.ts";
@@ -46,6 +47,7 @@ export class RegistryCache {
       const { name, digest, mediaType } = JSON.parse(text);
       if (typeof digest !== "string" || parseDigest(digest) === undefined) return undefined;
       const asked = (await Deno.stat(path)).mtime ?? new Date(0);
+      await noteUse(path);
       return { name, digest, mediaType, asked };
     } catch {
       return undefined; // damaged: the registry is asked again

@@ -3,6 +3,7 @@
  *
  * @module
  */
+import { noteUse } from "../../base/cache/kinds.ts";
 import { CloudletError } from "../../base/errors.ts";
 import { writeFileAtomic } from "../../base/files.ts";
 import { openSource } from "../archive/source.ts";
@@ -128,7 +129,10 @@ async function cached(digest: string, cache: RegistryCache): Promise<Uint8Array 
   try {
     if ((await Deno.stat(path)).size > MAX_DOCUMENT) return undefined;
     const bytes = await Deno.readFile(path);
-    if (digestOfBytes(bytes) === digest) return bytes;
+    if (digestOfBytes(bytes) === digest) {
+      await noteUse(path);
+      return bytes;
+    }
   } catch (error) {
     if (error instanceof Deno.errors.NotFound) return undefined;
     throw error;

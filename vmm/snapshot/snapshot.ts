@@ -110,8 +110,15 @@ export class Snapshot implements Disposable {
   readonly #pieces: Pieces;
   readonly #devices: readonly SlotSnapshot[];
   readonly #memory: MemoryFile;
+  readonly #lease: Disposable | undefined;
 
-  private constructor(facts: SnapshotFacts, pieces: Pieces, memory: MemoryFile) {
+  private constructor(
+    facts: SnapshotFacts,
+    pieces: Pieces,
+    memory: MemoryFile,
+    lease: Disposable | undefined,
+  ) {
+    this.#lease = lease;
     this.facts = facts;
     this.#pieces = pieces;
     this.#devices = devicesOf(pieces);
@@ -124,16 +131,22 @@ export class Snapshot implements Disposable {
    * @param directory of it
    * @param requires what it must say that it requires
    * @param whole read every byte of its memory, which otherwise is done only when its file was changed
+   * @param lease keeps the directory there; the snapshot's own from now on, unless this throws
    * @throws {CloudletError} `untrusted` with the reason when it cannot be used; `host` when it cannot be
    *   read now, and may be good
    */
-  static async open(directory: string, requires?: KeyPart, whole = false): Promise<Snapshot> {
+  static async open(
+    directory: string,
+    requires?: KeyPart,
+    whole = false,
+    lease?: Disposable,
+  ): Promise<Snapshot> {
     const pieces = readPieces(directory);
     const facts = factsOf(pieces);
     if (requires !== undefined) checkRequirements(facts.requires, requires);
     const digests = piece(pieces, "memory.digests");
     const memory = await openMemory(join(directory, MEMORY), facts.memory, digests, whole);
-    return new Snapshot(facts, pieces, memory);
+    return new Snapshot(facts, pieces, memory, lease);
   }
 
   /** The memory file, for {@linkcode saveSnapshot} of what this was restored to. */
@@ -161,6 +174,7 @@ export class Snapshot implements Disposable {
   /** Closes the memory file; a VM that was restored from it keeps it mapped. */
   [Symbol.dispose](): void {
     this.#memory[Symbol.dispose]();
+    this.#lease?.[Symbol.dispose]();
   }
 }
 
