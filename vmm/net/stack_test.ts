@@ -3,7 +3,7 @@ import { ArpOperation, emitArp, parseArp } from "./wire/arp.ts";
 import { EtherType } from "./wire/ethernet.ts";
 import { emitIcmp, IcmpType, parseIcmp, Unreachable } from "./wire/icmp.ts";
 import { emitIpv4, Protocol } from "./wire/ipv4.ts";
-import { TcpFlag } from "./wire/tcp.ts";
+import { emitTcp, TcpFlag } from "./wire/tcp.ts";
 import { MOST_CONNECTIONS } from "./tcp_table.ts";
 import {
   type FakeSocket,
@@ -220,7 +220,7 @@ Deno.test("nothing is sent while the guest has no room, and nothing is lost by t
   guest.socket.say(down);
   assert.equal(net.frames.length, 3);
   const got = [...guest.read().bytes];
-  net.clock.pass(60_000); // no timer may give the guest up for what the link does not take
+  net.clock.pass(600_000); // no timer may give the guest up for what the link does not take
   for (let i = 0; i < 100 && got.length < down.length; i++) {
     net.room = 2;
     net.stack.ready();
@@ -251,9 +251,12 @@ Deno.test("packets that are not the guest's, cut in parts or for many are not lo
   net.packet(Protocol.UDP, 0xffff_ffff, new Uint8Array(40));
   net.packet(132, SERVER, new Uint8Array(40)); // SCTP
   net.ethernet(0x86dd, new Uint8Array(60)); // IPv6
+  const addresses = { source: GUEST, destination: SERVER };
+  const syn = { source: 1, destination: 80, sequence: 0, acknowledgment: 0, flags: SYN, window: 1 };
   const fragment = new Uint8Array(40);
-  emitIpv4(fragment, { protocol: 6, source: GUEST, destination: SERVER, payload: 20 });
-  fragment[6] = 0x20; // more fragments; the checksum falls by as much
+  emitIpv4(fragment, { protocol: Protocol.TCP, ...addresses, payload: 20 });
+  fragment.set(emitTcp(syn, 0, addresses), 20);
+  fragment[6] = 0x20; // more fragments; the checksum changes by what the flags do, 0x4000 to 0x2000
   const view = new DataView(fragment.buffer);
   view.setUint16(10, (view.getUint16(10) + 0x2000) % 0xffff);
   net.ethernet(EtherType.IPV4, fragment);
