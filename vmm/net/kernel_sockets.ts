@@ -58,14 +58,11 @@ let scratch: {
 } | undefined;
 
 function shared() {
+  if (scratch !== undefined) return scratch;
   const message = new Uint8Array(msghdr.size);
-  return scratch ??= {
-    message,
-    view: new DataView(message.buffer),
-    junk: new Uint8Array(JUNK_BYTES),
-    pieces: new Pieces(),
-    datagram: new Uint8Array(MOST_DATAGRAM),
-  };
+  const view = new DataView(message.buffer);
+  const [junk, datagram] = [new Uint8Array(JUNK_BYTES), new Uint8Array(MOST_DATAGRAM)];
+  return scratch = { message, view, junk, pieces: new Pieces(), datagram };
 }
 
 /** A socket that is connected, or will be; an errno value, negated, when that is not possible. */
