@@ -90,19 +90,21 @@ fuzz("net-dns", () => {
     ...[0xc0, 12, 0, 5, 0, 1, 0, 0, 0, 9, 0, 4, 1, 97, 0xc0, 16],
     ...[0xc0, 45, 0, 1, 0, 1, 0, 0, 0, 9, 0, 4, 203, 0, 113, 7],
   ] as unknown as Uint8Array);
+  const long = emitQuestion(1, ["x".repeat(63), "y".repeat(63), "z".repeat(60)].join("."));
   return (random) => {
-    for (const original of [answer, compressed, emitQuestion(1, "a.b.c")]) {
+    for (const original of [answer, compressed, emitQuestion(1, "a.b.c"), long]) {
       const damaged = random.damage(original);
       const asked = parseQuestion(damaged);
       if (asked !== undefined) {
         assert(asked.name.length <= 255 && asked.bytes.length <= damaged.length);
         assert.match(asked.name, /^[\x21-\x7e]*$/);
+        assert(asked.name.split(".").every((label) => label.length <= 63));
         assert.equal(parseAnswer(emitAnswer(asked, 3))!.name, asked.name);
       }
       const said = parseAnswer(damaged);
       if (said !== undefined) assert(said.addresses.length <= 256 && said.name.length <= 255);
     }
-    return 3;
+    return 4;
   };
 });
 
