@@ -12,6 +12,8 @@ export type { LanguageName } from "./workload/languages.ts";
 export type {
   ForkOptions,
   ImageOptions,
+  OutputFile,
+  OutputPiece,
   Run,
   RunEvent,
   RunOptions,

@@ -218,7 +218,7 @@ export class Executor {
     }
     const isCommand = job.language.name === COMMAND;
     const user = execUserOf(job.user);
-    if (job.user !== "" && user !== undefined && !isCommand) {
+    if (job.user !== "" && user !== undefined && directory.startsWith(workspace.project)) {
       Deno.chownSync(workspace.project, user.uid, user.gid); // programs write where they are
     }
     const environment = this.#environment(job);
@@ -275,7 +275,9 @@ function feed(child: Child, job: Job): void {
 
 /** Where the program runs. */
 function directoryOf(job: Job, workspace: Workspace): string {
-  if (job.language.name === COMMAND) return job.commandDirectory || "/";
+  if (job.language.name === COMMAND && job.sources.length === 0 && job.outputs.length === 0) {
+    return job.commandDirectory || "/";
+  }
   return job.workingDirectory === ""
     ? workspace.project
     : `${workspace.project}/${job.workingDirectory}`;

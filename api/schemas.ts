@@ -4,6 +4,7 @@
  * @module
  */
 import { z } from "zod";
+import { RUN_NAME, RUN_NAME_RULE } from "../base/run_names.ts";
 import { joinLanguage, splitLanguage } from "../builder/image/versions.ts";
 import { COMMAND, languages } from "../workload/languages.ts";
 
@@ -37,6 +38,7 @@ const language = z.unknown().transform((value, context): string => {
 const optional = <T extends z.ZodType>(schema: T) =>
   schema.nullish().transform((v) => v ?? undefined);
 const runId = z.string().regex(/^[A-Za-z0-9._-]{1,128}$/, "must be 1 to 128 of [A-Za-z0-9._-]");
+const runName = z.string().regex(RUN_NAME, `must be ${RUN_NAME_RULE}`);
 const logLevel = optional(relaxed(["debug", "info", "warn", "error"]))
   .describe("How much of what the service does becomes events of the stage Debug");
 const noNul = z.string().refine((text) => !text.includes("\0"), "must not have a NUL byte in it");
@@ -94,6 +96,7 @@ export const runRequest = z.strictObject({
     env: optional(variables).describe("Variables added to the environment of building"),
   })),
   id: optional(runId).describe("Id of the run; made up when absent"),
+  run_name: optional(runName).describe("A name that no other run under way has"),
   args: optional(z.array(noNul)).describe("Arguments of the program"),
   env: optional(variables).describe("Variables added to the program's environment"),
   stdin: optional(z.string()).describe("Standard input as text"),
@@ -165,6 +168,7 @@ const time = z.iso.datetime();
 /** A run, as GET /runs tells it. */
 export const runInfo = z.object({
   id: z.string(),
+  run_name: nullable(z.string()),
   workload_name: z.string(),
   language: z.string(),
   action: z.string(),
@@ -229,6 +233,7 @@ export type LogEndBody = z.output<typeof logEnd>;
 /** Query of GET /runs. */
 export const runsQuery = z.strictObject({
   state: z.enum(["pending", "building", "running", "done", "failed"]).optional(),
+  name: runName.optional().describe("Only runs with this name"),
   limit: z.coerce.number().int().min(1).max(1000).default(100),
   before: z.iso.datetime({ offset: true }).optional().describe("Only runs older than this"),
   after: z.string().max(100).optional()

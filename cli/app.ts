@@ -16,9 +16,10 @@ import {
 } from "@stricli/core";
 import { CloudletError, messageOf } from "../base/errors.ts";
 import config from "../deno.json" with { type: "json" };
-import { BRIEF, commands, type Entry, type Target } from "./commands.ts";
-import { describeError, EXIT, exitCodeOf, type WithCommandLine } from "./context.ts";
+import { BRIEF, calledBy, commands, type Entry, exitCodesFor, type Target } from "./commands.ts";
+import { describeError, exitCodeOf, type ExitCodes } from "./context.ts";
 import { outputError, say, writeSync } from "./output.ts";
+import { splitAtProgram, type WithProgram } from "./program_words.ts";
 
 /** A command that is listed, and never run. */
 function listed({ brief }: Entry): Target {
@@ -28,14 +29,17 @@ function listed({ brief }: Entry): Target {
 /**
  * The application as far as a command line needs it: help and suggestions list all commands, and no
  * more of them than their names.
+ *
+ * @param called the one command that is loaded, by its name
+ * @param codes of its failures
  */
-async function application(args: readonly string[]): Promise<Application<CommandContext>> {
-  const [called = ""] = args;
-  const one = Object.hasOwn(commands, called) ? commands[called] : undefined;
+function application(
+  called: Record<string, Target> | undefined,
+  codes: ExitCodes,
+): Application<CommandContext> {
   const routes = buildRouteMap<string, CommandContext>({
-    routes: one === undefined
-      ? Object.fromEntries(Object.entries(commands).map(([name, entry]) => [name, listed(entry)]))
-      : { [called]: await one.load() },
+    routes: called ??
+      Object.fromEntries(Object.entries(commands).map(([name, entry]) => [name, listed(entry)])),
     docs: { brief: BRIEF },
   });
   return buildApplication(routes, {
@@ -43,7 +47,7 @@ async function application(args: readonly string[]): Promise<Application<Command
     versionInfo: { currentVersion: config.version },
     scanner: { caseStyle: "allow-kebab-for-camel", allowArgumentEscapeSequence: true },
     documentation: { caseStyle: "convert-camel-to-kebab" },
-    determineExitCode: exitCodeOf,
+    determineExitCode: (error) => exitCodeOf(error, codes),
     localization: {
       text: {
         ...text_en,
@@ -100,10 +104,20 @@ export async function runCommandLine(args: readonly string[]): Promise<number> {
       },
     },
   };
-  const context: CommandContext & WithCommandLine = { process, commandLine: args };
-  await run(await application(args), args, context);
+  const entry = calledBy(args);
+  const codes = exitCodesFor(args);
+  const target = await entry?.load();
+  const line = entry?.takesProgram && target !== undefined && "parameters" in target
+    ? splitAtProgram(args.slice(1), target.parameters)
+    : undefined;
+  const context: WithProgram = { process, ...(line?.dashes && { dashes: line.dashes }) };
+  await run(
+    application(target && { [args[0]!]: target }, codes),
+    line === undefined ? args : [args[0]!, ...line.own, "--", ...line.words],
+    context,
+  );
   if (failure !== undefined) throw failure;
   const code = Number(process.exitCode ?? 0);
   // stricli's own codes for a command line that it could not understand are negative
-  return code < 0 ? EXIT.usage : code;
+  return code < 0 ? codes.usage : code;
 }

@@ -5,6 +5,7 @@
  */
 import type { Command, CommandContext, RouteMap } from "@stricli/core";
 import { lazyImport } from "../base/lazy_import.ts";
+import { EXIT, type ExitCodes, RUN_EXIT } from "./context.ts";
 
 /** What a command's file gives: a command, or a group of them. */
 export type Target = Command<CommandContext> | RouteMap<CommandContext>;
@@ -15,14 +16,26 @@ export interface Entry {
   readonly brief: string;
   /** Loading one takes a while, so none is loaded before it is called. */
   readonly load: () => Promise<Target>;
+  /** Whether a program is named in it, and whatever follows that is the program's. */
+  readonly takesProgram?: boolean;
+  /** Exit codes of its own failures, unless they are {@linkcode EXIT}. */
+  readonly exit?: ExitCodes;
 }
 
 /** Each command by its name. */
 export const commands: Readonly<Record<string, Entry>> = {
   run: {
     brief: "Run a program in a microVM of its own",
+    takesProgram: true,
+    exit: RUN_EXIT,
     load: async () =>
-      (await lazyImport<typeof import("./run.ts")>("./run.ts", import.meta.url)).runCommand,
+      (await lazyImport<typeof import("./run_command.ts")>("./run_command.ts", import.meta.url))
+        .runCommand,
+  },
+  init: {
+    brief: "Write a config file, with every key and what it does",
+    load: async () =>
+      (await lazyImport<typeof import("./init.ts")>("./init.ts", import.meta.url)).initCommand,
   },
   serve: {
     brief: "Serve the HTTP API and VmmService",
@@ -46,6 +59,7 @@ export const commands: Readonly<Record<string, Entry>> = {
   },
   fork: {
     brief: "Copy a run of a server with its microVM; both go on from the same point",
+    exit: RUN_EXIT,
     load: async () =>
       (await lazyImport<typeof import("./fork.ts")>("./fork.ts", import.meta.url)).forkCommand,
   },
@@ -61,6 +75,7 @@ export const commands: Readonly<Record<string, Entry>> = {
   },
   boot: {
     brief: "Boot a microVM to a shell on its serial console",
+    exit: RUN_EXIT,
     load: async () =>
       (await lazyImport<typeof import("./boot_command.ts")>("./boot_command.ts", import.meta.url))
         .bootCommand,
@@ -89,12 +104,33 @@ export const commands: Readonly<Record<string, Entry>> = {
       (await lazyImport<typeof import("./snapshot.ts")>("./snapshot.ts", import.meta.url))
         .snapshotRoutes,
   },
+  help: {
+    brief: "Tell of a command, or of a topic such as config",
+    load: async () =>
+      (await lazyImport<typeof import("./help.ts")>("./help.ts", import.meta.url)).helpCommand,
+  },
+  completions: {
+    brief: "Print the completions for a shell",
+    load: async () =>
+      (await lazyImport<typeof import("./completions.ts")>("./completions.ts", import.meta.url))
+        .completionsCommand,
+  },
   cache: {
     brief: "See what the cache takes on the disk, and remove what is not needed",
     load: async () =>
       (await lazyImport<typeof import("./cache.ts")>("./cache.ts", import.meta.url)).cacheRoutes,
   },
 };
+
+/** The command that is called; undefined when a line calls none. */
+export function calledBy([name = ""]: readonly string[]): Entry | undefined {
+  return Object.hasOwn(commands, name) ? commands[name] : undefined;
+}
+
+/** The exit codes of a command line's own failures. */
+export function exitCodesFor(args: readonly string[]): ExitCodes {
+  return calledBy(args)?.exit ?? EXIT;
+}
 
 /** What the program is, in a line. */
 export const BRIEF = "Runs any program in a Linux microVM of its own";
@@ -108,6 +144,7 @@ export function rootHelp(): string {
   return `USAGE
   cloudlet COMMAND [ARGUMENT...]
   cloudlet COMMAND --help
+  cloudlet help [TOPIC]
   cloudlet --version
 
 ${BRIEF}

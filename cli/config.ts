@@ -158,7 +158,7 @@ const schema = z.strictObject({
 });
 
 /** Every key that may be written, each with its table: for suggestions. */
-const KEYS: Record<string, readonly string[]> = {
+export const KEYS: Readonly<Record<string, readonly string[]>> = {
   "": Object.keys(schema.shape),
   server: ["address", "port"],
   build: ["source-code-path", "entry-point", "release", "env"],

@@ -28,13 +28,35 @@ export async function withProgress<T>(work: (options: WorkOptions) => Promise<T>
   }
 }
 
-/** Exit codes of cloudlet's own failures; a program's own code is passed on unchanged. */
-export const EXIT = {
+/** Exit codes of a command's own failures. */
+export interface ExitCodes {
   /** Something failed: sysexits.h has finer codes, which no program here would tell apart. */
-  failure: 1,
+  readonly failure: number;
   /** The command line or the config is wrong. */
-  usage: 2,
-} as const;
+  readonly usage: number;
+}
+
+/** Of commands that run no program. */
+export const EXIT: ExitCodes = { failure: 1, usage: 2 };
+
+/**
+ * Of commands that end with a program's exit code, which none of cloudlet's own may be taken for:
+ * those of docker run, 125 for its own failures, the others as shells have them (POSIX.1-2017, Shell
+ * Command Language, 2.8.2).
+ */
+export const RUN_EXIT = { failure: 125, usage: 125, cannotRun: 126, notFound: 127 } as const;
+
+/** What was to be run is not there, or cannot be run. */
+export class CannotRun extends CloudletError {
+  /** {@linkcode RUN_EXIT}. */
+  readonly exitCode: 126 | 127;
+
+  /** Makes an error, to be thrown. */
+  constructor(message: string, exitCode: 126 | 127, remedy: string) {
+    super(message, { code: exitCode === 127 ? "not-found" : "invalid-input", remedy });
+    this.exitCode = exitCode;
+  }
+}
 
 /** Makes `code` the exit code of the command that runs in `context`. */
 export function exitWith(context: CommandContext, code: number): void {
@@ -42,24 +64,17 @@ export function exitWith(context: CommandContext, code: number): void {
   process.exitCode = code;
 }
 
-/** The exit code of a command that an error ended. */
-export function exitCodeOf(error: unknown): number {
+/**
+ * The exit code of a command that an error ended.
+ *
+ * @param codes of the command
+ */
+export function exitCodeOf(error: unknown, codes: ExitCodes = EXIT): number {
   if (error instanceof OutputClosed) return OUTPUT_CLOSED;
+  if (error instanceof CannotRun) return error.exitCode;
   return error instanceof CloudletError && error.code === "invalid-input"
-    ? EXIT.usage
-    : EXIT.failure;
-}
-
-/** A context that knows the whole command line. */
-export interface WithCommandLine {
-  readonly commandLine?: readonly string[];
-}
-
-/** How many words follow `--`; with none, 0. */
-export function wordsAfterDashes(context: CommandContext & WithCommandLine): number {
-  const { commandLine = [] } = context;
-  const dashes = commandLine.indexOf("--");
-  return dashes < 0 ? 0 : commandLine.length - dashes - 1;
+    ? codes.usage
+    : codes.failure;
 }
 
 /** How an error reads on the terminal: what happened, then what to do. Empty for a reader that has gone. */

@@ -4,10 +4,12 @@
  * @module
  */
 import { statfsSync } from "node:fs";
+import { userInfo } from "node:os";
 import { controlGroupLimits } from "../base/control_group.ts";
 import { cacheDir } from "../base/dirs.ts";
 import { CloudletError, messageOf } from "../base/errors.ts";
 import { readKernelText, temporaryIn } from "../base/files.ts";
+import { SyscallError } from "../ffi/errno.ts";
 import { silentProgress } from "../base/progress.ts";
 import { loadSettings } from "../base/settings.ts";
 import { openDebian } from "../builder/debian/debian.ts";
@@ -17,6 +19,13 @@ import { type HostKind, probeHost } from "../vmm/kvm/host_probe.ts";
 import { defaultKernel, type HostTraits } from "../vmm/host_traits.ts";
 import { Kvm } from "../vmm/kvm/kvm.ts";
 import { GIB, MIB } from "../vmm/layout.ts";
+import {
+  type Fix,
+  fixForDirectory,
+  fixForFiles,
+  fixForKvm,
+  nearestDirectory,
+} from "./doctor_fix.ts";
 
 /** What one check found. */
 export interface Finding {
@@ -28,6 +37,8 @@ export interface Finding {
   readonly detail: string;
   /** What to do about it. */
   readonly remedy?: string;
+  /** The same, to be done. */
+  readonly fix?: Fix;
 }
 
 /** A finding before it has its name. */
@@ -49,8 +60,21 @@ function size(bytes: number): string {
   return bytes >= GIB ? `${(bytes / GIB).toFixed(1)} GiB` : `${Math.floor(bytes / MIB)} MiB`;
 }
 
-/** Judges what /proc/cpuinfo says of the first processor. */
-export function judgeProcessor(architecture: string, cpuinfo: string): Verdict {
+/** A field of the first processor in /proc/cpuinfo. */
+function cpuField(cpuinfo: string, name: string): string {
+  return new RegExp(`^${name}\\s*: (.*)$`, "m").exec(cpuinfo)?.[1] ?? "";
+}
+
+/**
+ * Judges what /proc/cpuinfo says of the first processor.
+ *
+ * @param kind of the KVM that works here; undefined when none does
+ */
+export function judgeProcessor(
+  architecture: string,
+  cpuinfo: string,
+  kind?: HostKind,
+): Verdict {
   if (architecture !== "x86_64") {
     return {
       ok: "fail",
@@ -58,14 +82,15 @@ export function judgeProcessor(architecture: string, cpuinfo: string): Verdict {
       remedy: "use a host with an x86-64 processor",
     };
   }
-  const field = (name: string) => new RegExp(`^${name}\\s*: (.*)$`, "m").exec(cpuinfo)?.[1] ?? "";
-  const flags = new Set(field("flags").split(" "));
+  const flags = new Set(cpuField(cpuinfo, "flags").split(" "));
   const virtualization = flags.has("vmx") ? "VT-x" : flags.has("svm") ? "AMD-V" : undefined;
-  const model = field("model name") || "x86-64";
+  const model = cpuField(cpuinfo, "model name") || "x86-64";
   if (virtualization !== undefined) return { ok: "ok", detail: `${model}, with ${virtualization}` };
+  const detail = `${model}, without VT-x and AMD-V: guest kernels can only be emulated`;
+  if (kind === "software") return { ok: "ok", detail }; // as well as it can be here
   return {
     ok: "warn",
-    detail: `${model}, without VT-x and AMD-V: guest kernels can only be emulated`,
+    detail,
     remedy: flags.has("hypervisor")
       ? "for full speed, switch nested virtualization on for this machine, or use a host of its own"
       : "for full speed, switch virtualization on in the firmware",
@@ -73,7 +98,14 @@ export function judgeProcessor(architecture: string, cpuinfo: string): Verdict {
 }
 
 function examineProcessor(): Verdict {
-  return judgeProcessor(Deno.build.arch, readKernelText("/proc/cpuinfo") ?? "");
+  let kind: HostKind | undefined;
+  try {
+    using kvm = Kvm.open();
+    kind = probeHost(kvm);
+  } catch {
+    // its own check says why
+  }
+  return judgeProcessor(Deno.build.arch, readKernelText("/proc/cpuinfo") ?? "", kind);
 }
 
 /** Judges the kind of KVM, and says what follows from it. */
@@ -86,16 +118,36 @@ export function judgeKvm(kind: HostKind): Verdict {
     };
   }
   return {
-    ok: "warn",
+    ok: "ok",
     detail: "/dev/kvm, software-only: guest programs compute at full speed, but a system call in " +
-      "a guest takes about a millisecond; guests boot a small kernel that is compiled once",
-    remedy: "nothing has to be done; a host with VT-x or AMD-V is faster",
+      "a guest takes about a millisecond, which a host with VT-x or AMD-V does faster; guests boot " +
+      "a small kernel that is compiled once",
   };
 }
 
 function examineKvm(): Verdict {
-  using kvm = Kvm.open();
+  let kvm: Kvm;
+  try {
+    kvm = Kvm.open();
+  } catch (error) {
+    if (!(error instanceof CloudletError)) throw error;
+    const { message, remedy, cause } = error;
+    const flags = cpuField(readKernelText("/proc/cpuinfo") ?? "", "flags").split(" ");
+    const fix = cause instanceof SyscallError
+      ? fixForKvm(cause.code, new Set(flags), groupOf("/dev/kvm"), userInfo().username)
+      : undefined;
+    return { ok: "fail", detail: message, ...(remedy && { remedy }), ...(fix && { fix }) };
+  }
+  using _ = kvm;
   return judgeKvm(probeHost(kvm));
+}
+
+function groupOf(path: string): number | undefined {
+  try {
+    return Deno.statSync(path).gid ?? undefined;
+  } catch {
+    return undefined;
+  }
 }
 
 /** Whether guests of this host boot a kernel that has to be compiled. */
@@ -122,7 +174,8 @@ export function judgeKernel(kernel: HostTraits["kernel"], version: string | unde
   return {
     ok: "warn",
     detail: `${whose}; the first run does so, which takes some minutes`,
-    remedy: "`cloudlet kernel build` does it beforehand",
+    remedy: "`cloudlet kernel build` or `doctor --fix` does it beforehand",
+    fix: { by: "cloudlet", what: "make the kernel" },
   };
 }
 
@@ -163,20 +216,26 @@ export function judgeNamespaces(
     ...(switches.max === "0" ? ["user.max_user_namespaces=10000"] : []),
     ...(switches.apparmor === "1" ? ["kernel.apparmor_restrict_unprivileged_userns=0"] : []),
   ];
-  const remedy = off.length > 0
+  const fix: Fix | undefined = off.length > 0
+    ? { by: "root", command: `sudo sysctl -w ${off.join(" ")}` }
+    : undefined;
+  const remedy = fix !== undefined
     ? `run as root: sysctl ${off.join(" ")}`
     : "allow user namespaces for this container or service, or build kernels as root";
+  const how = fix && { fix };
   if (tried === undefined) {
     return off.length === 0 || root
       ? {
         ok: "ok",
         detail: "no switch of the kernel forbids them; not tried, for want of unshare(1)",
       }
-      : { ok: "fail", detail: "the kernel forbids them; kernels cannot be built", remedy };
+      : { ok: "fail", detail: "the kernel forbids them; kernels cannot be built", remedy, ...how };
   }
   // Root can do without: the builder then only changes the root directory.
-  if (root) return { ok: "warn", detail: "cannot be made; kernels are built as root", remedy };
-  return { ok: "fail", detail: "cannot be made, so kernels cannot be built", remedy };
+  if (root) {
+    return { ok: "warn", detail: "cannot be made; kernels are built as root", remedy, ...how };
+  }
+  return { ok: "fail", detail: "cannot be made, so kernels cannot be built", remedy, ...how };
 }
 
 async function examineNamespaces(): Promise<Verdict> {
@@ -214,6 +273,7 @@ export function judgeDisk(free: number, directory: string, compiles = true): Ver
     ok: free >= DISK_TO_RUN ? "warn" : "fail",
     detail: `${detail}; building ${compiles ? "a kernel" : "images"} takes ${size(needed)}`,
     remedy: "free some disk space or point XDG_CACHE_HOME at a larger file system",
+    fix: { by: "cloudlet", what: "remove what was left unfinished" },
   };
 }
 
@@ -223,10 +283,13 @@ function examineDisk(): Verdict {
     using temporary = temporaryIn(directory);
     Deno.writeTextFileSync(temporary.path, "x");
   } catch (error) {
+    const there = nearestDirectory(directory);
+    const self = { uid: Deno.uid(), name: userInfo().username };
     return {
       ok: "fail",
       detail: `cannot write to ${directory}: ${messageOf(error)}`,
       remedy: "make the directory writable for you or point XDG_CACHE_HOME elsewhere",
+      fix: fixForDirectory(there, Deno.statSync(there).uid, self),
     };
   }
   const { bavail, bsize } = statfsSync(directory);
@@ -257,14 +320,19 @@ function examineMemory(): Verdict {
   return judgeMemory(Deno.systemMemoryInfo().available, controlGroupLimits().memory);
 }
 
-/** Judges the soft limit of open files; a microVM has some 20, and each stream of a client one. */
-export function judgeFiles(soft: number): Verdict {
-  const detail = `${soft === Infinity ? "any number" : soft} may be open at once`;
-  if (soft >= GOOD_FILES) return { ok: "ok", detail };
+/**
+ * Judges the limit of open files; a microVM has some 20, and each stream of a client one.
+ *
+ * @param limit as Deno leaves it, which raises the soft limit to the hard one
+ */
+export function judgeFiles(limit: number): Verdict {
+  const detail = `${limit === Infinity ? "any number" : limit} may be open at once`;
+  if (limit >= GOOD_FILES) return { ok: "ok", detail };
   return {
-    ok: soft >= MIN_FILES ? "warn" : "fail",
+    ok: limit >= MIN_FILES ? "warn" : "fail",
     detail,
-    remedy: `raise the limit: ulimit -n ${GOOD_FILES}`,
+    remedy: `have root raise the hard limit to ${GOOD_FILES} (ulimit -Hn)`,
+    fix: fixForFiles(GOOD_FILES),
   };
 }
 

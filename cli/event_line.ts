@@ -15,10 +15,21 @@ function dataFields(data: Uint8Array): { text: string } | { base64: string } {
   }
 }
 
-/** An event as one line of JSON; output is `text`, or `base64` where it is not UTF-8. */
+/**
+ * An event as one line of JSON; output is `text`, or `base64` where it is not UTF-8. Of a file, which is
+ * written elsewhere, it has no content.
+ */
 export function eventLine(event: RunEvent): string {
   const plain = event.type === "stdout" || event.type === "stderr"
     ? { type: event.type, ...dataFields(event.data) }
+    : event.type === "file"
+    ? {
+      type: event.type,
+      path: event.path,
+      mode: event.mode,
+      offset: event.offset,
+      bytes: event.data.length,
+    }
     : event.type === "exit"
     ? { type: event.type, ...event.result }
     : event;

@@ -7,9 +7,9 @@ import { buildCommand, type CommandContext } from "@stricli/core";
 import { ApiClient } from "../api/client/client.ts";
 import { forkRun } from "../api/library/run.ts";
 import { exitWith } from "./context.ts";
-import { completeId, idParameter, serverFlag, type ServerFlags } from "./ps.ts";
+import { completeId, idParameter } from "./ps.ts";
 import { follow, type ShowFlags } from "./run.ts";
-import { serverFromFlags } from "./server_address.ts";
+import { serverFlag, type ServerFlags, serverFromFlags } from "./server_address.ts";
 
 interface ForkFlags extends ServerFlags, ShowFlags {
   readonly id?: string;

@@ -46,6 +46,18 @@ async function readEntries(): Promise<Entry[]> {
   return await Promise.all((await imageStore().keys()).map(readEntry));
 }
 
+/**
+ * The names of the images in the cache, each once.
+ *
+ * @param oci only of those that are OCI images
+ */
+export async function imageNamesInCache(oci: boolean): Promise<string[]> {
+  const own = new Set(imageNames());
+  const names = (await readEntries()).flatMap(({ image }) => image?.manifest.name ?? [])
+    .filter((name) => !oci || !own.has(splitLanguage(name).name));
+  return [...new Set(names)].sort();
+}
+
 /** The key that `reference` means: a name, a reference, a key or the beginning of a key. */
 async function resolveKey(reference: string): Promise<string> {
   const { name: language, version } = splitLanguage(reference);
@@ -96,7 +108,7 @@ const build = buildCommand({
     },
     positional: {
       kind: "array",
-      parameter: { brief: "name of an image", parse: String, placeholder: "name" },
+      parameter: { brief: "name of an image", parse: String, placeholder: "root-image" },
       minimum: 1,
     },
   },
@@ -119,7 +131,11 @@ const pull = buildCommand({
     flags: {
       insecure: { kind: "boolean", brief: "the registry may speak http", default: false },
     },
-    positional: { kind: "array", parameter: reference("name of an OCI image"), minimum: 1 },
+    positional: {
+      kind: "array",
+      parameter: { ...reference("name of an OCI image"), placeholder: "oci-image" },
+      minimum: 1,
+    },
   },
   async func({ insecure }: { insecure: boolean }, ...names: string[]) {
     const plain = { language: "", pull: true, packages: [], files: [], run: [] };

@@ -5,10 +5,22 @@
  */
 import { exitOnSignals } from "../base/signals.ts";
 import deno from "../deno.json" with { type: "json" };
-import { rootHelp } from "./commands.ts";
+import { exitCodesFor, rootHelp } from "./commands.ts";
 import { describeError, exitCodeOf } from "./context.ts";
 import { say, writeLine, writeSync } from "./output.ts";
 import { lazyImport } from "../base/lazy_import.ts";
+
+/** What nothing catches is said as any other error, and ends with a code of the command's own. */
+function exitOnDefects(args: readonly string[]): void {
+  const end = (event: Event, error: unknown) => {
+    event.preventDefault();
+    const message = describeError(error);
+    if (message !== "") say(message);
+    Deno.exit(exitCodeOf(error, exitCodesFor(args)));
+  };
+  addEventListener("unhandledrejection", (event) => end(event, event.reason));
+  addEventListener("error", (event) => end(event, event.error));
+}
 
 /**
  * Runs one command line.
@@ -18,6 +30,7 @@ import { lazyImport } from "../base/lazy_import.ts";
  */
 export async function main(args: readonly string[]): Promise<number> {
   exitOnSignals();
+  exitOnDefects(args);
   try {
     if (args.length === 1 && (args[0] === "--version" || args[0] === "-v")) {
       writeLine(deno.version);
@@ -35,6 +48,6 @@ export async function main(args: readonly string[]): Promise<number> {
   } catch (error) {
     const message = describeError(error);
     if (message !== "") say(message);
-    return exitCodeOf(error);
+    return exitCodeOf(error, exitCodesFor(args));
   }
 }

@@ -7,27 +7,15 @@ import { buildCommand } from "@stricli/core";
 import { ApiClient } from "../api/client/client.ts";
 import type { RunInfo } from "../api/schemas.ts";
 import { CloudletError } from "../base/errors.ts";
-import { defaultServer, serverFromFlags } from "./server_address.ts";
+import { RUN_NAME } from "../base/run_names.ts";
+import { serverFlag, type ServerFlags, serverFromFlags } from "./server_address.ts";
 import { formatTable } from "./table.ts";
 import { say, write } from "./output.ts";
 import { parseCount } from "./units.ts";
 
-/** The flag that names a server. */
-export const serverFlag = {
-  kind: "parsed",
-  parse: String,
-  optional: true,
-  brief: `the server's address; ${defaultServer} when absent`,
-} as const;
-
-/** Flags of every command that asks a server. */
-export interface ServerFlags {
-  readonly server?: string;
-}
-
 /** The parameter that names a run. */
 export const idParameter = {
-  brief: "id of a run, or its beginning",
+  brief: "name or id of a run, or the beginning of its id",
   parse: String,
   placeholder: "id",
 };
@@ -51,21 +39,29 @@ function state(run: RunInfo): string {
   return run.outcome === "exited" ? `exited ${run.exit_code}` : run.outcome;
 }
 
+/** A name is a client's: no control character of it may reach the terminal. */
+function shown(name: string): string {
+  return name.replaceAll(/\p{Cc}/gu, "?");
+}
+
 async function table(runs: readonly RunInfo[], now: number): Promise<string> {
   const rows = runs.map((run) => {
     const created = Date.parse(run.created_at);
     const end = run.ended_at === null ? now : Date.parse(run.ended_at);
     return [
       run.id,
-      // A name is the client's: no control character of it may reach the terminal.
-      run.workload_name.replaceAll(/\p{Cc}/gu, "?"),
+      shown(run.run_name ?? ""),
+      shown(run.workload_name),
       run.language,
       state(run),
       `${formatSpan(now - created)} ago`,
       formatSpan(end - created),
     ];
   });
-  return await formatTable(["ID", "NAME", "LANGUAGE", "STATE", "STARTED", "TOOK"], rows);
+  return await formatTable(
+    ["ID", "NAME", "WORKLOAD", "LANGUAGE", "STATE", "STARTED", "TOOK"],
+    rows,
+  );
 }
 
 /** States of runs that have not ended, in the order in which a run goes through them. */
@@ -85,14 +81,19 @@ export async function activeRuns(client: ApiClient): Promise<RunInfo[]> {
 const SHOWN = 5;
 
 /**
- * The run that an id, or the beginning of one, names: a whole id of any age, or the beginning of one
- * that has not ended or is among the last thousand. Without a match it is the text itself, and the
+ * The run that is meant by a whole id of any age; by a name, of the run under way or the last one that
+ * had it; or by the beginning of an id, of a run that has not ended or is among the last thousand.
+ * Without a match it is the text itself, and the
  * server says that there is none.
  *
  * @throws {CloudletError} `invalid-input` when several runs begin so
  */
 export async function completeId(client: ApiClient, id: string): Promise<string> {
   if (id !== "" && await client.run(id) !== undefined) return id;
+  if (RUN_NAME.test(id)) {
+    const [named] = await client.runs({ name: id, limit: 1 });
+    if (named !== undefined) return named.id;
+  }
   const runs = [...await client.runs({ limit: 1000 }), ...await activeRuns(client)];
   const matches = [...new Set(runs.map((run) => run.id).filter((other) => other.startsWith(id)))];
   if (matches.length <= 1) return matches[0] ?? id;

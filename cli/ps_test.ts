@@ -4,7 +4,15 @@ import type { RunInfo } from "../api/schemas.ts";
 import { activeRuns, completeId } from "./ps.ts";
 
 const run = (id: string, minute: number, state: RunInfo["state"] = "done"): RunInfo => ({
-  ...{ id, workload_name: "", language: "bash", action: "run", state, outcome: null },
+  ...{
+    id,
+    run_name: null,
+    workload_name: "",
+    language: "bash",
+    action: "run",
+    state,
+    outcome: null,
+  },
   ...{ exit_code: null, message: null, memory: 1, vcpus: 1, started_at: null, ended_at: null },
   created_at: new Date(minute * 60_000).toISOString(),
 });
@@ -24,7 +32,10 @@ async function withRuns(
       return Response.json(problem, { status: 404 });
     }
     const state = query.get("state");
-    const found = newest.filter((run) => state === null || run.state === state);
+    const name = query.get("name");
+    const found = newest.filter((run) =>
+      (state === null || run.state === state) && (name === null || run.run_name === name)
+    );
     const limit = Number(query.get("limit"));
     equal(limit >= 1 && limit <= 1000, true, "a page has 1 to 1000 runs");
     const end = Number(query.get("after") ?? "0") + limit;
@@ -57,6 +68,24 @@ Deno.test("the beginning of an id names one run, or is refused with those that b
     });
     equal(await completeId(client, "a"), "ab2"); // the only one that is not as old
     await rejects(completeId(client, ""), { code: "invalid-input" });
+  });
+});
+
+Deno.test("a name is that of the run under way, then of the last one; an id is no name", () => {
+  const named = (id: string, minute: number, name: string) => ({
+    ...run(id, minute),
+    run_name: name,
+  });
+  const runs = [
+    named("1", 1, "web"),
+    named("2", 3, "web"),
+    named("3", 2, "web"),
+    named("4", 4, "1"),
+  ];
+  return withRuns([...runs, run("webcam", 5)], async (client) => {
+    equal(await completeId(client, "web"), "2");
+    equal(await completeId(client, "1"), "1");
+    equal(await completeId(client, "webc"), "webcam");
   });
 });
 

@@ -1,12 +1,11 @@
 /**
- * `cloudlet run`
+ * Running a program for `cloudlet run`, and showing a run.
  *
  * @module
  */
-import { buildCommand, type CommandContext } from "@stricli/core";
 import type { WrittenLanguage } from "../api/library/options.ts";
 import { languageVersion, splitLanguage } from "../builder/image/versions.ts";
-import { languageNamed, languages } from "../workload/languages.ts";
+import { languageNamed } from "../workload/languages.ts";
 import {
   type Run,
   run,
@@ -18,19 +17,29 @@ import { CloudletError } from "../base/errors.ts";
 import { silentProgress } from "../base/progress.ts";
 import { takeSignals } from "../base/signals.ts";
 import type { Config } from "./config.ts";
-import { exitWith, wordsAfterDashes } from "./context.ts";
+import { RUN_EXIT } from "./context.ts";
+import { type OutputGoal, OutputWriter } from "./output_files.ts";
 import { OutputClosed, say, write } from "./output.ts";
 import { terminalProgress } from "./progress.ts";
-import { defaultServer, serverFromFlags } from "./server_address.ts";
+import { readVariableFile, readVariables } from "./variables.ts";
+import { checkSource } from "./run_target.ts";
+import { serverFromFlags } from "./server_address.ts";
 import { openStdin } from "./stdin.ts";
 import { eventLine } from "./event_line.ts";
-import { parseCount, parseDuration, parseMemory } from "./units.ts";
 import { lazyImport } from "../base/lazy_import.ts";
 
 /** Flags of `cloudlet run`. */
 export interface RunFlags {
   /** Variables: `NAME=VALUE`, or `NAME` to pass this process's. */
   readonly env?: readonly string[];
+  /** Files of such variables. */
+  readonly envFile?: readonly string[];
+  /** What is sent besides, by its path in the run. */
+  readonly file?: readonly (readonly [path: string, source: string])[];
+  /** What comes back. */
+  readonly output?: readonly OutputGoal[];
+  /** Name of the run, while it is under way. */
+  readonly name?: string;
   readonly buildEnv?: readonly string[];
   /** File that is the program's standard input; `-` is the command's own. */
   readonly stdin?: string;
@@ -54,6 +63,8 @@ export interface RunFlags {
   readonly snapshot: boolean;
   /** True starts a new interpreter in place of an idle one. */
   readonly cold: boolean;
+  /** Tells what would be run, and runs nothing. */
+  readonly dryRun: boolean;
   /** An OCI image, as docker users write it. */
   readonly image?: string;
   /** Ask the registry what the image's tag means now. */
@@ -67,22 +78,6 @@ export interface RunFlags {
 /** Outcomes that a program's exit code does not explain. */
 const EXPLAINED: ReadonlySet<string> = new Set(["exited", "signaled", "prepared"]);
 
-function environment(variables: readonly string[]): Record<string, string> {
-  return Object.fromEntries(variables.map((text) => {
-    const equals = text.indexOf("=");
-    const name = equals < 0 ? text : text.slice(0, equals);
-    const value = equals < 0 ? Deno.env.get(name) : text.slice(equals + 1);
-    if (name === "" || value === undefined) {
-      throw new CloudletError(
-        `Cannot pass the variable ${JSON.stringify(text)}: ` +
-          (name === "" ? "it has no name" : "it is not set here"),
-        { code: "invalid-input", remedy: "write --env NAME=VALUE" },
-      );
-    }
-    return [name, value];
-  }));
-}
-
 /** Checks `LANGUAGE` or `LANGUAGE@VERSION`. */
 function checkedLanguage(text: string): WrittenLanguage {
   const { name, version } = splitLanguage(text);
@@ -91,13 +86,13 @@ function checkedLanguage(text: string): WrittenLanguage {
   return `${language}@${languageVersion(language, version).version}`;
 }
 
-/** Flags go before the config, the config before the defaults. */
-function merge(
+/** Flags override the config, the config overrides the defaults. */
+async function merge(
   target: string | undefined,
   args: readonly string[],
   flags: RunFlags,
   config: Config | undefined,
-): RunOptions {
+): Promise<RunOptions> {
   const language = flags.language ?? config?.language;
   const timeout = flags.timeout ?? config?.run.timeout;
   const memory = flags.memory ?? config?.vm.memory;
@@ -114,13 +109,15 @@ function merge(
       remedy: "remove [vm] kernel from the config, or --remote",
     });
   }
+  const fromFiles: Record<string, string> = {};
+  for (const file of flags.envFile ?? []) Object.assign(fromFiles, await readVariableFile(file));
   return {
     ...(source !== undefined && { source }),
     ...(entryPoint !== undefined && { entryPoint }),
     alone: flags.alone || config !== undefined, // a config says what is sent
     args: args.length > 0 ? args : config?.run.args ?? [],
-    env: { ...config?.run.env, ...environment(flags.env ?? []) },
-    buildEnv: { ...config?.buildEnv, ...environment(flags.buildEnv ?? []) },
+    env: { ...config?.run.env, ...fromFiles, ...readVariables(flags.env ?? []) },
+    buildEnv: { ...config?.buildEnv, ...readVariables(flags.buildEnv ?? []) },
     release: flags.release ?? config?.release ?? false,
     action: config?.action ?? "prepare-and-run",
     packages: config?.image.packages ?? [],
@@ -134,11 +131,14 @@ function merge(
       },
     }),
     ...(config && { name: config.workloadName }),
+    ...(flags.name !== undefined && { runName: flags.name }),
     ...(language !== undefined && { language: checkedLanguage(language) }),
     ...(timeout !== undefined && { timeout }),
     ...(memory !== undefined && { memory }),
     ...(vcpus !== undefined && { vcpus }),
     ...(kernel !== undefined && { kernel }),
+    ...(flags.file && { files: Object.fromEntries(flags.file) }),
+    ...(flags.output && { outputs: flags.output.map(({ path }) => path) }),
     snapshot: flags.snapshot,
     cold: flags.cold,
     ...(remote && { server: serverFromFlags(flags, config?.server) }),
@@ -151,27 +151,33 @@ function merge(
  * @param target a config file (`.toml`), a source file or a project directory; nothing for an
  *   image's own command
  * @param args of the program
- * @returns the program's exit code
+ * @returns the program's exit code, or one of {@linkcode RUN_EXIT} where none was started
  */
 export async function runProgram(
   target: string | undefined,
   args: readonly string[],
   flags: RunFlags,
 ): Promise<number> {
+  if (target !== undefined) await checkSource(target, flags);
   // Not loaded for a run without one: it checks with more than a run needs.
   const config = target?.endsWith(".toml")
     ? await (await lazyImport<typeof import("./config.ts")>("./config.ts", import.meta.url))
       .loadConfig(target)
     : undefined;
-  const options = merge(target, args, flags, config);
+  const options = await merge(target, args, flags, config);
   if (flags.noStdin && flags.stdin !== undefined) {
     throw new CloudletError("Cannot give the program its input: --stdin and --no-stdin are given", {
       code: "invalid-input",
       remedy: "leave one of them away",
     });
   }
+  if (flags.dryRun) {
+    await showPlan(options, flags);
+    return 0;
+  }
   await using stdin = await openStdin(flags.noStdin ? false : flags.stdin ?? config?.run.stdin);
   using progress = flags.quiet || flags.json ? silentProgress : terminalProgress();
+  using outputs = flags.output && new OutputWriter(flags.output);
   await using program = run({ ...options, stdin: stdin.input, progress });
   let read: number | undefined = 0; // of a run that comes to nothing
   try {
@@ -179,12 +185,23 @@ export async function runProgram(
     const exitCode = await follow(program, {
       ...flags,
       verbose: flags.verbose && options.server !== undefined,
-    });
+    }, outputs);
     read = (await program.result.catch(() => undefined))?.inputRead; // a signal may have ended it
     return exitCode;
   } finally {
     await stdin.putBack(read);
   }
+}
+
+/** Tells what would be run. */
+async function showPlan(options: RunOptions, { json, quiet }: ShowFlags): Promise<void> {
+  const { planOf, planText } = await lazyImport<typeof import("./dry_run.ts")>(
+    "./dry_run.ts",
+    import.meta.url,
+  );
+  using progress = quiet || json ? silentProgress : terminalProgress();
+  const plan = await planOf({ ...options, progress });
+  await write("stdout", json ? `${JSON.stringify(plan)}\n` : await planText(plan));
 }
 
 /** How a run is shown. */
@@ -193,9 +210,14 @@ export type ShowFlags = Pick<RunFlags, "json" | "quiet" | "verbose">;
 /**
  * Shows what a run writes, and passes signals on to it and its end back.
  *
- * @returns the program's exit code
+ * @param outputs takes the files that come back
+ * @returns the program's exit code, or one of {@linkcode RUN_EXIT} where none was started
  */
-export async function follow(program: Run, flags: ShowFlags): Promise<number> {
+export async function follow(
+  program: Run,
+  flags: ShowFlags,
+  outputs?: OutputWriter,
+): Promise<number> {
   const state = { running: false, exitCode: 0 };
   // The program is asked to end, then its microVM is ended, then nothing is waited for.
   let next: "ask" | "end" | "leave" = "ask";
@@ -214,16 +236,36 @@ export async function follow(program: Run, flags: ShowFlags): Promise<number> {
     for await (const event of program) {
       if (event.type === "stage") state.running = event.stage !== "pending";
       if (event.type === "exit") result = event.result;
+      if (event.type === "file") outputs?.write(event);
       // Whoever pressed Ctrl-C knows why the program ended.
       await show(event, { ...flags, quiet: flags.quiet || state.exitCode !== 0 });
     }
     if (result === undefined) {
       throw new CloudletError("Cannot tell how it ended", { code: "internal" });
     }
-    return result.exitCode;
+    for (const path of outputs?.finish() ?? []) {
+      if (!flags.quiet && !flags.json) {
+        say(`cloudlet: the program has made no ${JSON.stringify(path)}`);
+      }
+    }
+    return exitCodeOfResult(result);
   } catch (error) {
     if (state.exitCode !== 0 && !(error instanceof OutputClosed)) return state.exitCode;
     throw error;
+  }
+}
+
+/** Exit code of a run whose program may never have started. */
+function exitCodeOfResult({ outcome, exitCode }: RunResult): number {
+  switch (outcome) {
+    case "build-failed": // the compiler's code would be taken for the program's
+      return RUN_EXIT.cannotRun;
+    case "not-started":
+      return exitCode === RUN_EXIT.notFound ? exitCode : RUN_EXIT.cannotRun;
+    case "error":
+      return RUN_EXIT.failure;
+    default:
+      return exitCode;
   }
 }
 
@@ -238,7 +280,10 @@ async function show(event: RunEvent, { json, verbose, quiet }: ShowFlags): Promi
       if (verbose) say(`cloudlet: ${event.message}`);
       return;
     case "exit":
-      if (!quiet && !EXPLAINED.has(event.result.outcome) && event.result.message !== "") {
+      if (
+        (!quiet || event.result.outcome === "not-started") && event.result.message !== "" &&
+        !EXPLAINED.has(event.result.outcome)
+      ) {
         say(`cloudlet: ${event.result.message}`);
       }
       if (!quiet && event.result.outcome === "prepared") {
@@ -246,148 +291,3 @@ async function show(event: RunEvent, { json, verbose, quiet }: ShowFlags): Promi
       }
   }
 }
-
-/** The command `run`. */
-export const runCommand = buildCommand({
-  docs: {
-    brief: "Run a program in a microVM of its own",
-    fullDescription: "Runs what a config file, a source file or a project directory tells, shows " +
-      "what the program writes as it comes, and ends with the program's exit code. What is " +
-      "missing, a kernel or an image, is built first.",
-    customUsage: [
-      "config.toml",
-      "hello.py -- --its-own-flag",
-      "--env NAME=VALUE project/",
-      "--entry tools/cli.py project/",
-      "--image alpine:3 -- cat /etc/os-release",
-    ],
-  },
-  parameters: {
-    flags: {
-      env: {
-        kind: "parsed",
-        parse: String,
-        variadic: true,
-        optional: true,
-        brief: "NAME=VALUE for the program's environment; NAME passes this one's",
-      },
-      stdin: {
-        kind: "parsed",
-        parse: String,
-        optional: true,
-        brief: "file that is the program's standard input; - is the command's own, the default",
-      },
-      noStdin: {
-        kind: "boolean",
-        default: false,
-        withNegated: false,
-        brief: "the program's standard input is empty: the command's own is left alone",
-      },
-      timeout: {
-        kind: "parsed",
-        parse: parseDuration,
-        optional: true,
-        brief: "time after which the program is killed: 90, 500ms, 1m30s",
-      },
-      memory: {
-        kind: "parsed",
-        parse: parseMemory,
-        optional: true,
-        brief: "memory of the microVM: 512M, 2G",
-      },
-      vcpus: {
-        kind: "parsed",
-        parse: (text: string) => parseCount(text, 1),
-        optional: true,
-        brief: "virtual CPUs of the microVM",
-      },
-      language: {
-        kind: "parsed",
-        parse: String,
-        optional: true,
-        brief: `what it is written in: ${Object.keys(languages).join(", ")}; or python@3.11, ` +
-          "of the versions that `image ls --available` lists",
-      },
-      entry: {
-        kind: "parsed",
-        parse: String,
-        optional: true,
-        brief: "file of a project that is run, or the name of a program of cargo",
-      },
-      alone: {
-        kind: "boolean",
-        default: false,
-        withNegated: false,
-        brief: "send a source file without the project around it",
-      },
-      release: { kind: "boolean", optional: true, brief: "build with optimisation" },
-      buildEnv: {
-        kind: "parsed",
-        parse: String,
-        variadic: true,
-        optional: true,
-        brief: "NAME=VALUE for the compiler's environment; NAME passes this one's",
-      },
-      json: { kind: "boolean", default: false, brief: "print what happens as JSON, one a line" },
-      quiet: { kind: "boolean", default: false, brief: "show no progress" },
-      verbose: { kind: "boolean", default: false, brief: "show what the service says" },
-      snapshot: {
-        kind: "boolean",
-        default: true,
-        brief: "restore the microVM from a snapshot, made when it is missing; or boot it",
-      },
-      cold: {
-        kind: "boolean",
-        default: false,
-        withNegated: false,
-        brief: "start a new interpreter, not the idle one of the snapshot",
-      },
-      image: {
-        kind: "parsed",
-        parse: String,
-        optional: true,
-        brief: "OCI image to run it in, as docker users write it; oci:DIR; docker-archive:FILE",
-      },
-      pull: {
-        kind: "boolean",
-        optional: true,
-        withNegated: false,
-        brief: "ask the registry for a newer image of the tag",
-      },
-      insecure: {
-        kind: "boolean",
-        optional: true,
-        withNegated: false,
-        brief: "the registry may speak http",
-      },
-      remote: { kind: "boolean", default: false, brief: "run it on the server of the config" },
-      server: {
-        kind: "parsed",
-        parse: String,
-        optional: true,
-        brief: `run it on this server, such as ${defaultServer}`,
-      },
-    },
-    aliases: { e: "env", t: "timeout", m: "memory", q: "quiet", v: "verbose" },
-    positional: {
-      kind: "array",
-      parameter: {
-        brief: "config file, source or project; then its arguments; with --image, -- and a command",
-        parse: String,
-        placeholder: "program",
-      },
-    },
-  },
-  async func(this: CommandContext, flags: RunFlags, ...words: string[]) {
-    const isCommand = flags.image !== undefined && words.length === wordsAfterDashes(this);
-    const target = isCommand ? undefined : words[0];
-    const args = isCommand ? words : words.slice(1);
-    if (target === undefined && flags.image === undefined) {
-      throw new CloudletError("Cannot run anything: neither a program nor an image is named", {
-        code: "invalid-input",
-        remedy: "see `cloudlet run --help`",
-      });
-    }
-    exitWith(this, await runProgram(target, args, flags));
-  },
-});

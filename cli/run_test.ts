@@ -1,106 +1,7 @@
 /** `cloudlet run` as a process of its own, on a server whose agents are processes of this host. */
 import { deepEqual, equal, match } from "node:assert/strict";
 import { Buffer } from "node:buffer";
-import { join } from "node:path";
-import { fileURLToPath } from "node:url";
-import { testService } from "../test/service.ts";
-
-const MOD = fileURLToPath(new URL("../mod.ts", import.meta.url));
-
-interface Ended {
-  readonly code: number;
-  readonly stdout: string;
-  readonly stderr: string;
-}
-
-/** How the command is started. */
-interface Start {
-  readonly stdin?: "piped" | "null";
-  /** Its current directory; the test's when absent. */
-  readonly directory?: string;
-}
-
-class Cloudlet {
-  readonly #process: Deno.ChildProcess;
-
-  constructor(args: readonly string[], { stdin = "null", directory }: Start = {}) {
-    this.#process = new Deno.Command(Deno.execPath(), {
-      args: ["run", "-A", "--quiet", "--no-check", MOD, ...args],
-      stdin,
-      ...(directory !== undefined && { cwd: directory }),
-      stdout: "piped",
-      stderr: "piped",
-    }).spawn();
-  }
-
-  kill(signal: Deno.Signal): void {
-    this.#process.kill(signal);
-  }
-
-  async feed(input: ReadableStream<Uint8Array<ArrayBuffer>>): Promise<void> {
-    await input.pipeTo(this.#process.stdin);
-  }
-
-  /** Reads until the text was seen on standard output; the rest is left. */
-  async until(text: string): Promise<ReadableStreamDefaultReader<Uint8Array<ArrayBuffer>>> {
-    const reader = this.#process.stdout.getReader();
-    let seen = "";
-    while (!seen.includes(text)) {
-      const { value, done } = await reader.read();
-      if (done) throw new Error(`the command ended after ${JSON.stringify(seen)}`);
-      seen += new TextDecoder().decode(value);
-    }
-    return reader;
-  }
-
-  /** What it writes to standard output. */
-  output(): ReadableStream<Uint8Array<ArrayBuffer>> {
-    return this.#process.stdout;
-  }
-
-  async stderr(): Promise<string> {
-    return await new Response(this.#process.stderr).text();
-  }
-
-  async code(): Promise<number> {
-    return (await this.#process.status).code;
-  }
-
-  async ended(): Promise<Ended> {
-    const { code, stdout, stderr } = await this.#process.output();
-    const text = (bytes: Uint8Array) => new TextDecoder().decode(bytes);
-    return { code, stdout: text(stdout), stderr: text(stderr) };
-  }
-}
-
-async function withServer(
-  files: Readonly<Record<string, string>>,
-  test: (
-    cloudlet: (args: readonly string[], start?: Start) => Cloudlet,
-    path: (name: string) => string,
-    active: () => readonly string[],
-  ) => Promise<void>,
-): Promise<void> {
-  await using server = await testService();
-  const directory = await Deno.makeTempDir();
-  try {
-    for (const [name, content] of Object.entries(files)) {
-      await Deno.mkdir(join(directory, name, ".."), { recursive: true });
-      await Deno.writeTextFile(join(directory, name), content);
-    }
-    await test(
-      ([command, ...args], start) =>
-        new Cloudlet([command!, "--server", server.url, ...args], start),
-      (name) => join(directory, name),
-      () => server.service.orchestrator.active,
-    );
-    while (server.service.orchestrator.active.length > 0) {
-      await new Promise((resolve) => setTimeout(resolve, 5));
-    }
-  } finally {
-    await Deno.remove(directory, { recursive: true });
-  }
-}
+import { Cloudlet, withServer } from "../test/cli_process.ts";
 
 Deno.test("output goes to the same streams, and the exit code is the program's", () =>
   withServer({ "a.sh": 'printf "out $1 $X\\n"; echo err >&2; exit 9' }, async (cloudlet, path) => {
@@ -155,7 +56,7 @@ Deno.test("a flag or the config names the file of a project that is run", () =>
     const both = await cloudlet(["run", "--entry", "main.py", path("config.toml")]).ended();
     deepEqual(both, { code: 0, stdout: "main\n", stderr: "" });
     const missing = await cloudlet(["run", "--entry", "clu.py", path("project")]).ended();
-    equal(missing.code, 2);
+    equal(missing.code, 125);
     match(missing.stderr, /Cannot run "clu\.py".*\n.*did you mean cli\.py/);
   }));
 
@@ -180,10 +81,10 @@ Deno.test("with an image, what follows -- is its command, and what stands before
     const config = await cloudlet(["run", "-q", path("config.toml")]).ended();
     deepEqual(config, { code: 0, stdout: "/\n", stderr: "" });
     const nothing = await cloudlet(["run", "-q"]).ended();
-    equal(nothing.code, 2);
+    equal(nothing.code, 125);
     match(nothing.stderr, /neither a program nor an image/);
     const local = await cloudlet(["run", "-q", "--image", "oci:/x", "--", "true"]).ended();
-    equal(local.code, 2, local.stderr);
+    equal(local.code, 125, local.stderr);
     match(local.stderr, /server's own disk/);
   }));
 

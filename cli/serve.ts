@@ -235,8 +235,20 @@ export const serveCommand = buildCommand({
         default: "localhost:50051",
         brief: "where VmmService listens",
       },
-      state: { kind: "parsed", parse: String, optional: true, brief: "directory of the store" },
-      keys: { kind: "parsed", parse: String, optional: true, brief: "file of API keys" },
+      state: {
+        kind: "parsed",
+        parse: String,
+        optional: true,
+        placeholder: "directory",
+        brief: "directory of the store",
+      },
+      keys: {
+        kind: "parsed",
+        parse: String,
+        optional: true,
+        placeholder: "file",
+        brief: "file of API keys",
+      },
       maxVms: {
         kind: "parsed",
         parse: (text: string) => parseCount(text),

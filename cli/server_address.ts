@@ -8,6 +8,20 @@ import type { ServerAddress } from "../api/library/options.ts";
 /** Where a server listens that was told nothing else. */
 export const defaultServer = "http://localhost:3000";
 
+/** The flag that names a server. */
+export const serverFlag = {
+  kind: "parsed",
+  parse: String,
+  optional: true,
+  placeholder: "url",
+  brief: `the server's address; ${defaultServer} when absent`,
+} as const;
+
+/** Flags of every command that asks a server. */
+export interface ServerFlags {
+  readonly server?: string;
+}
+
 /** Name of the variable that holds an API key. */
 export const KEY_VARIABLE = "CLOUDLET_API_KEY";
 

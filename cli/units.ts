@@ -4,6 +4,7 @@
  * @module
  */
 import { CloudletError } from "../base/errors.ts";
+import { RUN_NAME, RUN_NAME_RULE } from "../base/run_names.ts";
 
 const MILLISECONDS: Record<string, number> = { ms: 1, s: 1000, m: 60_000, h: 3_600_000 };
 const MEBIBYTES: Record<string, number> = { m: 1, g: 1024 };
@@ -56,6 +57,19 @@ export function parseMemory(value: string | number): number {
     });
   }
   return size;
+}
+
+/**
+ * A run's name as a server takes it.
+ *
+ * @throws {CloudletError} `invalid-input`
+ */
+export function parseRunName(text: string): string {
+  if (RUN_NAME.test(text)) return text;
+  throw new CloudletError(`${JSON.stringify(text)} is no name of a run`, {
+    code: "invalid-input",
+    remedy: `use ${RUN_NAME_RULE}`,
+  });
 }
 
 /**

@@ -46,7 +46,7 @@ export function asImageWants(
         "Cannot run the image: it does not say what, and neither does the run",
         {
           code: "invalid-input",
-          remedy: "write the command after --",
+          remedy: "name a command to run in it",
         },
       );
     }

@@ -28,7 +28,7 @@ Deno.test("an image's command follows its entry point, and arguments take its pl
 
 Deno.test("an image without a command has to be told one", () => {
   const empty = { ...IMAGE, entrypoint: [], cmd: [] };
-  assert.throws(() => wanted("command", {}, empty), { code: "invalid-input", remedy: /--/ });
+  assert.throws(() => wanted("command", {}, empty), { code: "invalid-input", remedy: /command/ });
 });
 
 Deno.test("environment, user and directory are the image's unless the request has its own", () => {

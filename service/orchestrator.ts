@@ -115,6 +115,7 @@ export class Orchestrator implements AsyncDisposable {
     yield* this.#account(
       {
         id: workload.id,
+        runName: workload.runName,
         workloadName: workload.name,
         language: workload.language,
         action: workload.action,

@@ -26,6 +26,8 @@ export type RunOutcome =
 /** What is known of a run. Times are milliseconds since 1970, memory is in MiB. */
 export interface RunRecord {
   readonly id: string;
+  /** Which no other run under way has; null for none. */
+  readonly runName: string | null;
   readonly workloadName: string;
   readonly language: string;
   readonly action: string;
@@ -53,10 +55,9 @@ export interface RunRecord {
 }
 
 /** What is known of a run when it begins. */
-export type NewRun = Pick<
-  RunRecord,
-  "id" | "workloadName" | "language" | "action" | "memory" | "vcpus"
->;
+export type NewRun =
+  & Pick<RunRecord, "id" | "workloadName" | "language" | "action" | "memory" | "vcpus">
+  & Partial<Pick<RunRecord, "runName">>;
 
 /** What can change of a run. */
 export type RunChange = Partial<Omit<RunRecord, keyof NewRun | "createdAt">>;

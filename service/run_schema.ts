@@ -10,6 +10,7 @@ import type { RunRecord } from "./run_record.ts";
 /** The column of each member of a record. */
 export const COLUMNS: Record<keyof RunRecord, string> = {
   id: "id",
+  runName: "run_name",
   workloadName: "workload_name",
   language: "language",
   action: "action",
@@ -77,6 +78,11 @@ const MIGRATIONS: readonly string[] = [
     (SELECT coalesce(sum(length(data) + ${ENTRY_COST}), 0) FROM logs WHERE run = runs.id);
   CREATE INDEX runs_with_logs ON runs (created_at) WHERE log_cost > 0;
   CREATE INDEX runs_by_progress ON runs (ended_at IS NULL, created_at);
+  `,
+  // 3: names of runs, each of one run under way
+  `
+  ALTER TABLE runs ADD COLUMN run_name TEXT;
+  CREATE INDEX runs_by_name ON runs (run_name) WHERE run_name IS NOT NULL;
   `,
 ];
 

@@ -43,6 +43,8 @@ export interface StoreLimits extends LogLimits {
 export interface ListOptions {
   /** Only those in this state. */
   readonly state?: RunState | undefined;
+  /** Only those that have this name. */
+  readonly name?: string | undefined;
   /** Most runs of the page; 100 when absent. */
   readonly limit?: number;
   /** Only those older than this time, in milliseconds since 1970, in the order of their age. */
@@ -146,7 +148,8 @@ export class RunStore implements Disposable {
   /**
    * Records a new run.
    *
-   * @throws {CloudletError} `conflict` when there was one with this id, `host` when the disk is full
+   * @throws {CloudletError} `conflict` when there was one with this id or one under way has this name,
+   *   `host` when the disk is full
    */
   add(run: NewRun): void {
     if (this.get(run.id) !== undefined) {
@@ -156,12 +159,21 @@ export class RunStore implements Disposable {
       });
     }
     this.#payOwed();
+    const { runName = null } = run;
+    const [other] = runName === null ? [] : this.list({ name: runName, limit: 1 });
+    if (other?.endedAt === null) {
+      throw new CloudletError(
+        `Cannot start the run: the name ${runName} is that of the run ${other.id}, which is under way`,
+        { code: "conflict", remedy: "choose another name, or end that run first" },
+      );
+    }
     try {
       this.#prepare(
-        `INSERT INTO runs (id, workload_name, language, action, state, memory, vcpus, created_at)
-         VALUES (?, ?, ?, ?, 'pending', ?, ?, ?)`,
+        `INSERT INTO runs (id, run_name, workload_name, language, action, state, memory, vcpus, created_at)
+         VALUES (?, ?, ?, ?, ?, 'pending', ?, ?, ?)`,
       ).run(
         run.id,
+        runName,
         run.workloadName,
         run.language,
         run.action,
@@ -238,16 +250,22 @@ export class RunStore implements Disposable {
    * @throws {CloudletError} `invalid-input` when `after` is not the `next` of a page
    */
   page(options: ListOptions = {}): RunPage {
-    const { state, limit = 100, before, after } = options;
+    const { state, name, limit = 100, before, after } = options;
     const from = after === undefined ? [null, null, null] : readCursor(after);
     // A page by time is as it always was: those under way are not put first.
     const underWay = before === undefined ? "ended_at IS NULL" : "created_at IS NULL";
     const rows = this.#prepare(
       `${SELECT}, ${underWay} AS underWay, rowid AS number FROM runs
-       WHERE (?1 IS NULL OR state = ?1) AND (?2 IS NULL OR created_at < ?2)
+       WHERE (?1 IS NULL OR state = ?1) AND (?7 IS NULL OR run_name = ?7) AND (?2 IS NULL OR created_at < ?2)
          AND (?3 IS NULL OR (${underWay}, created_at, rowid) < (?3, ?4, ?5))
        ORDER BY ${underWay} DESC, created_at DESC, rowid DESC LIMIT ?6`,
-    ).all(state ?? null, before ?? null, ...from as [number, number, number], limit + 1);
+    ).all(
+      state ?? null,
+      before ?? null,
+      ...from as [number, number, number],
+      limit + 1,
+      name ?? null,
+    );
     const last = rows.length > limit ? rows[limit - 1] : undefined;
     return {
       runs: rows.slice(0, limit).map(({ underWay: _, number: __, ...row }) => this.#record(row)),

@@ -133,7 +133,7 @@ Deno.test("the store of the version before opens, with its runs and logs", () =>
       deepEqual([output(store, "old"), output(store, "cut")], ["", "of"]);
     }
     using database = new DatabaseSync(path);
-    equal(database.prepare("PRAGMA user_version").get()?.user_version, 2);
+    equal(database.prepare("PRAGMA user_version").get()?.user_version, 3);
   }));
 
 Deno.test("a store that a newer cloudlet wrote is refused and left alone", () =>
@@ -335,4 +335,19 @@ Deno.test("a full disk refuses a new run in words, and loses no end", async () =
   const row = database.prepare("SELECT ended_at, outcome FROM runs WHERE id = 'a'").get();
   deepEqual({ ...row }, { ended_at: 5, outcome: "error" });
   equal((await follower).done, true);
+});
+
+Deno.test("a name is one run's while it is under way, and finds the newest that had it", () => {
+  using store = RunStore.inMemory();
+  const named = (id: string, runName: string | null) => store.add({ ...RUN, id, runName });
+  named("a", "web");
+  throws(() => named("b", "web"), { code: "conflict", message: /the name web is .* run a,/ });
+  equal(store.get("b"), undefined);
+  named("c", null);
+  named("d", null);
+  store.update("a", { state: "done", endedAt: 1 });
+  named("b", "web");
+  deepEqual(ids(store.list({ name: "web" })), ["b", "a"]);
+  deepEqual(store.list({ name: "w" }), []);
+  equal(store.get("c")?.runName, null);
 });

@@ -8,6 +8,7 @@ import { checkFileKind, checkRequest } from "../workload/request.ts";
 import { listedFiles } from "../workload/file_list.ts";
 import { COMMAND } from "../workload/languages.ts";
 import { CloudletError } from "../base/errors.ts";
+import { RUN_NAME, RUN_NAME_RULE } from "../base/run_names.ts";
 import { lazyImport } from "../base/lazy_import.ts";
 import {
   type ExecuteRequest,
@@ -42,6 +43,8 @@ export interface Workload {
   /** Id of the run, made up when the client gave none. */
   readonly id: string;
   readonly name: string;
+  /** Of the run, which no other one under way may have; null for none. */
+  readonly runName: string | null;
   readonly language: string;
   readonly action: "run" | "prepare" | "prepare-and-run";
   readonly memory: number;
@@ -149,6 +152,21 @@ export function newRunId(asked: string): string {
 }
 
 /**
+ * The name of a run.
+ *
+ * @param asked for by the client; null when it is empty
+ * @throws {CloudletError} `invalid-input`
+ */
+export function runNameOf(asked: string): string | null {
+  if (asked === "") return null;
+  if (RUN_NAME.test(asked)) return asked;
+  throw refuse(
+    `${JSON.stringify(asked.slice(0, 200))} is no name of a run`,
+    `use ${RUN_NAME_RULE}`,
+  );
+}
+
+/**
  * Which remarks a client wants to hear.
  *
  * @throws {CloudletError} `invalid-input`
@@ -178,6 +196,7 @@ export function workloadOf(request: RunVmmRequest, limits: RunLimits): Workload 
   const id = newRunId(request.options?.executionId ?? "");
   const name = request.workloadName;
   if (name.length > 200) throw refuse("the workload's name is too long", "use 200 characters");
+  const runName = runNameOf(request.runName);
   const memory = request.memoryMib || limits.defaultMemory;
   if (memory < limits.minMemory) {
     throw refuse(
@@ -212,6 +231,7 @@ export function workloadOf(request: RunVmmRequest, limits: RunLimits): Workload 
   return {
     id,
     name,
+    runName,
     language,
     action: ACTION_NAMES[action],
     memory,

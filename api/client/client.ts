@@ -53,14 +53,15 @@ export class ApiClient {
    * @param options `limit`: most runs; 100 when absent
    */
   async runs(
-    options: { readonly state?: string; readonly limit?: number } = {},
+    options: { readonly state?: string; readonly name?: string; readonly limit?: number } = {},
   ): Promise<RunInfo[]> {
-    const { state, limit = 100 } = options;
+    const { state, name, limit = 100 } = options;
     const found = new Map<string, RunInfo>(); // one that ends between two pages is on both
     const asked = new Set<string>();
     for (let after: string | undefined; found.size < limit;) {
       const query = new URLSearchParams({ limit: String(Math.min(limit - found.size, PAGE)) });
       if (state !== undefined) query.set("state", state);
+      if (name !== undefined) query.set("name", name);
       if (after !== undefined) query.set("after", after);
       const { runs, next } = await this.#json("GET", `runs?${query}`, runPage);
       for (const run of runs) found.set(run.id, run);

@@ -42,6 +42,7 @@ export function toRunVmmRequest(body: RunRequest): RunVmmRequest {
   const { name: language, version } = splitLanguage(body.language);
   return create(RunVmmRequestSchema, {
     workloadName: body.workload_name ?? "",
+    runName: body.run_name ?? "",
     language: languageNumber(language),
     languageVersion: versionOf(language, version),
     code: body.code ?? "",
@@ -128,6 +129,7 @@ function isoTime(milliseconds: number | null): string | null {
 export function toRunInfo(run: RunRecord): RunInfo {
   return {
     id: run.id,
+    run_name: run.runName,
     workload_name: run.workloadName,
     language: run.language,
     action: run.action,

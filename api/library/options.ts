@@ -52,6 +52,17 @@ export interface RunOptions {
    * one that is not read keeps what it has.
    */
   readonly stdin?: string | Uint8Array | AsyncIterable<Uint8Array>;
+  /**
+   * Files and directories of this host to send, by the path that they get, relative to where the
+   * program runs. They replace what the source has there. A command of an image that has any, or
+   * gives any back, runs in a directory of its own.
+   */
+  readonly files?: Readonly<Record<string, string | URL>>;
+  /**
+   * Files and directories to send back when the program has ended, relative to where it runs: as
+   * events of the type `file`. Links and what is not there are left out.
+   */
+  readonly outputs?: readonly string[];
   /** Milliseconds after which the program is killed. */
   readonly timeout?: number;
   /** True starts a new interpreter in place of the one that waits in the snapshot. */
@@ -70,6 +81,11 @@ export interface RunOptions {
   readonly snapshot?: boolean;
   /** A name for people. */
   readonly name?: string;
+  /**
+   * A name of the run, which no other one of the same server has while it is under way: up to 128 of
+   * `[A-Za-z0-9._-]`, a letter or a digit first.
+   */
+  readonly runName?: string;
   /** Aborting it ends the run. */
   readonly signal?: AbortSignal;
   /** A server to run it on; in this process when absent. */

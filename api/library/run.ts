@@ -30,11 +30,27 @@ import {
   type ServerAddress,
 } from "./options.ts";
 import { type ForkOptions, isStream, type Run, RunOfTransport } from "./run_stream.ts";
-import { languageOfSource, readAddedFiles, readSource } from "./source.ts";
+import { OutputFiles } from "./output_files.ts";
+import {
+  languageOfSource,
+  readAddedFiles,
+  readSentFiles,
+  readSource,
+  withAdded,
+} from "./source.ts";
 import { lazyImport } from "../../base/lazy_import.ts";
 
 export type { ImageOptions, RunOptions, ServerAddress, WrittenLanguage } from "./options.ts";
-export type { ForkOptions, Run, RunEvent, RunOutput, RunResult, RunUsage } from "./run_stream.ts";
+export type {
+  ForkOptions,
+  OutputFile,
+  Run,
+  RunEvent,
+  RunOutput,
+  RunResult,
+  RunUsage,
+} from "./run_stream.ts";
+export type { OutputPiece } from "./output_files.ts";
 
 const utf8 = new TextEncoder();
 
@@ -56,10 +72,19 @@ export function runOver(transport: Transport, options: RunOptions): Run {
 }
 
 function runOf(options: RunOptions, transport: () => Promise<Transport>): Run {
+  let outputs: OutputFiles | undefined;
   return new RunOfTransport({
     signal: options.signal,
     stdin: options.stdin,
-    call: async (client, signal) => client.run(await toRequest(options), { signal }),
+    outputs: () => outputs,
+    async call(client, signal) {
+      const { request, directory } = await toRequest(options);
+      if (options.outputs !== undefined && request.options !== undefined) {
+        outputs = new OutputFiles(options.outputs, directory);
+        request.options.outputs = [...outputs.paths];
+      }
+      return client.run(request, { signal });
+    },
   }, transport);
 }
 
@@ -119,7 +144,15 @@ function nameOf(written: RunOptions["language"]): LanguageName | undefined {
   return written === undefined ? undefined : languageNamed(splitLanguage(written).name).name;
 }
 
-async function toRequest(options: RunOptions): Promise<RunVmmRequest> {
+/**
+ * What the service is asked for, and the directory where the program runs, relative to the workload's
+ * top.
+ *
+ * @throws {CloudletError} `not-found` or `invalid-input`
+ */
+export async function toRequest(
+  options: RunOptions,
+): Promise<{ readonly request: RunVmmRequest; readonly directory: string }> {
   const path = options.source instanceof URL ? fileURLToPath(options.source) : options.source;
   const { entryPoint, alone = false } = options;
   const known = options.language ??
@@ -138,9 +171,12 @@ async function toRequest(options: RunOptions): Promise<RunVmmRequest> {
   }
   const { name: language, version } = splitLanguage(written);
   const { stdin } = options;
-  return create(RunVmmRequestSchema, {
+  const directory = source?.workingDirectory ?? "";
+  const added = await readSentFiles(options.files ?? {}, directory, remark);
+  const request = create(RunVmmRequestSchema, {
     workloadName: options.name ?? path?.split("/").findLast((part) => part !== "") ??
       fromOf(options.image) ?? language,
+    runName: options.runName ?? "",
     language: languageNumber(languageOrCommand(language).name),
     languageVersion: versionOf(language, version),
     code: options.code ?? "",
@@ -156,9 +192,9 @@ async function toRequest(options: RunOptions): Promise<RunVmmRequest> {
       buildEnv: options.buildEnv ?? {},
       release: options.release ?? false,
       ...(options.timeout !== undefined && { timeout: durationFromMs(options.timeout) }),
-      files: [...source?.files ?? []],
+      files: withAdded(source?.files ?? [], added),
       entryPoint: source?.entryPoint ?? entryPoint ?? "",
-      workingDirectory: source?.workingDirectory ?? "",
+      workingDirectory: directory,
       stdin: typeof stdin === "string"
         ? utf8.encode(stdin)
         : stdin instanceof Uint8Array
@@ -170,4 +206,5 @@ async function toRequest(options: RunOptions): Promise<RunVmmRequest> {
       rawOutput: true,
     },
   });
+  return { request, directory };
 }

@@ -17,6 +17,7 @@ import {
 } from "../../proto/gen/cloudlet/agent/agent_pb.ts";
 import { LogLevel, VmmService } from "../../proto/gen/vmmorchestrator/vmm_pb.ts";
 import { fromConnectError } from "../../service/connect_errors.ts";
+import type { OutputFiles, OutputPiece } from "./output_files.ts";
 import { outcomeName } from "../../service/outcome.ts";
 
 /** One thing that happened. */
@@ -25,6 +26,8 @@ export type RunEvent =
   | { readonly type: "stage"; readonly stage: "pending" | "building" | "running" }
   /** Output of the program, or of its compiler. */
   | { readonly type: "stdout" | "stderr"; readonly data: Uint8Array }
+  /** A piece of a file that was asked for; each file begins with one at the offset 0. */
+  | { readonly type: "file" } & OutputPiece
   /** What the service says about the run. */
   | { readonly type: "log"; readonly message: string }
   /** The end. */
@@ -69,6 +72,18 @@ export interface RunOutput extends RunResult {
   readonly stdout: Uint8Array;
   /** Standard error. */
   readonly stderr: Uint8Array;
+  /** The files that were asked for. */
+  readonly files: readonly OutputFile[];
+}
+
+/** A file that came back from a run. */
+export interface OutputFile {
+  /** As it was asked for; in a directory, with the names that lead to it. */
+  readonly path: string;
+  /** Permission bits. */
+  readonly mode: number;
+  /** Its content. */
+  readonly data: Uint8Array;
 }
 
 /** The copy of a run that is asked for. */
@@ -131,6 +146,8 @@ export interface Begin {
   readonly stdin?: string | Uint8Array | AsyncIterable<Uint8Array> | undefined;
   /** Aborting it ends the run. */
   readonly signal?: AbortSignal | undefined;
+  /** The files that the call asked for; none when absent. */
+  readonly outputs?: () => OutputFiles | undefined;
 }
 
 /** A run behind a transport. */
@@ -182,13 +199,22 @@ export class RunOfTransport implements Run {
 
   async output(): Promise<RunOutput> {
     const parts: Record<"stdout" | "stderr", Uint8Array[]> = { stdout: [], stderr: [] };
+    const files = new Map<string, { mode: number; pieces: Uint8Array[] }>();
     for await (const event of this) {
       if (event.type === "stdout" || event.type === "stderr") parts[event.type].push(event.data);
+      if (event.type !== "file") continue;
+      if (event.offset === 0) files.set(event.path, { mode: event.mode, pieces: [] });
+      files.get(event.path)?.pieces.push(event.data);
     }
     return {
       ...await this.#result.promise,
       stdout: concatBytes(parts.stdout),
       stderr: concatBytes(parts.stderr),
+      files: Array.from(files, ([path, { mode, pieces }]) => ({
+        path,
+        mode,
+        data: concatBytes(pieces),
+      })),
     };
   }
 
@@ -260,6 +286,10 @@ export class RunOfTransport implements Run {
           }
         }
         yield* outputOf(response);
+        if (response.output !== undefined) {
+          const outputs = this.#begin.outputs?.();
+          if (outputs !== undefined) yield { type: "file", ...outputs.take(response.output) };
+        }
         if (response.stage === Stage.DONE || response.stage === Stage.FAILED) {
           const result = resultOf(response, id);
           this.#result.resolve(result);

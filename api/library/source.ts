@@ -20,6 +20,7 @@ import {
   TooLarge,
 } from "./project_files.ts";
 import { isWithin } from "./project_links.ts";
+import { pathInWorkload } from "./workload_paths.ts";
 
 export type { SourceFile } from "./project_files.ts";
 
@@ -198,24 +199,64 @@ export async function readAddedFiles(
   files: Readonly<Record<string, string | URL>>,
   remark: (text: string) => void = () => {},
 ): Promise<SourceFile[]> {
+  return await readEach(files, remark, (goal, path) => {
+    const target = normalize(goal).replace(/\/+$/, "");
+    if (goal.startsWith("/") && target !== "") return target.slice(1);
+    throw new CloudletError(
+      `Cannot add ${path} to the image as ${
+        JSON.stringify(goal)
+      }: that is no absolute path of a file`,
+      { code: "invalid-input", remedy: "write it as /etc/name" },
+    );
+  });
+}
+
+/**
+ * Reads what is to be sent besides the source.
+ *
+ * @param files files and directories of this host, by their path relative to where the program runs
+ * @param base where it runs, relative to the workload's top
+ * @param remark hears of what is left out
+ * @returns files with paths relative to the workload's top
+ * @throws {CloudletError} `not-found` or `invalid-input`
+ */
+export async function readSentFiles(
+  files: Readonly<Record<string, string | URL>>,
+  base: string,
+  remark: (text: string) => void = () => {},
+): Promise<SourceFile[]> {
+  return await readEach(
+    files,
+    remark,
+    (goal, path) => pathInWorkload(goal, base, `Cannot send ${path}`),
+  );
+}
+
+/** Reads files and directories, each to its place. */
+async function readEach(
+  files: Readonly<Record<string, string | URL>>,
+  remark: (text: string) => void,
+  place: (goal: string, path: string) => string,
+): Promise<SourceFile[]> {
   const added: SourceFile[] = [];
   for (const [goal, from] of Object.entries(files)) {
     const path = from instanceof URL ? fileURLToPath(from) : from;
-    const target = normalize(goal).replace(/\/+$/, "");
-    if (!goal.startsWith("/") || target === "") {
-      throw new CloudletError(
-        `Cannot add ${path} to the image as ${
-          JSON.stringify(goal)
-        }: that is no absolute path of a file`,
-        { code: "invalid-input", remedy: "write it as /etc/name" },
-      );
-    }
+    const target = place(goal, path);
     const source = await readSource(path);
     source.remarks.forEach(remark);
     for (const file of source.files) {
       const name = source.entryPoint === undefined ? `${target}/${file.path}` : target;
-      added.push({ ...file, path: name.slice(1) });
+      added.push({ ...file, path: name });
     }
   }
   return added;
+}
+
+/** The files of a source, with others that replace those of the same path. */
+export function withAdded(
+  files: readonly SourceFile[],
+  added: readonly SourceFile[],
+): SourceFile[] {
+  if (added.length === 0) return [...files];
+  return [...new Map([...files, ...added].map((file) => [file.path, file])).values()];
 }

@@ -85,3 +85,16 @@ Deno.test("the console's log tells a panic, an end and an out-of-memory kill", (
   say("x".repeat(70_000));
   assert.equal(log.text.length, 65536);
 });
+
+Deno.test("each way in which kernels say that they are down is one", () => {
+  const texts = [
+    "Power down",
+    "System halted",
+    "Power off not available: System halted instead", // Linux 6.12 without ACPI
+  ];
+  for (const text of texts) {
+    const log = new ConsoleLog();
+    log.append(new TextEncoder().encode(`[   32.534356] reboot: ${text}\r\n`));
+    assert.ok(log.down, text);
+  }
+});

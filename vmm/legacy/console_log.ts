@@ -11,7 +11,10 @@ const KEEP = 64 * 1024; // characters
 /** PRINTK_TIME's stamp, if it is there. */
 const STAMP = String.raw`(?:^|\n)(?:\[ *\d+\.\d+\] )?`;
 const PANIC = new RegExp(`${STAMP}Kernel panic - not syncing: ([^\\r\\n]*)`);
-const DOWN = new RegExp(`${STAMP}reboot: (Power down|System halted)`);
+/** A kernel that knows no way to power off halts; newer ones say why. */
+const DOWN = new RegExp(
+  `${STAMP}reboot: (Power down|System halted|Power off not available: System halted instead)`,
+);
 const OOM = new RegExp(`${STAMP}(Out of memory[^\\r\\n]*)`, "g");
 
 /** The end of the log. */

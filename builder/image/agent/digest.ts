@@ -1,2 +1,2 @@
 /** SHA-256 of agent.js in hex; `deno task bundle` writes both. */
-export const AGENT_SHA256 = "18dc901e239d86836eec640173d4516b2788815cecb5c13df66e23a8fa886598";
+export const AGENT_SHA256 = "4355e41e839abbc9b2369474bb1d18030d0b17f2296ae94e140f10c5cb3db410";

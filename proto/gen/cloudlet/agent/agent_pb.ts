@@ -192,7 +192,7 @@ export type Options = Message<"cloudlet.agent.Options"> & {
 
   /**
    * Absolute directory where a command runs, made when missing; the root when empty. Not for
-   * workloads with files, which have a directory of their own.
+   * workloads with files or outputs, which have a directory of their own.
    *
    * @generated from field: string command_directory = 17;
    */
