@@ -34,6 +34,9 @@ const BENCHMARKS: Readonly<Record<string, () => Promise<void>>> = {
   async fork() {
     await (await import("./fork.ts")).benchFork();
   },
+  async network() {
+    await (await import("./network.ts")).benchNetwork();
+  },
   async density() {
     await (await import("./density.ts")).benchDensity();
   },

@@ -19,6 +19,7 @@ const LATER: Readonly<Record<number, string>> = {
   97: "EAFNOSUPPORT",
   98: "EADDRINUSE",
   99: "EADDRNOTAVAIL",
+  101: "ENETUNREACH",
   103: "ECONNABORTED",
   104: "ECONNRESET",
   105: "ENOBUFS",
@@ -26,6 +27,7 @@ const LATER: Readonly<Record<number, string>> = {
   107: "ENOTCONN",
   110: "ETIMEDOUT",
   111: "ECONNREFUSED",
+  113: "EHOSTUNREACH",
   114: "EALREADY",
   115: "EINPROGRESS",
   125: "ECANCELED",
@@ -41,6 +43,12 @@ export const EBADF = 9;
 export const ENXIO = 6;
 /** Try again. */
 export const EAGAIN = 11;
+/** Network is unreachable. */
+export const ENETUNREACH = 101;
+/** Connection refused. */
+export const ECONNREFUSED = 111;
+/** Operation now in progress. */
+export const EINPROGRESS = 115;
 
 /** The name of an errno value, such as `ENOENT` for 2. */
 export function errnoName(errno: number): string {

@@ -6,6 +6,7 @@ import * as bootparam from "./uapi/bootparam.ts";
 import * as kvm from "./uapi/kvm.ts";
 import * as kvmX86 from "./uapi/kvm_x86.ts";
 import * as mman from "./uapi/mman.ts";
+import * as socket from "./uapi/socket.ts";
 
 /** What the headers say: "sizeof kvm_regs", "offsetof kvm_regs rax", "value KVM_RUN". */
 type Table = Record<string, string>;
@@ -18,11 +19,14 @@ const HEADERS = [
   "sys/mman.h",
   "sys/epoll.h",
   "sys/eventfd.h",
+  "sys/ioctl.h",
   "sys/socket.h",
+  "netinet/in.h",
+  "netinet/tcp.h",
   "sys/uio.h",
   "fcntl.h",
 ];
-const MODULES: readonly Record<string, unknown>[] = [kvm, kvmX86, bootparam, mman];
+const MODULES: readonly Record<string, unknown>[] = [kvm, kvmX86, bootparam, mman, socket];
 
 /** Names that are ours, not the headers'. */
 const OURS: ReadonlySet<string> = new Set(["kvm_run_exit", "kvm_irqchip_chip"]);

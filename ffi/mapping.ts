@@ -54,6 +54,17 @@ export function bufferAt(address: bigint, length: number): ArrayBuffer {
   return Deno.UnsafePointerView.getArrayBuffer(pointer, length);
 }
 
+/**
+ * Where bytes of JavaScript's own lie.
+ *
+ * @param bytes of an ArrayBuffer of more than 64 bytes: V8 moves smaller ones about. The caller keeps
+ * them for as long as the address is used.
+ */
+export function addressOf(bytes: Uint8Array<ArrayBuffer>): number {
+  // SAFETY: only the number is used here; see above for the rest.
+  return Number(Deno.UnsafePointer.value(Deno.UnsafePointer.of(bytes)));
+}
+
 /** Takes a buffer from whoever still has views of it. */
 export function detach(buffer: ArrayBuffer): void {
   // To no bytes: else the result is another buffer of as many, for V8 to count until it is collected.

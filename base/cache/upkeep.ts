@@ -115,12 +115,16 @@ export async function keepWithinBudget(
   }
 }
 
-/** Keeps the cache within the budget until disposed, beginning now. */
+/**
+ * Keeps the cache within the budget until disposed, beginning now. What killed processes left
+ * unfinished is gone when this returns.
+ */
 export function startUpkeep(
   note: (message: string) => void,
   root: string = cacheDir(),
   budget: () => Promise<number> = cacheBudget,
 ): AsyncDisposable {
+  sweepTemporaryBelow(root, 2);
   const end = new AbortController();
   let under = keepWithinBudget(note, root, budget, end.signal);
   const timer = setInterval(() => {

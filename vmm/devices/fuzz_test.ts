@@ -10,9 +10,11 @@ import { join } from "node:path";
 import type { Device, DeviceHost } from "../virtio/device.ts";
 import { VIRTIO_MMIO } from "../virtio/mmio.ts";
 import { Bench, Driver, type DriverQueue, FakeMemory } from "../virtio/testing.ts";
+import { type Link, sendFrame } from "../net/link.ts";
 import { BalloonDevice } from "./balloon/device.ts";
 import { BlkDevice } from "./blk/device.ts";
 import { ConsoleDevice } from "./console/device.ts";
+import { NetDevice } from "./net/device.ts";
 import { PmemDevice } from "./pmem/device.ts";
 import { RngDevice } from "./rng/device.ts";
 import { VsockDevice } from "./vsock/device.ts";
@@ -263,6 +265,45 @@ fuzzDevice("balloon", () => ({
     (bench.slot.device as BalloonDevice).request({ pages: random.u32() });
   },
 }));
+
+fuzzDevice("net", () => {
+  let link: Link | undefined;
+  let received = 0;
+  return {
+    make: (host) =>
+      new NetDevice<null>(host, { mac: new Uint8Array(6), mtu: 1500, up: true }, (given) => {
+        link = given;
+        return {
+          configure() {},
+          receive(frame) {
+            assert(frame.length >= 14 && frame.length <= 65_549);
+            received += frame.bytes().length;
+          },
+          flush() {},
+          ready() {},
+          reset() {},
+          counters: () => ({ received }),
+          save: () => null,
+          restore() {},
+          [Symbol.dispose]() {},
+        };
+      }),
+    request: (random) => random.bytes(random.pick([0, 12, 26, 80, 600, 4000])),
+    host: (random, bench) => {
+      const frame = random.bytes(14 + random.below(random.chance(4) ? 60_000 : 1500));
+      if (link !== undefined && random.chance(3)) {
+        const wanted = random.below(65_549);
+        const room = link.reserve(wanted, random.below(wanted + 1));
+        if (room !== undefined) link.commit(random.below(room.length + 1));
+      } else if (link !== undefined && frame.length <= link.largest) {
+        const offload = { checksumStart: 14, checksumOffset: 0, segment: 100, headers: 54 };
+        sendFrame(link, frame, random.chance(2) ? offload : undefined);
+      }
+      const device = bench.slot.device as NetDevice<null>;
+      if (random.chance(8)) device.request({ up: random.chance(2) });
+    },
+  };
+});
 
 fuzzDevice("blk", (stack) => {
   const path = Deno.makeTempFileSync();

@@ -7,6 +7,7 @@ import { balloonKind } from "./balloon/kind.ts";
 import { blkKind } from "./blk/kind.ts";
 import { consoleKind } from "./console/kind.ts";
 import type { AnyDeviceKind, DeviceKind } from "./kind.ts";
+import { netKind } from "./net/kind.ts";
 import { pmemKind } from "./pmem/kind.ts";
 import { rngKind } from "./rng/kind.ts";
 import { vsockKind } from "./vsock/kind.ts";
@@ -19,6 +20,7 @@ const KINDS = {
   console: consoleKind,
   rng: rngKind,
   balloon: balloonKind,
+  net: netKind,
 };
 
 /** Name of a kind of device. */

@@ -9,5 +9,5 @@ Deno.test("a kind of device has the name that it has in the registry and in its 
 });
 
 Deno.test("the windows of devices keep the order that snapshots remember", () => {
-  assert.deepEqual(DEVICE_NAMES, ["pmem", "blk", "vsock", "console", "rng", "balloon"]);
+  assert.deepEqual(DEVICE_NAMES, ["pmem", "blk", "vsock", "console", "rng", "balloon", "net"]);
 });

@@ -20,6 +20,9 @@ export type Target =
   /** This host, as the guest's gateway: what listens on its 127.0.0.1. */
   | { readonly kind: "host" };
 
+/** What runs over IPv4. */
+export type Transport = "tcp" | "udp";
+
 /** A rule. */
 export interface Rule {
   /** What is done. */
@@ -28,6 +31,8 @@ export interface Rule {
   readonly target: Target;
   /** For which port; any when absent. */
   readonly port?: number | undefined;
+  /** TCP when absent: QUIC past a rule for HTTPS would hide the server's name. */
+  readonly protocol?: Transport | undefined;
   /** As its author wrote it. */
   readonly text: string;
 }
@@ -102,10 +107,12 @@ export function decide(
   port: number,
   names: readonly string[],
   own: OwnAddresses,
+  protocol: Transport = "tcp",
 ): Decision {
   const floor = isFloor(address, own);
   for (const rule of rules) {
     const { target } = rule;
+    if ((rule.protocol ?? "tcp") !== protocol) continue;
     if (rule.port !== undefined && rule.port !== port) continue;
     const matches = target.kind === "network"
       ? holds(target, address)
@@ -116,13 +123,30 @@ export function decide(
     if (!floor || crosses) return { allowed: true, rule };
   }
   if (floor) return { allowed: false, floor };
-  return { allowed: otherwise === "allow" };
+  return { allowed: otherwise === "allow" && protocol === "tcp" };
+}
+
+/**
+ * Whether an address may be the answer to a look-up: one of the floor only where a rule reaches it,
+ * since a name that leads there is an attack on what is behind the host (DNS rebinding).
+ */
+export function decideAnswer({ rules }: Policy, address: number, own: OwnAddresses): boolean {
+  return !isFloor(address, own) ||
+    rules.some(({ action, target }) =>
+      action === "allow" && target.kind === "network" && target.bits >= FLOOR_BITS &&
+      holds(target, address)
+    );
 }
 
 /** Whether the guest may connect to a port of this host, by way of its gateway. */
-export function decideHost({ rules }: Policy, port: number): Decision {
-  const rule = rules.find(({ target, port: own }) =>
-    target.kind === "host" && (own === undefined || own === port)
+export function decideHost(
+  { rules }: Policy,
+  port: number,
+  protocol: Transport = "tcp",
+): Decision {
+  const rule = rules.find((rule) =>
+    rule.target.kind === "host" && (rule.port === undefined || rule.port === port) &&
+    (rule.protocol ?? "tcp") === protocol
   );
   return { allowed: rule?.action === "allow", rule };
 }

@@ -40,6 +40,8 @@ export interface DeviceHost {
   flush(): void;
   /** Has {@linkcode Device.handleQueue} called again soon, after other work had its turn. */
   again(queue: number): void;
+  /** Runs a task after some milliseconds, unless the device has ended; it cannot be taken back. */
+  after(milliseconds: number, task: () => void): void;
   /** Changes the configuration space and tells the driver. */
   updateConfig(change: (config: Uint8Array) => void): void;
   /**

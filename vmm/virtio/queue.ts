@@ -193,7 +193,12 @@ export class VirtQueue implements Disposable {
 
   /** Puts the chain that was just taken back, as if it had not been taken. */
   unpop(): void {
-    this.#nextAvailable = (this.#nextAvailable - 1) & 0xffff;
+    this.rewind(1);
+  }
+
+  /** Puts so many chains that were just taken back. Unfit ones between them are given back twice. */
+  rewind(chains: number): void {
+    this.#nextAvailable = (this.#nextAvailable - chains) & 0xffff;
   }
 
   #walk(head: number): boolean {

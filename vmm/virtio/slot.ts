@@ -211,6 +211,13 @@ export class DeviceSlot implements DeviceHost, Disposable {
     this.#options.scheduler.defer(() => this.handleQueue(queue));
   }
 
+  /** See {@linkcode DeviceHost.after}. */
+  after(milliseconds: number, task: () => void): void {
+    this.#options.scheduler.after(milliseconds, () => {
+      if (!this.#disposed) this.#attempt(task);
+    });
+  }
+
   /** See {@linkcode DeviceHost.updateConfig}. */
   updateConfig(change: (config: Uint8Array) => void): void {
     this.state.updateConfig(change);

@@ -8,7 +8,7 @@ import { EAGAIN, EINTR } from "../../../ffi/errno.ts";
 import type { OwnedFd } from "../../../ffi/fd.ts";
 import { errno, libc } from "../../../ffi/libc.ts";
 import { SHUT_RD, SHUT_WR } from "../../../ffi/uapi/mman.ts";
-import { ByteQueue } from "./byte_queue.ts";
+import { ByteQueue } from "../../byte_queue.ts";
 import type { IoVector } from "../../virtio/iovec.ts";
 
 /** Bytes of one stream that the host buffers towards its socket: what the guest is told. */

@@ -9,12 +9,10 @@
  * What the server sends stays in the host's socket until the guest has acknowledged it: the kernel's
  * buffer is the retransmission buffer.
  *
- * Between guest and host nothing is lost or changes places, so there is no queue for segments that
- * come too early: they are answered by an acknowledgment, and the guest sends again.
- *
  * @module
  */
 import { type ParsedTcp, TcpFlag, type TcpHeader } from "../wire/tcp.ts";
+import { Inbound } from "./inbound.ts";
 import { ReceiveWindow } from "./receive_window.ts";
 import { SendWindow } from "./send_window.ts";
 import { advance, distance } from "./sequence.ts";
@@ -32,6 +30,8 @@ const MOST_REPEATS = 8;
 const HALF_CLOSED = 600_000;
 /** Milliseconds of silence of the guest after which any connection is over (RFC 5382, REQ-5). */
 const IDLE = 2 * 3_600_000 + 240_000;
+/** Milliseconds for which a server is dialled. */
+const DIAL = 30_000;
 /** Milliseconds in TIME-WAIT: no segment wanders about on a path of one hop. */
 const TIME_WAIT = 1000;
 /** Duplicate acknowledgments after which a segment is taken as lost (RFC 5681 section 3.2). */
@@ -55,6 +55,7 @@ export class TcpConnection {
   readonly #options: ConnectionOptions;
   readonly #send: SendWindow;
   readonly #receive: ReceiveWindow;
+  readonly #inbound: Inbound;
   readonly #ownShift: number;
   /** Bytes of the server that are in the socket, and not acknowledged. */
   #available = 0;
@@ -63,6 +64,8 @@ export class TcpConnection {
   #fin: number | undefined;
   #duplicates = 0;
   #repeats = 0;
+  /** The link has no room for what is to be sent. */
+  #blocked = false;
   /** When something is sent again, probed or given up; undefined when nothing is waited for. */
   #timer: number | undefined;
   /** When the guest was last heard of. */
@@ -78,9 +81,11 @@ export class TcpConnection {
     this.#out = output;
     this.#send = new SendWindow(initialSequence, syn);
     this.#receive = new ReceiveWindow(advance(syn.sequence, 1), queue);
+    this.#inbound = new Inbound(this.#receive, output);
     // RFC 7323 section 2.2: only when both sides have said so
     this.#ownShift = syn.windowScale === undefined ? 0 : WINDOW_SHIFT;
     this.#heard = options.now;
+    this.#timer = options.now + DIAL;
   }
 
   /** Most bytes of a segment that the guest takes (RFC 9293 section 3.7.1). */
@@ -97,6 +102,11 @@ export class TcpConnection {
   get timer(): number | undefined {
     if (this.#state === "closed") return undefined;
     return Math.min(this.#timer ?? Infinity, this.#heard + IDLE);
+  }
+
+  /** Whether {@linkcode TcpConnection.resume} is waited for. */
+  get isBlocked(): boolean {
+    return this.#blocked && this.#state !== "closed";
   }
 
   /** Bytes of the guest that wait for the server. */
@@ -116,10 +126,16 @@ export class TcpConnection {
     this.#sendSyn(now);
   }
 
-  /** The server could not be reached: the guest's SYN is refused (RFC 9293 section 3.5.2). */
-  refused(): void {
+  /** The link has room again. */
+  resume(now: number): void {
+    if (!this.#blocked || this.#state === "closed") return;
+    this.#transmit(now);
+  }
+
+  /** The server refused, or (`reset` false) an ICMP message tells that it could not be reached. */
+  refused(reset = true): void {
     if (this.#state !== "dialing") return;
-    this.#sendReset();
+    if (reset) this.#sendReset(); // RFC 9293 section 3.5.2
     this.#close("refused");
   }
 
@@ -185,6 +201,9 @@ export class TcpConnection {
     if (this.#state === "closed") return;
     if (now >= this.#heard + IDLE) return this.#giveUp();
     if (this.#timer === undefined || now < this.#timer) return;
+    if (this.#state === "dialing") return this.#close("timed-out");
+    // The guest cannot have acknowledged what it has no room for.
+    if (this.#blocked) return this.#startTimer(now);
     this.#timer = undefined;
     if (this.#state === "time-wait") return this.#close("finished");
     if (this.#state === "fin-wait-2" || ++this.#repeats > MOST_REPEATS) return this.#giveUp();
@@ -267,10 +286,10 @@ export class TcpConnection {
     const fin = (segment.flags & TcpFlag.FIN) !== 0;
     if (length === 0 && !fin) return;
     if (RECEIVES.has(this.#state)) {
-      const fresh = this.#receive.take(segment.sequence, length);
-      if (fresh !== undefined && fresh.to > fresh.from) this.#out.take(fresh.from, fresh.to);
+      const isEnd = this.#inbound.take(segment.sequence, length, fin);
+      if (this.#isClosed()) return; // what the bytes say ended it
       if (this.#state === "fin-wait-2") this.#timer = now + HALF_CLOSED;
-      if (fin && fresh?.to === length) this.#guestEnds(now);
+      if (isEnd) this.#guestEnds(now);
     }
     this.#acknowledge();
   }
@@ -287,14 +306,20 @@ export class TcpConnection {
   #transmit(now: number): void {
     if (!SENDS.has(this.#state)) return;
     const start = this.#send.next;
+    this.#blocked = false;
     for (;;) {
       const { offset, next, window } = this.#send;
       const length = Math.min(this.#available - offset, window - offset, this.#options.unit);
       if (length <= 0) break;
       const isLast = offset + length === this.#available;
       const flags = TcpFlag.ACK | (isLast ? TcpFlag.PSH : 0);
-      this.#out.send(this.#header(flags, next), offset, length);
-      this.#send.sent(length, now);
+      const sent = this.#out.send(this.#header(flags, next), offset, length);
+      if (this.#isClosed()) return; // the socket has failed
+      if (sent <= 0) {
+        this.#blocked = sent < 0;
+        break;
+      }
+      this.#send.sent(sent, now);
     }
     const isLast = this.#send.offset === this.#available;
     if (this.#serverEnded && isLast) this.#sendFin(now);
@@ -354,6 +379,7 @@ export class TcpConnection {
   #close(reason: CloseReason): void {
     this.#state = "closed";
     this.#timer = undefined;
+    this.#inbound.clear();
     this.#out.closed(reason);
   }
 

@@ -19,6 +19,8 @@ export class ReceiveWindow {
   #expected: number;
   /** The right edge of the window that the guest was told: RCV.NXT + RCV.WND. */
   #edge: number;
+  /** The edge as the last header told it: up to a unit of the scale less. */
+  #told: number;
   #waiting = 0;
   #ended = false;
   readonly #capacity: number;
@@ -28,7 +30,7 @@ export class ReceiveWindow {
    * @param capacity bytes that may wait for the server
    */
   constructor(expected: number, capacity: number) {
-    this.#expected = this.#edge = expected;
+    this.#expected = this.#edge = this.#told = expected;
     this.#capacity = capacity;
   }
 
@@ -53,17 +55,25 @@ export class ReceiveWindow {
   }
 
   /**
-   * Takes what of a segment is new and has room. One that comes too early has nothing: what is
-   * missing before it is sent again, and it as well.
+   * Takes what of a segment is new and has room; undefined for one that comes too early.
    */
   take(sequence: number, length: number): Fresh | undefined {
     const early = distance(sequence, this.#expected);
     if (early > 0) return undefined;
-    const from = Math.min(-early, length);
+    const from = Math.min(Math.abs(early), length);
     const to = Math.min(length, from + Math.max(0, distance(this.#edge, this.#expected)));
-    this.#waiting += to - from;
     this.#expected = advance(this.#expected, to - from);
     return { from, to };
+  }
+
+  /** Bytes of the window from a number on; negative behind its edge. */
+  room(sequence: number): number {
+    return distance(this.#edge, sequence);
+  }
+
+  /** So many of the bytes that were taken wait for the server. */
+  queued(bytes: number): void {
+    this.#waiting += bytes;
   }
 
   /** The guest has sent all that it will. */
@@ -80,23 +90,26 @@ export class ReceiveWindow {
    */
   written(bytes: number): number {
     this.#waiting -= bytes;
-    return this.#ended ? 0 : distance(advance(this.#expected, this.#room), this.#edge);
+    return this.#ended ? 0 : distance(advance(this.#expected, this.#room), this.#told);
   }
 
   /**
-   * The window as the next header tells it; it is promised from then on, and a promise is never
-   * taken back (RFC 9293 section 3.8.6.2.1).
+   * The window as the next header tells it; it is promised from then on, and no byte of a promise is
+   * refused later. What is left of one is told by whole units of the scale, rounded down, as RFC 7323
+   * section 2.4 expects: rounded up it would grow with each small segment, without any room.
    *
    * @param shift by how many bits it is shifted
    */
   offer(shift: number): number {
     if (this.#ended) return 0;
     const unit = 2 ** shift;
-    const promised = Math.ceil(Math.max(0, distance(this.#edge, this.#expected)) / unit);
-    const window = Math.min(0xffff, Math.max(promised, Math.floor(this.#room / unit)));
-    const edge = advance(this.#expected, window * unit);
+    const units = Math.min(0xffff, Math.floor(this.#room / unit));
+    const edge = advance(this.#expected, units * unit);
     if (distance(edge, this.#edge) > 0) this.#edge = edge;
-    return window;
+    const promised = Math.max(0, distance(this.#edge, this.#expected));
+    const told = Math.min(0xffff, Math.floor(promised / unit));
+    this.#told = advance(this.#expected, told * unit);
+    return told;
   }
 
   get #room(): number {

@@ -109,9 +109,16 @@ export class Simulation {
           if (offset + length > this.#socket.length) throw new Error("it sends what is not there");
           this.sentBytes += length;
           this.#fly(true, header, this.#socket.subarray(offset, offset + length));
+          return length;
         },
         take: (from, to) => {
           for (const byte of this.#segment.subarray(from, to)) this.#queue.push(byte);
+          return to - from;
+        },
+        keep: (from, to) => this.#segment.slice(from, to),
+        takeKept: (bytes) => {
+          for (const byte of bytes) this.#queue.push(byte);
+          return bytes.length;
         },
         forget: (bytes) => {
           if (bytes > this.#socket.length) throw new Error("it forgets what is not there");

@@ -34,15 +34,23 @@ export interface Output {
    * @param header of it; ports are those of the connection
    * @param offset of the payload in what the server has sent and the guest not acknowledged
    * @param length of the payload in bytes; 0 for none
+   * @returns how many bytes of the payload went; -1 when the link has no room, so that none of the
+   * segment did: {@linkcode TcpConnection.resume} follows when it has. One without a payload goes
+   * always, or is lost.
    */
-  send(header: TcpHeader, offset: number, length: number): void;
+  send(header: TcpHeader, offset: number, length: number): number;
   /**
    * Takes bytes of the segment that is being handled for the server.
    *
    * @param from offset in the segment's payload
    * @param to offset behind the last byte
+   * @returns how many of them wait for the server's socket from now on
    */
-  take(from: number, to: number): void;
+  take(from: number, to: number): number;
+  /** A copy of bytes of the segment that is being handled, which wait for others. */
+  keep(from: number, to: number): Uint8Array;
+  /** Takes such bytes for the server; returns how many wait for its socket. */
+  takeKept(bytes: Uint8Array): number;
   /** The guest has acknowledged so many bytes of the server's: the socket can forget them. */
   forget(bytes: number): void;
   /** The guest sends no more: the socket is shut down for writing when the queue is empty. */

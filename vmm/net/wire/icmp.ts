@@ -12,7 +12,7 @@ export const ICMP_HEADER = 8;
 export const IcmpType = { ECHO_REPLY: 0, UNREACHABLE: 3, ECHO_REQUEST: 8 } as const;
 
 /** Codes of {@linkcode IcmpType.UNREACHABLE} (RFC 792, RFC 1812 section 5.2.7.1). */
-export const Unreachable = { HOST: 1, PORT: 3, PROHIBITED: 13 } as const;
+export const Unreachable = { NETWORK: 0, HOST: 1, PORT: 3, PROHIBITED: 13 } as const;
 
 /** A message. */
 export interface Icmp {

@@ -19,12 +19,20 @@ export interface UdpHeader {
   readonly length: number;
 }
 
-/** Reads a header; undefined for one that is cut off or tells a wrong length. */
-export function parseUdp(bytes: Uint8Array): UdpHeader | undefined {
+/**
+ * Reads a header; undefined for one that is cut off or tells a wrong length.
+ *
+ * @param bytes that begin with it
+ * @param available bytes of the datagram that have come, when `bytes` are not all of them
+ */
+export function parseUdp(
+  bytes: Uint8Array,
+  available: number = bytes.length,
+): UdpHeader | undefined {
   if (bytes.length < UDP_HEADER) return undefined;
   const view = new DataView(bytes.buffer, bytes.byteOffset, UDP_HEADER);
   const length = view.getUint16(4);
-  if (length < UDP_HEADER || length > bytes.length) return undefined;
+  if (length < UDP_HEADER || length > available) return undefined;
   return { source: view.getUint16(0), destination: view.getUint16(2), length };
 }
 
