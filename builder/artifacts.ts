@@ -322,6 +322,7 @@ export class Builder {
     const certificates = registry.ca === undefined ? [] : [await Deno.readTextFile(registry.ca)];
     return await buildOciImage(wanted, {
       debian: await this.#archive(),
+      archive: (release) => this.#archive(release),
       progress: this.#progress,
       signal: this.#signal,
       limits,

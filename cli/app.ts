@@ -9,14 +9,14 @@ import {
   buildApplication,
   buildCommand,
   buildRouteMap,
-  type CommandContext,
   formatMessageForArgumentScannerError,
   run,
   text_en,
 } from "@stricli/core";
 import { CloudletError, messageOf } from "../base/errors.ts";
 import config from "../deno.json" with { type: "json" };
-import { BRIEF, calledBy, commands, type Entry, exitCodesFor, type Target } from "./commands.ts";
+import { BRIEF, type CalledWith, type Entry, type Target } from "./command.ts";
+import { calledBy, commands, exitCodesFor } from "./commands.ts";
 import { describeError, exitCodeOf, type ExitCodes } from "./context.ts";
 import { outputError, say, writeSync } from "./output.ts";
 import { splitAtProgram, type WithProgram } from "./program_words.ts";
@@ -36,8 +36,8 @@ function listed({ brief }: Entry): Target {
 function application(
   called: Record<string, Target> | undefined,
   codes: ExitCodes,
-): Application<CommandContext> {
-  const routes = buildRouteMap<string, CommandContext>({
+): Application<CalledWith> {
+  const routes = buildRouteMap<string, CalledWith>({
     routes: called ??
       Object.fromEntries(Object.entries(commands).map(([name, entry]) => [name, listed(entry)])),
     docs: { brief: BRIEF },
@@ -110,7 +110,12 @@ export async function runCommandLine(args: readonly string[]): Promise<number> {
   const line = entry?.takesProgram && target !== undefined && "parameters" in target
     ? splitAtProgram(args.slice(1), target.parameters)
     : undefined;
-  const context: WithProgram = { process, ...(line?.dashes && { dashes: line.dashes }) };
+  const context: WithProgram & CalledWith = {
+    process,
+    commands,
+    runCommandLine,
+    ...(line?.dashes && { dashes: line.dashes }),
+  };
   await run(
     application(target && { [args[0]!]: target }, codes),
     line === undefined ? args : [args[0]!, ...line.own, "--", ...line.words],

@@ -1,29 +1,14 @@
 /**
- * Which commands there are, and the help that lists them. What each does is in the file of its name.
+ * Which commands there are. What each does is in the file of its name.
  *
  * @module
  */
-import type { Command, CommandContext, RouteMap } from "@stricli/core";
 import { lazyImport } from "../base/lazy_import.ts";
+import type { Commands, Entry } from "./command.ts";
 import { EXIT, type ExitCodes, RUN_EXIT } from "./context.ts";
 
-/** What a command's file gives: a command, or a group of them. */
-export type Target = Command<CommandContext> | RouteMap<CommandContext>;
-
-/** A command as the list of them has it. */
-export interface Entry {
-  /** What it does, in a line; as its own help says it. */
-  readonly brief: string;
-  /** Loading one takes a while, so none is loaded before it is called. */
-  readonly load: () => Promise<Target>;
-  /** Whether a program is named in it, and whatever follows that is the program's. */
-  readonly takesProgram?: boolean;
-  /** Exit codes of its own failures, unless they are {@linkcode EXIT}. */
-  readonly exit?: ExitCodes;
-}
-
 /** Each command by its name. */
-export const commands: Readonly<Record<string, Entry>> = {
+export const commands: Commands = {
   run: {
     brief: "Run a program in a microVM of its own",
     takesProgram: true,
@@ -130,26 +115,4 @@ export function calledBy([name = ""]: readonly string[]): Entry | undefined {
 /** The exit codes of a command line's own failures. */
 export function exitCodesFor(args: readonly string[]): ExitCodes {
   return calledBy(args)?.exit ?? EXIT;
-}
-
-/** What the program is, in a line. */
-export const BRIEF = "Runs any program in a Linux microVM of its own";
-
-/** The help of the program itself; that of a command is made from its parameters. */
-export function rootHelp(): string {
-  const width = Math.max(...Object.keys(commands).map((name) => name.length));
-  const list = Object.entries(commands).map(([name, { brief }]) =>
-    `  ${name.padEnd(width)}  ${brief}`
-  );
-  return `USAGE
-  cloudlet COMMAND [ARGUMENT...]
-  cloudlet COMMAND --help
-  cloudlet help [TOPIC]
-  cloudlet --version
-
-${BRIEF}
-
-COMMANDS
-${list.join("\n")}
-`;
 }

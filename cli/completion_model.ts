@@ -5,10 +5,10 @@
  *
  * @module
  */
-import type { CommandContext, RouteMap } from "@stricli/core";
+import type { RouteMap } from "@stricli/core";
 import { imageNames } from "../builder/image/declarations.ts";
 import { joinLanguage, LANGUAGE_VERSIONS } from "../builder/image/versions.ts";
-import { commands, type Target } from "./commands.ts";
+import type { CalledWith, Commands, Target } from "./command.ts";
 import { HELP_TOPICS } from "./help_topics.ts";
 
 /** What completes a value: names of files, a list that is asked for then, or one that is known now. */
@@ -42,7 +42,7 @@ const FILES: Values = { kind: "files" };
 const HELP: CompletedFlag = { names: ["--help", "-h"], brief: "show help", values: undefined };
 
 /** Values by their placeholder. */
-const VALUES: Readonly<Record<string, () => Values>> = {
+const VALUES: Readonly<Record<string, (commands: Commands) => Values>> = {
   file: () => FILES,
   program: () => FILES,
   "SRC:DST": () => FILES,
@@ -62,12 +62,15 @@ const VALUES: Readonly<Record<string, () => Values>> = {
   }),
   "root-image": () => ({ kind: "words", words: imageNames() }),
   shell: () => ({ kind: "words", words: ["bash", "zsh", "fish"] }),
-  topic: () => ({ kind: "words", words: [...Object.keys(HELP_TOPICS), ...Object.keys(commands)] }),
+  topic: (commands) => ({
+    kind: "words",
+    words: [...Object.keys(HELP_TOPICS), ...Object.keys(commands)],
+  }),
 };
 
-function valuesOf(placeholder: string | undefined): Values {
+function valuesOf(placeholder: string | undefined, commands: Commands): Values {
   return placeholder !== undefined && Object.hasOwn(VALUES, placeholder)
-    ? VALUES[placeholder]!()
+    ? VALUES[placeholder]!(commands)
     : NOTHING;
 }
 
@@ -76,7 +79,7 @@ function kebab(name: string): string {
 }
 
 /** Every command, the program itself first. */
-export async function completedCommands(): Promise<CompletedCommand[]> {
+export async function completedCommands(commands: Commands): Promise<CompletedCommand[]> {
   const root: CompletedCommand = {
     path: [],
     subcommands: Object.entries(commands).map(([name, { brief }]) => ({ name, brief })),
@@ -86,7 +89,7 @@ export async function completedCommands(): Promise<CompletedCommand[]> {
   };
   const all = [root];
   for (const [name, entry] of Object.entries(commands)) {
-    all.push(...below([name], await entry.load(), entry.takesProgram ?? false));
+    all.push(...below([name], await entry.load(), entry.takesProgram ?? false, commands));
   }
   return all;
 }
@@ -95,12 +98,13 @@ function* below(
   path: readonly string[],
   target: Target,
   takesProgram: boolean,
+  commands: Commands,
 ): Generator<CompletedCommand> {
   if ("parameters" in target) {
-    yield { path, subcommands: [], ...parametersOf(target), takesProgram };
+    yield { path, subcommands: [], ...parametersOf(target, commands), takesProgram };
     return;
   }
-  const entries = (target as RouteMap<CommandContext>).getAllEntries();
+  const entries = (target as RouteMap<CalledWith>).getAllEntries();
   yield {
     path,
     subcommands: entries.map(({ name, target }) => ({
@@ -112,12 +116,18 @@ function* below(
     takesProgram,
   };
   for (const { name, target } of entries) {
-    yield* below([...path, name["convert-camel-to-kebab"]], target as Target, takesProgram);
+    yield* below(
+      [...path, name["convert-camel-to-kebab"]],
+      target as Target,
+      takesProgram,
+      commands,
+    );
   }
 }
 
 function parametersOf(
   { parameters }: Extract<Target, { readonly parameters: unknown }>,
+  commands: Commands,
 ): Pick<CompletedCommand, "flags" | "words"> {
   const { flags = {}, aliases = {}, positional } = parameters;
   const completed = Object.entries(flags).flatMap(([name, flag]): CompletedFlag[] => {
@@ -133,9 +143,9 @@ function parametersOf(
     if (flag.kind === "counter") return [{ names, brief, values: undefined }];
     const values: Values = flag.kind === "enum"
       ? { kind: "words", words: flag.values }
-      : valuesOf(flag.placeholder);
+      : valuesOf(flag.placeholder, commands);
     return [{ names, brief, values }];
   });
   const word = positional?.kind === "array" ? positional.parameter : positional?.parameters[0];
-  return { flags: [...completed, HELP], words: valuesOf(word?.placeholder) };
+  return { flags: [...completed, HELP], words: valuesOf(word?.placeholder, commands) };
 }

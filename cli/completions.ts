@@ -6,6 +6,7 @@
 import { buildChoiceParser, buildCommand } from "@stricli/core";
 import { CloudletError } from "../base/errors.ts";
 import { serverFlag, type ServerFlags, serverFromFlags } from "./server_address.ts";
+import type { CalledWith } from "./command.ts";
 import { write } from "./output.ts";
 import type { Shell } from "./completion_scripts.ts";
 import { lazyImport } from "../base/lazy_import.ts";
@@ -45,7 +46,11 @@ export const completionsCommand = buildCommand({
       }],
     },
   },
-  async func(flags: ServerFlags & { readonly list?: Listed }, shell?: Shell) {
+  async func(
+    this: CalledWith,
+    flags: ServerFlags & { readonly list?: Listed },
+    shell?: Shell,
+  ) {
     if (flags.list !== undefined) return await write("stdout", await listed(flags.list, flags));
     if (shell === undefined) {
       throw new CloudletError("Cannot print completions: no shell is named", {
@@ -61,7 +66,7 @@ export const completionsCommand = buildCommand({
       "./completion_scripts.ts",
       import.meta.url,
     );
-    await write("stdout", completionScript(shell, await completedCommands()));
+    await write("stdout", completionScript(shell, await completedCommands(this.commands)));
   },
 });
 

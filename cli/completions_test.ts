@@ -2,6 +2,7 @@
 import { deepEqual, equal, match, ok } from "node:assert/strict";
 import { join } from "node:path";
 import { Cloudlet, withServer } from "../test/cli_process.ts";
+import { commands } from "./commands.ts";
 import { completedCommands } from "./completion_model.ts";
 import { completionScript, type Shell } from "./completion_scripts.ts";
 
@@ -47,7 +48,7 @@ async function run(command: readonly string[], directory: string): Promise<strin
 async function inShell(shell: Shell, test: (complete: Complete) => Promise<void>): Promise<void> {
   const directory = await Deno.makeTempDir();
   try {
-    const script = completionScript(shell, await completedCommands());
+    const script = completionScript(shell, await completedCommands(commands));
     await Deno.writeTextFile(join(directory, "script"), script);
     await Deno.mkdir(join(directory, "bin"));
     // Stands for the command where a script asks it.
@@ -117,7 +118,7 @@ for (const shell of ["bash", "zsh", "fish"] as const) {
 }
 
 Deno.test("what completes is what the commands take", async () => {
-  const all = await completedCommands();
+  const all = await completedCommands(commands);
   const run = all.find(({ path }) => path.join(" ") === "run")!;
   equal(run.takesProgram, true);
   equal(run.words.kind, "files");

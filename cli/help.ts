@@ -3,21 +3,20 @@
  *
  * @module
  */
-import { buildCommand, type CommandContext } from "@stricli/core";
+import { buildCommand } from "@stricli/core";
 import { nearest } from "../base/nearest.ts";
 import { CloudletError } from "../base/errors.ts";
-import { commands, rootHelp } from "./commands.ts";
+import { type CalledWith, type Commands, rootHelp } from "./command.ts";
 import { exitWith } from "./context.ts";
 import { HELP_TOPICS } from "./help_topics.ts";
 import { writeSync } from "./output.ts";
-import { lazyImport } from "../base/lazy_import.ts";
 
 /** The help of the program, with the topics. */
-function wholeHelp(): string {
+function wholeHelp(commands: Commands): string {
   const names = Object.keys(HELP_TOPICS);
   const width = Math.max(...names.map((name) => name.length));
   const list = names.map((name) => `  ${name.padEnd(width)}  ${HELP_TOPICS[name]!.brief}`);
-  return `${rootHelp()}\nTOPICS, for \`cloudlet help TOPIC\`\n${list.join("\n")}\n`;
+  return `${rootHelp(commands)}\nTOPICS, for \`cloudlet help TOPIC\`\n${list.join("\n")}\n`;
 }
 
 /** The command `help`. */
@@ -37,18 +36,15 @@ export const helpCommand = buildCommand({
       },
     },
   },
-  async func(this: CommandContext, _flags: Record<never, never>, ...words: string[]) {
+  async func(this: CalledWith, _flags: Record<never, never>, ...words: string[]) {
+    const { commands } = this;
     const [name] = words;
-    if (name === undefined) return writeSync(wholeHelp());
+    if (name === undefined) return writeSync(wholeHelp(commands));
     if (words.length === 1 && Object.hasOwn(HELP_TOPICS, name)) {
       return writeSync(`${HELP_TOPICS[name]!.text()}\n`);
     }
     if (Object.hasOwn(commands, name)) {
-      const { runCommandLine } = await lazyImport<typeof import("./app.ts")>(
-        "./app.ts",
-        import.meta.url,
-      );
-      return exitWith(this, await runCommandLine([...words, "--help"]));
+      return exitWith(this, await this.runCommandLine([...words, "--help"]));
     }
     const known = [...Object.keys(HELP_TOPICS), ...Object.keys(commands)];
     const near = nearest(name, known);

@@ -5,7 +5,8 @@
  */
 import { exitOnSignals } from "../base/signals.ts";
 import deno from "../deno.json" with { type: "json" };
-import { exitCodesFor, rootHelp } from "./commands.ts";
+import { rootHelp } from "./command.ts";
+import { commands, exitCodesFor } from "./commands.ts";
 import { describeError, exitCodeOf } from "./context.ts";
 import { say, writeLine, writeSync } from "./output.ts";
 import { lazyImport } from "../base/lazy_import.ts";
@@ -37,7 +38,7 @@ export async function main(args: readonly string[]): Promise<number> {
       return 0;
     }
     if (args.length === 0 || (args.length === 1 && (args[0] === "--help" || args[0] === "-h"))) {
-      writeSync(rootHelp());
+      writeSync(rootHelp(commands));
       return 0;
     }
     const { runCommandLine } = await lazyImport<typeof import("./app.ts")>(

@@ -9,7 +9,7 @@ import { parseParagraphs } from "../debian/control.ts";
 import type { Debian, DebianPackage } from "../debian/debian.ts";
 import { compareVersions } from "../debian/version.ts";
 import type { ImageBudget } from "../limits.ts";
-import type { Tree } from "../tree.ts";
+import { contentSize, type Tree } from "../tree.ts";
 
 const STATUS = "var/lib/dpkg/status"; // dpkg(1), FILES
 
@@ -24,6 +24,34 @@ function installedPackages(tree: Tree): Map<string, string> | undefined {
     if (fields.get("status")?.endsWith(" installed")) installed.set(name, version);
   }
   return installed;
+}
+
+/** os-release(5): where it is, and where it may be a link to. */
+const OS_RELEASE = ["usr/lib/os-release", "etc/os-release"];
+
+/**
+ * The Debian release that an image is of.
+ *
+ * @param name of the image, for messages
+ * @throws {CloudletError} `invalid-input` when it is no Debian system, or does not say which
+ */
+export function debianRelease(tree: Tree, name: string): string {
+  const file = OS_RELEASE.map((path) => tree.lookup(path)).find((node) => node?.type === "file");
+  const text = file?.type === "file" && contentSize(file.content) <= 65_536
+    ? new TextDecoder().decode(contentBytes(file.content))
+    : "";
+  const value = (key: string) => new RegExp(`^${key}="?([a-z]+)"?$`, "m").exec(text)?.[1];
+  if (value("ID") !== "debian") throw refusal(name, "it is no Debian system");
+  const release = value("VERSION_CODENAME");
+  if (release === undefined) throw refusal(name, "its os-release names no release of Debian");
+  return release;
+}
+
+function refusal(name: string, why: string): CloudletError {
+  return new CloudletError(`Cannot add Debian packages to ${name}: ${why}`, {
+    code: "invalid-input",
+    remedy: "add what you need by [image] files and run",
+  });
 }
 
 /** The upstream part of a version: Debian policy 5.6.12. */
@@ -47,13 +75,7 @@ export async function addInstalledPackages(
   name: string,
   budget: ImageBudget,
 ): Promise<void> {
-  const refuse = (why: string) =>
-    new CloudletError(`Cannot add Debian packages to ${name}: ${why}`, {
-      code: "invalid-input",
-      remedy:
-        "set [debian] suite in the settings to the image's release, or add what you need by " +
-        "[image] files and run",
-    });
+  const refuse = (why: string) => refusal(name, why);
   const installed = installedPackages(tree);
   if (installed === undefined) throw refuse("it is no Debian system");
   // The C library tells releases apart: what is linked to a newer one does not run.

@@ -3,7 +3,7 @@ import { makeKey, startMirror, testOptions, type TestPackage } from "../debian/f
 import { openDebian } from "../debian/debian.ts";
 import { directoryNode, fileNode, symlinkNode, Tree } from "../tree.ts";
 import { ImageBudget } from "../limits.ts";
-import { addInstalledPackages } from "./installed_packages.ts";
+import { addInstalledPackages, debianRelease } from "./installed_packages.ts";
 
 const KEY = await makeKey();
 const PACKAGES: readonly TestPackage[] = [
@@ -53,3 +53,28 @@ Deno.test("an image of another release, or of another system, is refused", () =>
     });
     await assert.rejects(add(new Tree()), { code: "invalid-input", message: /no Debian system/ });
   }));
+
+Deno.test("an image's release is what its os-release says, wherever it is", () => {
+  const image = (path: string, text: string) => {
+    const tree = new Tree();
+    tree.add(path, fileNode(text));
+    if (path.startsWith("usr/")) tree.add("etc/os-release", symlinkNode("../usr/lib/os-release"));
+    return tree;
+  };
+  const bookworm = 'PRETTY_NAME="Debian GNU/Linux 12"\nVERSION_CODENAME=bookworm\nID=debian\n';
+  assert.equal(debianRelease(image("usr/lib/os-release", bookworm), "it"), "bookworm");
+  assert.equal(debianRelease(image("etc/os-release", bookworm), "it"), "bookworm");
+  const refused: readonly (readonly [string, RegExp])[] = [
+    ["ID=ubuntu\nID_LIKE=debian\nVERSION_CODENAME=noble\n", /it is no Debian system/],
+    ["ID=debian\n", /its os-release names no release of Debian/],
+    ["ID=debian\nVERSION_CODENAME=../../x\n", /names no release/], // it becomes part of a URL
+    [bookworm + "#".repeat(70_000), /it is no Debian system/],
+  ];
+  for (const [text, message] of refused) {
+    assert.throws(() => debianRelease(image("etc/os-release", text), "it"), {
+      code: "invalid-input",
+      message,
+    });
+  }
+  assert.throws(() => debianRelease(new Tree(), "it"), { message: /it is no Debian system/ });
+});

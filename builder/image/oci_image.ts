@@ -11,12 +11,14 @@ import type { Progress } from "../../base/progress.ts";
 import { cacheKey, type KeyPart } from "../../base/store.ts";
 import { initScript } from "./init.ts";
 import { temporaryIn } from "../../base/files.ts";
-import type { Debian } from "../debian/debian.ts";
+import type { Debian, DebianPackage } from "../debian/debian.ts";
+import type { OciImage } from "../oci/image.ts";
 import type { OpenOptions } from "../oci/open.ts";
 import { formatReference, type Reference } from "../oci/reference.ts";
 import { RegistryCache } from "../oci/cache.ts";
 import { ImageBudget, type ImageLimits } from "../limits.ts";
 import { readRef, writeRef } from "../refs.ts";
+import type { Tree } from "../tree.ts";
 import { AGENT_SHA256 } from "./agent/digest.ts";
 import { type Additions, additionsKey, applyAdditions } from "./additions.ts";
 import { storeImage } from "./build_image.ts";
@@ -48,6 +50,8 @@ export interface OciImageRequest {
 export interface OciImageOptions extends OpenOptions {
   /** Where the agent's libraries come from. */
   readonly debian: Debian;
+  /** Opens the archive of a Debian release: packages that are added are of the image's own. */
+  readonly archive: (release: string) => Promise<Debian>;
   /** Gets told how far it is. */
   readonly progress: Progress;
   /** What the image may take; the defaults when absent. */
@@ -107,6 +111,43 @@ export async function findOciImage(
   return image;
 }
 
+/** The image's files, whose contents are on the disk until the stack is disposed. */
+async function unpackInto(
+  stack: DisposableStack,
+  image: OciImage,
+  options: { readonly progress: Progress; readonly budget: ImageBudget },
+): Promise<Tree> {
+  const directory = stack.use(temporaryIn(imageStore().root));
+  await Deno.mkdir(directory.path);
+  const { unpackImage } = await lazyImport<typeof import("../oci/unpack.ts")>(
+    "../oci/unpack.ts",
+    import.meta.url,
+  );
+  return await unpackImage(image, directory.path, options);
+}
+
+/** Packages that an image gets, with what they depend on. */
+interface AddedPackages {
+  readonly packages: readonly DebianPackage[];
+  addTo(tree: Tree, budget: ImageBudget): Promise<void>;
+}
+
+async function resolveAdded(
+  tree: Tree,
+  names: readonly string[],
+  { archive, name }: Pick<OciImageOptions, "archive"> & { readonly name: string },
+): Promise<AddedPackages> {
+  const { addInstalledPackages, debianRelease } = await lazyImport<
+    typeof import("./installed_packages.ts")
+  >("./installed_packages.ts", import.meta.url);
+  const debian = await archive(debianRelease(tree, name));
+  const packages = debian.resolve(names);
+  return {
+    packages,
+    addTo: (tree, budget) => addInstalledPackages(tree, packages, debian, name, budget),
+  };
+}
+
 /**
  * The image: from the cache, or made now.
  *
@@ -134,7 +175,13 @@ export async function buildOciImage(
   const path = image.config.program.env.findLast((text) => text.startsWith("PATH="));
   // The agent's own commands need one; the program's is empty where the image wants that.
   const init = ownInitScript(path?.slice("PATH=".length) || undefined);
-  const wanted = request.packages.length === 0 ? [] : debian.resolve(request.packages);
+  // The layers are needed no longer than the tree is.
+  using layers = new DisposableStack();
+  const unpack = () => unpackInto(layers, image, { progress, budget });
+  // Only its files say of which release the image is.
+  const early = request.packages.length === 0 ? undefined : await unpack();
+  const added = early && await resolveAdded(early, request.packages, { ...options, name });
+  const wanted = added?.packages ?? [];
   const key = cacheKey({
     format: FORMAT,
     image: image.digest,
@@ -160,21 +207,8 @@ export async function buildOciImage(
     key,
     { manifest, label: NAME, progress, signal: options.signal },
     async (write) => {
-      // The layers are needed no longer than the tree is.
-      using directory = temporaryIn(imageStore().root);
-      await Deno.mkdir(directory.path);
-      const { unpackImage } = await lazyImport<typeof import("../oci/unpack.ts")>(
-        "../oci/unpack.ts",
-        import.meta.url,
-      );
-      const tree = await unpackImage(image, directory.path, { progress, budget });
-      if (wanted.length > 0) {
-        const { addInstalledPackages } = await lazyImport<typeof import("./installed_packages.ts")>(
-          "./installed_packages.ts",
-          import.meta.url,
-        );
-        await addInstalledPackages(tree, wanted, debian, name, budget);
-      }
+      const tree = early ?? await unpack();
+      if (added !== undefined) await added.addTo(tree, budget);
       await applyAdditions(tree, additions, budget);
       makeWay(tree);
       await addOwnRuntime(tree, debian, runtime);
