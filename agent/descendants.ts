@@ -43,11 +43,26 @@ export function sessionMembers(leader: number): number[] {
   );
 }
 
-/** Whether a process of the session, or of its leader's group, has a processor or wants one. */
-export function sessionRuns(leader: number): boolean {
-  return processes().some(([, [state, , group, session]]) =>
-    (state === "R" || state === "D") && (Number(session) === leader || Number(group) === leader)
-  );
+/** What the processes of a session, or of its leader's group, do. */
+export interface SessionActivity {
+  /** Whether one has a processor, or wants one. */
+  readonly runs: boolean;
+  /** Another one after any of them has run, started or ended. */
+  readonly mark: string;
+}
+
+/** Looks at a session; see {@linkcode SessionActivity}. */
+export function sessionActivity(leader: number): SessionActivity {
+  let runs = false;
+  let mark = "";
+  for (const [pid, fields] of processes()) {
+    const [state, , group, session] = fields;
+    if (Number(session) !== leader && Number(group) !== leader) continue;
+    runs ||= state === "R" || state === "D";
+    const [faults, user, system] = [7, 11, 12].map((index) => fields[index]); // proc(5): 10, 14, 15
+    mark += `${pid} ${faults} ${user} ${system};`;
+  }
+  return { runs, mark };
 }
 
 /**

@@ -10,7 +10,7 @@ import {
 } from "../proto/gen/cloudlet/agent/agent_pb.ts";
 import type { Child, ChildStatus } from "./child.ts";
 import type { Execution, Response } from "./execution.ts";
-import { sessionRuns } from "./descendants.ts";
+import { sessionActivity } from "./descendants.ts";
 import { StartError } from "./find_program.ts";
 import { InputDemand } from "./input_demand.ts";
 import { LastWords } from "./last_words.ts";
@@ -88,7 +88,7 @@ export async function* follow(
         continue;
       }
       if (step?.kind === "look") {
-        lastWords!.looked(sessionRuns(child.pid), waited);
+        lastWords!.looked(sessionActivity(child.pid), waited);
         continue;
       }
       const asked = performance.now();

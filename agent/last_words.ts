@@ -3,7 +3,7 @@
  * pipes open: `exec > >(tee log)` in a shell leaves a tee behind that has most of it still to pass on.
  *
  * ```text
- * listening ── nothing written for QUIET, and nothing runs ──▸ ┌──────┐   ┌──────────┐
+ * listening ── nothing written for QUIET, and nothing ran ───▸ ┌──────┐   ┌──────────┐
  *     │   ├─── MOST_TIME of waiting, or the time limit ──────▸ │ kill │ ─▸│ draining │ ─▸ over
  *     ▴   └─── MOST_BYTES ─────────────────────────────────▸   └──────┘   └──────────┘
  *  output, or something runs
@@ -42,6 +42,8 @@ export class LastWords {
   #bytes = 0;
   #state: "listening" | "draining" | "over" = "listening";
   #idle = false;
+  /** What was seen since it became quiet, and when. */
+  #seen: { readonly mark: string; readonly at: number } | undefined;
 
   /**
    * @param now when the process ended
@@ -55,7 +57,7 @@ export class LastWords {
   /** Output came. */
   wrote(bytes: number, now: number): void {
     this.#bytes += bytes;
-    if (this.#state === "listening") this.#quietSince = now;
+    if (this.#state === "listening") this.#stir(now);
     else if (this.#bytes > MOST_REMAINDER) this.#state = "over";
   }
 
@@ -64,10 +66,23 @@ export class LastWords {
     if (this.#state === "draining" && now >= this.#until) this.#state = "over";
   }
 
-  /** Whether something of what is left runs, or would if it had a processor. */
-  looked(runs: boolean, now: number): void {
-    if (runs) this.#quietSince = now;
-    else this.#idle = true;
+  /**
+   * What is left was looked at. It is idle when two looks see none of it run, and nothing that ran in
+   * between: where processes start slowly, one look finds a shell's loop asleep.
+   *
+   * @param activity.runs whether something has a processor or wants one
+   * @param activity.mark another one after something has run
+   */
+  looked({ runs, mark }: { readonly runs: boolean; readonly mark: string }, now: number): void {
+    const before = this.#seen?.mark;
+    if (runs || (before !== undefined && before !== mark)) this.#stir(now);
+    else if (before !== undefined) this.#idle = true;
+    this.#seen = { mark, at: now };
+  }
+
+  #stir(now: number): void {
+    this.#quietSince = now;
+    this.#seen = undefined;
   }
 
   /** The next step. */
@@ -77,9 +92,11 @@ export class LastWords {
       return { kind: "wait", milliseconds: Math.max(0, this.#until - now) };
     }
     if (this.#idle || now >= this.#until || this.#bytes > MOST_BYTES) return this.#kill(now);
-    const quiet = this.#quietSince + QUIET;
-    if (now >= quiet) return { kind: "look" };
-    return { kind: "wait", milliseconds: Math.min(quiet, this.#until) - now };
+    const due = this.#seen === undefined
+      ? this.#quietSince + QUIET / 2
+      : Math.max(this.#quietSince + QUIET, this.#seen.at + QUIET / 2);
+    if (now >= due) return { kind: "look" };
+    return { kind: "wait", milliseconds: Math.min(due, this.#until) - now };
   }
 
   #kill(now: number): LastWordsStep {

@@ -1,2 +1,2 @@
 /** SHA-256 of agent.js in hex; `deno task bundle` writes both. */
-export const AGENT_SHA256 = "4355e41e839abbc9b2369474bb1d18030d0b17f2296ae94e140f10c5cb3db410";
+export const AGENT_SHA256 = "18638589f12f9278ed2fb1177c13fe6f86d4144df658a09ec7c71d1352f5ba2d";
