@@ -14,7 +14,7 @@ import {
 import { apply, fixForDirectory, fixForKvm, nearestDirectory } from "./doctor_fix.ts";
 import { silentProgress } from "../base/progress.ts";
 import { Cloudlet } from "../test/cli_process.ts";
-import { checkoutPath } from "../test/paths.ts";
+import { checkoutPath, denoDir } from "../test/paths.ts";
 
 const GIB = 1024 ** 3;
 const INTEL = "model name\t: Some CPU\nflags\t\t: fpu vmx sse\n";
@@ -79,6 +79,8 @@ Deno.test("what can be done about a finding is a command, or done", () => {
 
 Deno.test("doctor --fix says what it cannot do", async () => {
   const mod = checkoutPath("../mod.ts");
+  // An empty cache, and no archive: it cannot make a kernel either, and does not compile one.
+  const cache = await Deno.makeTempDir({ prefix: "cloudlet-test-" });
   const { stdout } = await new Deno.Command("sh", {
     args: [
       "-c",
@@ -91,8 +93,13 @@ Deno.test("doctor --fix says what it cannot do", async () => {
       "doctor",
       "--fix",
     ],
-    env: { NO_COLOR: "1" },
-  }).output();
+    env: {
+      NO_COLOR: "1",
+      XDG_CACHE_HOME: cache,
+      DENO_DIR: denoDir(),
+      CLOUDLET_DEBIAN_MIRROR: "http://localhost:1/debian",
+    },
+  }).output().finally(() => Deno.remove(cache, { recursive: true }));
   const text = new TextDecoder().decode(stdout);
   assert.match(
     text,
