@@ -4,12 +4,10 @@
  * @module
  */
 import { leaseFiles } from "../base/cache/kinds.ts";
+import { untilHeld } from "../base/cache/lease.ts";
 import { cacheDir } from "../base/dirs.ts";
 import { CloudletError } from "../base/errors.ts";
 import { DamagedEntry, type Store } from "../base/store.ts";
-
-/** Attempts to find what was removed meanwhile: somebody may clean the cache at the same time. */
-const ATTEMPTS = 3;
 
 /** Leases of one build. */
 export class Held implements Disposable {
@@ -28,23 +26,21 @@ export class Held implements Disposable {
     find: () => Promise<T>,
     signal?: AbortSignal,
   ): Promise<T> {
-    for (let attempt = 0; attempt < ATTEMPTS; attempt++) {
-      let found: T;
-      try {
-        found = await find();
-      } catch (error) { // gone between its making and its opening, or damaged
-        if (error instanceof DamagedEntry && attempt < ATTEMPTS - 1) continue;
-        throw error;
-      }
-      const lease = await store.lease(found.key, signal);
-      if (lease === undefined) continue;
-      this.#leases.use(lease);
-      return found;
-    }
-    throw new CloudletError(`Cannot use what was made in ${store.root}: it is removed each time`, {
-      code: "host",
-      remedy: "end whatever cleans the cache",
-    });
+    return await untilHeld(
+      async () => {
+        const found = await find();
+        const lease = await store.lease(found.key, signal);
+        if (lease === undefined) return undefined;
+        this.#leases.use(lease);
+        return found;
+      },
+      () =>
+        new CloudletError(`Cannot use what was made in ${store.root}: it is removed each time`, {
+          code: "host",
+          remedy: "end whatever cleans the cache",
+        }),
+      (error) => error instanceof DamagedEntry, // gone between its making and its opening, or damaged
+    );
   }
 
   /** All files of a kind. */

@@ -6,7 +6,7 @@
 import { dirname } from "node:path";
 import { cacheDir } from "../base/dirs.ts";
 import { sweepTemporaryBelow } from "../base/files.ts";
-import { Builder } from "../builder/artifacts.ts";
+import { withBuilder } from "../builder/artifacts.ts";
 import { defaultKernel } from "../vmm/host_traits.ts";
 import type { WorkOptions } from "./context.ts";
 
@@ -101,10 +101,10 @@ export function nearestDirectory(path: string): string {
 export async function apply(what: OwnFix, options: WorkOptions): Promise<void> {
   switch (what) {
     case "make the kernel": {
-      const builder = new Builder(options);
-      await (defaultKernel() === "debian"
-        ? builder.debianKernel(false)
-        : builder.kernel("up", false));
+      await withBuilder(
+        options,
+        (builder) => defaultKernel() === "debian" ? builder.debianKernel() : builder.kernel(),
+      );
       return;
     }
     case "make the cache writable": {

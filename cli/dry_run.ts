@@ -4,8 +4,7 @@
  * @module
  */
 import type { ServerAddress } from "../api/library/options.ts";
-import { toRequest } from "../api/library/run.ts";
-import type { RunOptions } from "../api/library/run.ts";
+import { type RunOptions, toRequest } from "../api/library/run.ts";
 import { messageOf } from "../base/errors.ts";
 import { loadSettings } from "../base/settings.ts";
 import { imageDeclaration } from "../builder/image/declarations.ts";
@@ -13,7 +12,6 @@ import { findImage } from "../builder/image/image.ts";
 import { DEFAULT_SUITE, joinLanguage } from "../builder/image/versions.ts";
 import { findKernel } from "../builder/kernel/kernel.ts";
 import { findUnpackedKernel } from "../builder/kernel/packaged.ts";
-
 import { hostLimits } from "../service/host_limits.ts";
 import { type Workload, workloadOf } from "../service/workload.ts";
 import { defaultKernel } from "../vmm/host_traits.ts";

@@ -47,9 +47,19 @@ export function filesOf({ kernel, initramfs, image }: Parts): string[] {
  * @throws {CloudletError} `not-found` when some of it is gone
  */
 export async function leaseParts(parts: Parts): Promise<Disposable> {
-  const lease = await leaseAll(filesOf(parts), cacheDir());
-  if (lease !== undefined) return lease;
-  throw new CloudletError("Cannot start the machine: what it boots from was removed just now", {
+  const lease = await tryLeaseParts(parts);
+  if (lease === undefined) throw partsGone();
+  return lease;
+}
+
+/** As {@linkcode leaseParts}; undefined when some of it is gone. */
+export async function tryLeaseParts(parts: Parts): Promise<Disposable | undefined> {
+  return await leaseAll(filesOf(parts), cacheDir());
+}
+
+/** What a machine boots from was removed. */
+export function partsGone(): CloudletError {
+  return new CloudletError("Cannot start the machine: what it boots from was removed just now", {
     code: "not-found",
     remedy: "try again: it is made anew",
   });

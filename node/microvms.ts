@@ -3,12 +3,13 @@
  *
  * @module
  */
+import { untilHeld } from "../base/cache/lease.ts";
 import { CloudletError } from "../base/errors.ts";
 import { silentProgress } from "../base/progress.ts";
 import { SharedWork } from "../base/shared_work.ts";
 import { cacheKey } from "../base/store.ts";
 import { boot, type BootOptions, findParts, type PartsOptions } from "./boot.ts";
-import { leaseParts, type Parts, partsKey } from "./boot_parts.ts";
+import { type Parts, partsGone, partsKey, tryLeaseParts } from "./boot_parts.ts";
 import { Clone } from "./clone.ts";
 import { BEHIND } from "./clone_identity.ts";
 import { hardwareOf } from "./hardware.ts";
@@ -54,30 +55,20 @@ export function microVms(given: MicroVmOptions = {}): HostMachineFactory {
   };
 }
 
-/** Attempts to find what was removed meanwhile: somebody may clean the cache at the same time. */
-const ATTEMPTS = 3;
-
 /** What a machine boots from, which stays until the lease is disposed. */
 async function leasedParts(
   request: HostMachineRequest,
   options: MicroVmOptions & { readonly shared: SharedWork },
 ): Promise<{ readonly parts: Parts; readonly lease: Disposable }> {
-  for (let attempt = 1;; attempt++) {
+  return await untilHeld(async () => {
     const parts = await options.shared.share(
       partsKey(request, options.kernel),
       request,
       (caller) => findParts({ ...request, ...caller }, options),
     );
-    try {
-      return { parts, lease: await leaseParts(parts) };
-    } catch (error) {
-      if (attempt === ATTEMPTS || !isNotFound(error)) throw error;
-    }
-  }
-}
-
-function isNotFound(error: unknown): boolean {
-  return error instanceof CloudletError && error.code === "not-found";
+    const lease = await tryLeaseParts(parts);
+    return lease && { parts, lease };
+  }, partsGone);
 }
 
 /** A clone that waits already, or a new one. The snapshot is taken over. */

@@ -6,7 +6,7 @@
  */
 import { dirname, join } from "node:path";
 import { writeAbout } from "../base/cache/about.ts";
-import { entriesOf } from "../base/cache/lease.ts";
+import { entriesOf, untilHeld } from "../base/cache/lease.ts";
 import { cacheDir } from "../base/dirs.ts";
 import { CloudletError, messageOf } from "../base/errors.ts";
 import { cacheKey, type KeyPart, Store } from "../base/store.ts";
@@ -42,9 +42,6 @@ export interface OpenOptions extends MakeOptions {
   readonly note: (message: string) => void;
 }
 
-/** Attempts to open what was just made: somebody may clean the cache at the same time. */
-const ATTEMPTS = 3;
-
 /**
  * The snapshot that meets the requirements: from the cache, or made now. Of several processes that
  * want the same one, one makes it. One that cannot be used is removed and made anew.
@@ -56,19 +53,21 @@ export async function openOrMake(
 ): Promise<Snapshot> {
   const found = await openCached(requires, options.note, store);
   if (found !== undefined) return found;
-  for (let attempt = 0; attempt < ATTEMPTS; attempt++) {
-    await store.getOrMake(
-      cacheKey(requires),
-      (directory) => makeEntry(requires, options, directory, store),
-      () => options.note("Another process makes this snapshot; waiting for it"),
-    );
-    const made = await openLeased(requires, store);
-    if (made !== undefined) return made;
-  }
-  throw new CloudletError("Cannot open the snapshot: it is removed whenever it was made", {
-    code: "host",
-    remedy: "end whatever cleans the cache",
-  });
+  return await untilHeld(
+    async () => {
+      await store.getOrMake(
+        cacheKey(requires),
+        (directory) => makeEntry(requires, options, directory, store),
+        () => options.note("Another process makes this snapshot; waiting for it"),
+      );
+      return await openLeased(requires, store);
+    },
+    () =>
+      new CloudletError("Cannot open the snapshot: it is removed whenever it was made", {
+        code: "host",
+        remedy: "end whatever cleans the cache",
+      }),
+  );
 }
 
 /**

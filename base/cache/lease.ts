@@ -72,6 +72,32 @@ export async function leaseAll(
   return stack.move();
 }
 
+/** Attempts to hold what is removed meanwhile: somebody may clean the cache at the same time. */
+const ATTEMPTS = 3;
+
+/**
+ * Finds or makes something and takes a lease of it; again when it was removed in between.
+ *
+ * @param take gives undefined when it was removed before it could be held
+ * @param lost what is thrown when it is removed each time
+ * @param isGone which errors of `take` mean the same; the last one is thrown
+ */
+export async function untilHeld<T>(
+  take: () => Promise<T | undefined>,
+  lost: () => CloudletError,
+  isGone: (error: unknown) => boolean = () => false,
+): Promise<T> {
+  for (let attempt = 1; attempt <= ATTEMPTS; attempt++) {
+    try {
+      const held = await take();
+      if (held !== undefined) return held;
+    } catch (error) {
+      if (attempt === ATTEMPTS || !isGone(error)) throw error;
+    }
+  }
+  throw lost();
+}
+
 /** The entries, as `<kind>/<key>`, that files belong to; what is in no cache is left out. */
 export function entriesOf(paths: readonly string[], cache: string): string[] {
   const ids = paths.flatMap((path) => {

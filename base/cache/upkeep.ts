@@ -71,7 +71,15 @@ export async function tidy(
   options: TidyOptions = {},
   root: string = cacheDir(),
 ): Promise<Collected> {
-  return await withLock(lockOf(root), () => tidyNow(limits, options, root));
+  return await withLock(lockOf(root), async () => {
+    if (options.dryRun !== true) sweep(root);
+    return await tidyNow(limits, options, root);
+  });
+}
+
+/** Removes what killed processes left: `<cache>/<kind>/.tmp-…` and `<cache>/debian/<part>/.tmp-…`. */
+function sweep(root: string): void {
+  sweepTemporaryBelow(root, 2);
 }
 
 function lockOf(root: string): string {
@@ -79,14 +87,12 @@ function lockOf(root: string): string {
 }
 
 async function tidyNow(limits: Limits, options: TidyOptions, root: string): Promise<Collected> {
-  // <cache>/<kind>/.tmp-… and <cache>/debian/<part>/.tmp-…
-  if (options.dryRun !== true) sweepTemporaryBelow(root, 2);
   const contents = await scanCache(root);
   return await collect(contents, limits, { ...options, state: () => readStateLeases(root) });
 }
 
 /**
- * Keeps the cache within the budget. What goes wrong is only noted: whoever built something has it.
+ * Keeps the cache within the budget; what killed processes left is gone at once. What goes wrong is only noted: whoever built something has it.
  *
  * @param note told what was removed, and what went wrong
  * @param budget gives the bytes that there may be
@@ -99,6 +105,7 @@ export async function keepWithinBudget(
   signal: AbortSignal = new AbortController().signal,
 ): Promise<void> {
   try {
+    sweep(root); // each thing has a lock of its own, which its owner holds
     const bytes = await budget();
     const done = await unlessLocked(
       lockOf(root),
@@ -124,7 +131,6 @@ export function startUpkeep(
   root: string = cacheDir(),
   budget: () => Promise<number> = cacheBudget,
 ): AsyncDisposable {
-  sweepTemporaryBelow(root, 2);
   const end = new AbortController();
   let under = keepWithinBudget(note, root, budget, end.signal);
   const timer = setInterval(() => {
