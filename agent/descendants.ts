@@ -36,11 +36,16 @@ function parents(): Map<number, number> {
   return new Map(processes().map(([pid, [, parent]]) => [pid, Number(parent)]));
 }
 
+/** As {@linkcode processes}, of a session or of its leader's group. */
+function ofSession(leader: number) {
+  return processes().filter(([, [, , group, session]]) =>
+    Number(session) === leader || Number(group) === leader
+  );
+}
+
 /** Process ids of a session, or of its leader's group. */
 export function sessionMembers(leader: number): number[] {
-  return [...processes()].flatMap(([pid, [, , group, session]]) =>
-    Number(session) === leader || Number(group) === leader ? [pid] : []
-  );
+  return Array.from(ofSession(leader), ([pid]) => pid);
 }
 
 /** What the processes of a session, or of its leader's group, do. */
@@ -55,9 +60,8 @@ export interface SessionActivity {
 export function sessionActivity(leader: number): SessionActivity {
   let runs = false;
   let mark = "";
-  for (const [pid, fields] of processes()) {
-    const [state, , group, session] = fields;
-    if (Number(session) !== leader && Number(group) !== leader) continue;
+  for (const [pid, fields] of ofSession(leader)) {
+    const [state] = fields;
     runs ||= state === "R" || state === "D";
     const [faults, user, system] = [7, 11, 12].map((index) => fields[index]); // proc(5): 10, 14, 15
     mark += `${pid} ${faults} ${user} ${system};`;

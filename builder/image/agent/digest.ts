@@ -1,2 +1,2 @@
 /** SHA-256 of agent.js in hex; `deno task bundle` writes both. */
-export const AGENT_SHA256 = "18638589f12f9278ed2fb1177c13fe6f86d4144df658a09ec7c71d1352f5ba2d";
+export const AGENT_SHA256 = "8c5a4a82bb48661324e4942dc5b9980e68c048db44b2c71ed451e28fd7d9a0fb";
