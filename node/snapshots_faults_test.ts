@@ -3,13 +3,10 @@ import assert from "node:assert/strict";
 import { join } from "node:path";
 import { cacheKey, type KeyPart, Store } from "../base/store.ts";
 import { withoutDescriptors } from "../test/descriptors.ts";
-import { encodeState } from "../vmm/snapshot/format.ts";
-import { identityOf } from "../vmm/snapshot/memory_file.ts";
-import { OwnedFd } from "../ffi/fd.ts";
 import { openCached } from "./snapshots.ts";
+import { MEMORY, saveEmpty } from "./snapshots_testing.ts";
 
 const REQUIRES = { warm: "deno" };
-const MEMORY = 4 << 20;
 
 /** A good snapshot in a cache of its own. */
 async function withSnapshot(
@@ -21,16 +18,7 @@ async function withSnapshot(
   try {
     const entry = join(store.root, cacheKey(requires));
     await Deno.mkdir(entry, { recursive: true });
-    const memory = join(entry, "memory");
-    await Deno.writeFile(memory, new Uint8Array());
-    await Deno.truncate(memory, MEMORY);
-    using fd = OwnedFd.open(memory, 0);
-    const facts = { requires, memory: identityOf(fd.fd), data: 0, made: 0 };
-    const pieces = new Map([
-      ["facts", new TextEncoder().encode(JSON.stringify(facts))],
-      ["memory.digests", new Uint8Array(MEMORY / (2 << 20) * 32)],
-    ]);
-    await Deno.writeFile(join(entry, "state"), encodeState(pieces));
+    await saveEmpty(entry, requires);
     await test(entry, store);
   } finally {
     await Deno.remove(directory, { recursive: true });

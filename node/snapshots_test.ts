@@ -4,28 +4,11 @@ import { removeEntry } from "../base/cache/remove.ts";
 import { scanCache } from "../base/cache/scan.ts";
 import { makeEntry, withCache } from "../base/cache/testing.ts";
 import { tidy } from "../base/cache/upkeep.ts";
-import { cacheKey, type KeyPart, Store } from "../base/store.ts";
-import { OwnedFd } from "../ffi/fd.ts";
-import { encodeState } from "../vmm/snapshot/format.ts";
-import { identityOf } from "../vmm/snapshot/memory_file.ts";
+import { cacheKey, Store } from "../base/store.ts";
+import { saveEmpty } from "./snapshots_testing.ts";
 import { keepSnapshot, listSnapshots, openCached, openOrMake } from "./snapshots.ts";
 
 const READY = { warm: "deno" };
-const MEMORY = 4 << 20;
-
-/** Saves a snapshot of a machine that there never was. */
-async function save(directory: string, requires: KeyPart): Promise<void> {
-  const memory = join(directory, "memory");
-  await Deno.writeFile(memory, new Uint8Array());
-  await Deno.truncate(memory, MEMORY);
-  using fd = OwnedFd.open(memory, 0);
-  const facts = { requires, memory: identityOf(fd.fd), data: 0, made: 0 };
-  const pieces = new Map([
-    ["facts", new TextEncoder().encode(JSON.stringify(facts))],
-    ["memory.digests", new Uint8Array(MEMORY / (2 << 20) * 32)],
-  ]);
-  await Deno.writeFile(join(directory, "state"), encodeState(pieces));
-}
 
 /** Has a test use a cache of its own. */
 async function withSnapshots(test: (root: string, store: Store) => Promise<void>): Promise<void> {
@@ -42,7 +25,7 @@ Deno.test("a snapshot that is open stays in the cache, with what its machine was
     const kernel = await makeEntry(root, "kernels/k", { minutes: 9 });
     await makeEntry(root, "kernels/other", { minutes: 9 });
     const parts = [join(kernel, "vmlinux"), "/boot/initrd", join(image, "root.erofs")];
-    const make = (directory: string) => save(directory, READY);
+    const make = (directory: string) => saveEmpty(directory, READY);
     {
       using _snapshot = await openOrMake(READY, { make, parts, note: () => {} }, store);
       await tidy({}, { all: true }, root);
@@ -62,7 +45,7 @@ Deno.test("snapshots of one program say so", async () => {
   await withSnapshots(async (root, store) => {
     for (const more of [{}, { main: "a.ts" }, { workload: "1" }]) {
       const requires = { ...READY, ...more };
-      await keepSnapshot(requires, { make: (path) => save(path, requires), parts: [] }, store);
+      await keepSnapshot(requires, { make: (path) => saveEmpty(path, requires), parts: [] }, store);
     }
     const kinds = (await scanCache(root)).entries.map(({ ofProgram }) => ofProgram);
     assert.deepEqual(kinds.sort(), [false, true, true]);
@@ -79,7 +62,7 @@ Deno.test("a snapshot that is removed before it could be opened is made again, b
         {
           make: async (directory) => {
             made++;
-            await save(directory, READY);
+            await saveEmpty(directory, READY);
           },
           parts: [],
           note: () => {},

@@ -7,6 +7,7 @@ import { checkoutPath, denoDir } from "./paths.ts";
 export async function ownCache(directory: string): Promise<string> {
   const cache = join(directory, "cache");
   await Deno.mkdir(join(cache, "cloudlet"), { recursive: true });
+  await Deno.mkdir(join(cacheDir(), "debian"), { recursive: true }); // also of what is fetched first
   for await (const { name, isDirectory } of Deno.readDir(cacheDir())) {
     if (!isDirectory || ["images", "layers", "oci", "snapshots"].includes(name)) continue;
     await Deno.symlink(join(cacheDir(), name), join(cache, "cloudlet", name));

@@ -8,7 +8,7 @@ import { testDirectory } from "../builder/archive/fixtures_test.ts";
 import { hasTools, makeLayout, startRegistry } from "../builder/oci/fixtures_test.ts";
 import { oracle, run } from "./oracle.ts";
 import { checkoutPath, denoDir } from "./paths.ts";
-import { cacheDir } from "../base/dirs.ts";
+import { ownCache } from "./command_line.ts";
 
 /**
  * Every path below a directory with what it is, but for the agent's files. fsck.erofs makes copies of
@@ -42,10 +42,7 @@ Deno.test("the root image of an OCI image is that image, and the agent", async (
   if (!(await hasTools()) || !(await oracle("fsck.erofs"))) return;
   using directory = testDirectory();
   const { path } = directory;
-  const cache = join(path, "cache");
-  await Deno.mkdir(join(cache, "cloudlet"), { recursive: true });
-  await Deno.mkdir(join(cacheDir(), "debian"), { recursive: true });
-  await Deno.symlink(join(cacheDir(), "debian"), join(cache, "cloudlet/debian"));
+  const cache = await ownCache(path);
   const cloudlet = async (...args: string[]) => {
     const { success, stdout, stderr } = await new Deno.Command(Deno.execPath(), {
       args: ["run", "-A", "--quiet", checkoutPath("../mod.ts"), "image", ...args],

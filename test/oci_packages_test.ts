@@ -3,7 +3,7 @@ import assert from "node:assert/strict";
 import { join } from "node:path";
 import { testDirectory } from "../builder/archive/fixtures_test.ts";
 import { hasTools, makeLayout } from "../builder/oci/fixtures_test.ts";
-import { cacheDir } from "../base/dirs.ts";
+import { ownCache } from "./command_line.ts";
 import { checkoutPath, denoDir } from "./paths.ts";
 
 /** Builds the image that is named, and prints which packages it has. */
@@ -28,10 +28,7 @@ Deno.test("packages of an OCI image are of the release that the image is of", as
   if (!(await hasTools())) return;
   using directory = testDirectory();
   const { path } = directory;
-  const cache = join(path, "cache");
-  await Deno.mkdir(join(cache, "cloudlet"), { recursive: true });
-  await Deno.mkdir(join(cacheDir(), "debian"), { recursive: true });
-  await Deno.symlink(join(cacheDir(), "debian"), join(cache, "cloudlet/debian"));
+  const cache = await ownCache(path);
   const program = join(path, "build.ts");
   await Deno.writeTextFile(program, BUILD);
   const build = async (name: string, script: string) => {

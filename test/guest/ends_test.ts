@@ -18,11 +18,11 @@ import {
 import type { HostMachine } from "../../node/host_machine.ts";
 import { microVms } from "../../node/microvms.ts";
 import { hasKvm } from "./fixtures.ts";
+import { LONG } from "../long.ts";
 
 type Agent = HostMachine["agent"];
 type Options = NonNullable<Parameters<Agent["execute"]>[0]["options"]>;
 
-const LONG = Deno.env.get("CLOUDLET_TEST_LONG") === "1";
 const MB = 1_000_000;
 /** Little enough that a program soon has it all. */
 const MEMORY = 192;

@@ -8,6 +8,7 @@ import { RunStore } from "../../service/run_store.ts";
 import { hostLimits } from "../../service/host_limits.ts";
 import { type Run, type RunOptions, runOver } from "../../api/library/run.ts";
 import { hasKvm } from "./fixtures.ts";
+import { LONG } from "../long.ts";
 
 const MEMORY = 1024; // as the other guest tests: they share the snapshot
 
@@ -185,7 +186,7 @@ Deno.test({
   },
 });
 
-const FORKS = Deno.env.get("CLOUDLET_TEST_LONG") === "1" ? 200 : 10;
+const FORKS = LONG ? 200 : 10;
 const PADDING = 60_000;
 /** Writes all the time, and checks the numbers that it reads, until there is a "stop". */
 const BUSY = `

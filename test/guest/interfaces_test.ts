@@ -2,6 +2,7 @@ import assert from "node:assert/strict";
 import { run } from "../../api/library/run.ts";
 import { parseReport, probeProgram } from "../probe/bundle.ts";
 import { hasKvm, testKernel } from "./fixtures.ts";
+import { LONG } from "../long.ts";
 
 /** What has to be there under both kernels, as in a Debian root on a host. */
 const THERE = `
@@ -48,9 +49,7 @@ const MISSING = new Set([
 ]);
 
 /** All of them take some minutes where kernels are emulated. */
-const SECTIONS = Deno.env.get("CLOUDLET_TEST_LONG") === "1"
-  ? []
-  : ["loopback", "messages", "devices"];
+const SECTIONS = LONG ? [] : ["loopback", "messages", "devices"];
 const isAsked = (name: string) => SECTIONS.length === 0 || SECTIONS.includes(name.split(".")[0]!);
 
 Deno.test({

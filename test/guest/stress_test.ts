@@ -1,6 +1,7 @@
 import assert from "node:assert/strict";
 import { join } from "node:path";
 import { compile, hasKvm, littleMemory, runScript, type ScriptResult } from "./fixtures.ts";
+import { LONG } from "../long.ts";
 
 const ignore = !hasKvm();
 /** A processor may have AVX2 without the XSAVE that makes it of use: an emulated one does. */
@@ -110,7 +111,6 @@ function footprint(): { fds: number; threads: number; kvm: number; mappings: num
 }
 
 /** A boot takes half a minute where kernels are emulated; a leak of one shows after few. */
-const LONG = Deno.env.get("CLOUDLET_TEST_LONG") === "1";
 const BOOTS = LONG ? 10 : 4;
 const AT_ONCE = LONG ? 8 : 4;
 

@@ -3,6 +3,7 @@ import assert from "node:assert/strict";
 import { run } from "../../api/library/run.ts";
 import { expectedWorld, parseWorld, WORLD } from "../probe/world.ts";
 import { hasKvm, testKernel } from "./fixtures.ts";
+import { LONG } from "../long.ts";
 
 const MAIN = `
 import os
@@ -13,7 +14,7 @@ os.execve("/bin/bash", ["bash", "world.sh", "quick"], shell)
 Deno.test({
   name: "a guest is the Debian system that mmdebstrap makes of its packages",
   // It starts hundreds of processes, which takes many minutes where kernels are emulated.
-  ignore: !hasKvm() || Deno.env.get("CLOUDLET_TEST_LONG") !== "1",
+  ignore: !hasKvm() || !LONG,
   async fn() {
     const directory = await Deno.makeTempDir({ prefix: "cloudlet-test-" });
     try {

@@ -3,7 +3,7 @@
  *
  * @module
  */
-import { Checker, fillPattern } from "./pattern.ts";
+import { readPattern, sendPattern } from "./pattern.ts";
 
 const [command, ...args] = Deno.args;
 const SERVER = "203.0.113.7";
@@ -13,40 +13,20 @@ async function connect(port: number, hostname = SERVER): Promise<Deno.TcpConn> {
   return await Deno.connect({ hostname, port });
 }
 
-async function readAll(connection: Deno.TcpConn, checker: Checker): Promise<void> {
-  const buffer = new Uint8Array(1 << 18);
-  for (;;) {
-    const count = await connection.read(buffer);
-    if (count === null) return;
-    checker.check(buffer.subarray(0, count));
-  }
-}
-
-async function writeAll(connection: Deno.TcpConn, bytes: number): Promise<void> {
-  const buffer = new Uint8Array(1 << 18);
-  for (let at = 0; at < bytes;) {
-    const piece = buffer.subarray(0, Math.min(buffer.length, bytes - at));
-    fillPattern(piece, at);
-    for (let done = 0; done < piece.length;) done += await connection.write(piece.subarray(done));
-    at += piece.length;
-  }
-}
-
 const COMMANDS: Record<string, () => Promise<unknown>> = {
   /** Reads what the server of a port sends. */
   async down() {
     const connection = await connect(Number(args[0]));
     const start = performance.now();
-    const checker = new Checker();
-    await readAll(connection, checker);
+    const bytes = await readPattern(connection);
     connection.close();
-    return { bytes: checker.bytes, ms: performance.now() - start };
+    return { bytes, ms: performance.now() - start };
   },
   /** Sends so many bytes; the server answers with how many came. */
   async up() {
     const connection = await connect(Number(args[0]));
     const start = performance.now();
-    await writeAll(connection, Number(args[1]));
+    await sendPattern(connection, Number(args[1]));
     await connection.closeWrite();
     const answer = new TextDecoder().decode(await readLine(connection));
     connection.close();
@@ -57,13 +37,12 @@ const COMMANDS: Record<string, () => Promise<unknown>> = {
     const [port, count, bytes] = args.map(Number) as [number, number, number];
     const each = async () => {
       const connection = await connect(port);
-      const checker = new Checker();
-      const reading = readAll(connection, checker);
-      await writeAll(connection, bytes);
+      const reading = readPattern(connection);
+      await sendPattern(connection, bytes);
       await connection.closeWrite();
-      await reading;
+      const read = await reading;
       connection.close();
-      return checker.bytes;
+      return read;
     };
     const start = performance.now();
     const all = await Promise.all(Array.from({ length: count }, each));

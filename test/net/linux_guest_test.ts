@@ -3,6 +3,7 @@
  * connections.
  */
 import assert from "node:assert/strict";
+import { LONG } from "../long.ts";
 
 /**
  * Checks that the guest repeated no segment. A stack that stands still for 200 ms, as beside other
@@ -31,7 +32,6 @@ async function canMakeTap(): Promise<boolean> {
 }
 
 const ignore = !(await canMakeTap());
-const LONG = Deno.env.get("CLOUDLET_TEST_LONG") !== undefined;
 
 // deno-lint-ignore no-explicit-any -- each scenario has a result of its own
 async function scenario(name: string): Promise<any> {

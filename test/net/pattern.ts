@@ -12,13 +12,13 @@ pattern.copyWithin(PERIOD, 0, PERIOD);
 for (let at = PERIOD; at < pattern.length; at += PERIOD) pattern.copyWithin(at, 0, PERIOD);
 
 /** Fills bytes with the pattern, of which they begin at an offset. */
-export function fillPattern(bytes: Uint8Array, offset: number): void {
+function fillPattern(bytes: Uint8Array, offset: number): void {
   const from = offset % PERIOD;
   bytes.set(pattern.subarray(from, from + bytes.length));
 }
 
 /** Compares bytes with the pattern. */
-export class Checker {
+class Checker {
   bytes = 0;
 
   /** Throws at the first wrong byte. */
@@ -28,6 +28,30 @@ export class Checker {
     // The native comparison of strings of bytes: a loop would be slower than the network.
     if (!equal(bytes, expected)) throw new Error(`wrong bytes after ${this.bytes}`);
     this.bytes += bytes.length;
+  }
+}
+
+const PIECE = 1 << 18; // bytes that are read or written at once
+
+/** Sends so many bytes of the pattern. */
+export async function sendPattern(connection: Deno.TcpConn, bytes: number): Promise<void> {
+  const buffer = new Uint8Array(PIECE);
+  for (let at = 0; at < bytes;) {
+    const piece = buffer.subarray(0, Math.min(PIECE, bytes - at));
+    fillPattern(piece, at);
+    for (let done = 0; done < piece.length;) done += await connection.write(piece.subarray(done));
+    at += piece.length;
+  }
+}
+
+/** Reads the pattern to its end; how many bytes that were. */
+export async function readPattern(connection: Deno.TcpConn): Promise<number> {
+  const buffer = new Uint8Array(PIECE);
+  const checker = new Checker();
+  for (;;) {
+    const count = await connection.read(buffer);
+    if (count === null) return checker.bytes;
+    checker.check(buffer.subarray(0, count));
   }
 }
 

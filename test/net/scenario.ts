@@ -8,7 +8,8 @@ import assert from "node:assert/strict";
 import { createSocket } from "node:dgram";
 import { parseAddress } from "../../vmm/net/wire/ipv4.ts";
 import { DnsCode, emitAnswer, parseQuestion } from "../../vmm/net/wire/dns.ts";
-import { echo, receive, send, Server } from "./servers.ts";
+import { readPattern } from "./pattern.ts";
+import { echo, send, Server } from "./servers.ts";
 import { INTERNET, makeInternet, ruleFor, World, type WorldOptions } from "./world.ts";
 
 const MB = 1_000_000;
@@ -39,7 +40,7 @@ async function download(world: World, bytes: number): Promise<Traffic> {
 
 async function upload(world: World, bytes: number): Promise<Traffic> {
   using _server = new Server(8002, async (connection) => {
-    const count = await receive(connection);
+    const count = await readPattern(connection);
     await connection.write(new TextEncoder().encode(`${count}\n`));
   });
   return await world.guest("up", 8002, bytes) as unknown as Traffic;

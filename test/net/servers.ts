@@ -3,7 +3,7 @@
  *
  * @module
  */
-import { Checker, fillPattern } from "./pattern.ts";
+import { sendPattern } from "./pattern.ts";
 
 const ADDRESS = "203.0.113.7";
 
@@ -40,25 +40,8 @@ export class Server implements Disposable {
 
 /** Sends so many bytes of the pattern, and its end. */
 export async function send(connection: Deno.TcpConn, bytes: number): Promise<void> {
-  const buffer = new Uint8Array(1 << 18);
-  for (let at = 0; at < bytes;) {
-    const piece = buffer.subarray(0, Math.min(buffer.length, bytes - at));
-    fillPattern(piece, at);
-    for (let done = 0; done < piece.length;) done += await connection.write(piece.subarray(done));
-    at += piece.length;
-  }
+  await sendPattern(connection, bytes);
   await connection.closeWrite();
-}
-
-/** Reads the pattern to its end; how many bytes that were. */
-export async function receive(connection: Deno.TcpConn): Promise<number> {
-  const buffer = new Uint8Array(1 << 18);
-  const checker = new Checker();
-  for (;;) {
-    const count = await connection.read(buffer);
-    if (count === null) return checker.bytes;
-    checker.check(buffer.subarray(0, count));
-  }
 }
 
 /** Sends back whatever comes. */

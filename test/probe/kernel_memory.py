@@ -29,24 +29,21 @@ for advice_name, advice in ADVICE.items():
     probe(f"memory.advice-{advice_name.lower()}")(advising(advice))
 
 
-@probe("memory.process-vm-readv")
-def process_vm_readv():
-    text = ctypes.create_string_buffer(b"text")
-    copy = ctypes.create_string_buffer(5)
-    pair = ctypes.c_ulong * 2
-    local, remote = pair(ctypes.addressof(copy), 5), pair(ctypes.addressof(text), 5)
-    syscall(310, os.getpid(), local, 1, remote, 1, 0)
-    return copy.value == b"text"
+def copying(number, writes):
+    def copy_across():
+        source = ctypes.create_string_buffer(b"text")
+        copy = ctypes.create_string_buffer(5)
+        pair = ctypes.c_ulong * 2
+        from_, to = pair(ctypes.addressof(source), 5), pair(ctypes.addressof(copy), 5)
+        local, remote = (from_, to) if writes else (to, from_)
+        syscall(number, os.getpid(), local, 1, remote, 1, 0)
+        return copy.value == b"text"
+
+    return copy_across
 
 
-@probe("memory.process-vm-writev")
-def process_vm_writev():
-    text = ctypes.create_string_buffer(b"text")
-    copy = ctypes.create_string_buffer(5)
-    pair = ctypes.c_ulong * 2
-    local, remote = pair(ctypes.addressof(text), 5), pair(ctypes.addressof(copy), 5)
-    syscall(311, os.getpid(), local, 1, remote, 1, 0)
-    return copy.value == b"text"
+probe("memory.process-vm-readv")(copying(310, False))
+probe("memory.process-vm-writev")(copying(311, True))
 
 
 def memory_file(flags):

@@ -1,4 +1,5 @@
 import assert from "node:assert/strict";
+import { LONG } from "../../test/long.ts";
 import { type Litmus, litmusMemory, observe } from "./barrier_testing.ts";
 
 const MODULE = new URL("./barrier_testing.ts", import.meta.url);
@@ -26,7 +27,7 @@ async function bothOld(side: Litmus["side"], before: number): Promise<number> {
 for (const [side, before] of [["raise", 0], ["clear", 1]] as const) {
   Deno.test({
     name: `ImmediateExit.${side}: no load that follows is done before it`,
-    ignore: Deno.env.get("CLOUDLET_TEST_LONG") === undefined,
+    ignore: !LONG,
     fn: async () => assert.equal(await bothOld(side, before), 0),
   });
 }
