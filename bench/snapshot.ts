@@ -5,8 +5,10 @@
  */
 import { join } from "node:path";
 import { agentBehind, connectAgent, KEEP_ALIVE } from "../agent/client/client.ts";
+import { silentProgress } from "../base/progress.ts";
 import { Builder } from "../builder/artifacts.ts";
 import { BEHIND, newIdentity } from "../node/clone_identity.ts";
+import { hardwareOf, vmConfig } from "../node/hardware.ts";
 import { listSnapshots, snapshotStore } from "../node/snapshots.ts";
 import { Snapshot } from "../vmm/snapshot/snapshot.ts";
 import { hostMillis } from "../vmm/vcpu/vcpu_control.ts";
@@ -51,17 +53,9 @@ async function benchStages(): Promise<void> {
   const image = await new Builder().image("python");
   const [last] = await listSnapshots();
   const directory = await Deno.makeTempDir();
+  const hardware = hardwareOf({ image: image.path }, { memory: MEMORY, vcpus: 1 });
   const shell = (name: string) =>
-    Vm.shell({
-      memory: MEMORY << 20,
-      vcpus: 1,
-      devices: {
-        pmem: [{ path: image.path }],
-        vsock: { cid: 3 + Number(name), path: join(directory, name) },
-        rng: true,
-        balloon: true,
-      },
-    });
+    Vm.shell(vmConfig(hardware, join(directory, name), silentProgress));
   const open = () => Snapshot.open(join(snapshotStore().root, last!.key));
   const times = {
     alone: [] as number[],

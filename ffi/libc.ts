@@ -111,17 +111,36 @@ type Libc = Deno.DynamicLibrary<typeof SYMBOLS>["symbols"];
 let opened: Libc | undefined;
 let errnoView: Deno.UnsafePointerView | undefined;
 
-/** The table; opened on first use and kept for the life of the thread. */
+/** The table, each of whose functions is opened on first use and kept for the life of the thread. */
 export function libc(): Libc {
-  return opened ??= Deno.dlopen("libc.so.6", SYMBOLS).symbols;
+  return opened ??= open();
+}
+
+/** To open a function takes Deno a third of a millisecond, and each thread needs a few of them. */
+function open(): Libc {
+  const table = {};
+  for (const [name, definition] of Object.entries(SYMBOLS)) {
+    Object.defineProperty(table, name, {
+      configurable: true,
+      get() {
+        const value = Deno.dlopen("libc.so.6", { [name]: definition }).symbols[name];
+        Object.defineProperty(table, name, { value });
+        return value;
+      },
+    });
+  }
+  const functions = table as Libc;
+  // Now: to open it after a failed call would change errno.
+  // SAFETY: __errno_location() returns the address of an int that lives as long as the thread, and
+  // an isolate stays on its thread.
+  errnoView = new Deno.UnsafePointerView(functions.__errno_location()!);
+  return functions;
 }
 
 /** errno of this thread; call it right after the failed call. */
 export function errno(): number {
-  // SAFETY: __errno_location() returns the address of an int that lives as long as the thread, and
-  // an isolate stays on its thread.
-  errnoView ??= new Deno.UnsafePointerView(libc().__errno_location()!);
-  return errnoView.getInt32(0);
+  if (errnoView === undefined) libc();
+  return errnoView!.getInt32(0);
 }
 
 /** Throws a {@linkcode SyscallError} when `result` is negative; otherwise returns it. */
