@@ -43,6 +43,11 @@ export interface Policy {
   readonly rules: readonly Rule[];
   /** Without a rule. */
   readonly otherwise: "allow" | "deny";
+  /**
+   * What crosses the floor: rules for just its addresses and for this host, which is so when absent,
+   * or nothing.
+   */
+  readonly floor?: "rules" | "always" | undefined;
 }
 
 /** What a policy says. */
@@ -76,6 +81,11 @@ const FLOOR: ReadonlySet<string> = new Set([
 /** Fewest bits of a network that crosses the floor: 10.0.0.0/8 is the largest range of one purpose. */
 const FLOOR_BITS = 8;
 
+/** Whether a target is addresses of one purpose, which its author has to know. */
+function isLiteral(target: Target): target is Target & { kind: "network" } {
+  return target.kind === "network" && target.bits >= FLOOR_BITS;
+}
+
 /** The addresses that are this host's own, and the guest's network: in the floor as well. */
 export type OwnAddresses = (address: number) => boolean;
 
@@ -102,7 +112,7 @@ function holds({ address, bits }: Target & { kind: "network" }, other: number): 
  * @param names that the guest got this address for
  */
 export function decide(
-  { rules, otherwise }: Policy,
+  { rules, otherwise, floor: held }: Policy,
   address: number,
   port: number,
   names: readonly string[],
@@ -119,7 +129,7 @@ export function decide(
       : names.some((name) => matchesName(target, name));
     if (!matches) continue;
     if (rule.action === "deny") return { allowed: false, rule };
-    const crosses = target.kind === "network" && target.bits >= FLOOR_BITS;
+    const crosses = held !== "always" && isLiteral(target);
     if (!floor || crosses) return { allowed: true, rule };
   }
   if (floor) return { allowed: false, floor };
@@ -130,20 +140,25 @@ export function decide(
  * Whether an address may be the answer to a look-up: one of the floor only where a rule reaches it,
  * since a name that leads there is an attack on what is behind the host (DNS rebinding).
  */
-export function decideAnswer({ rules }: Policy, address: number, own: OwnAddresses): boolean {
+export function decideAnswer(
+  { rules, floor }: Policy,
+  address: number,
+  own: OwnAddresses,
+): boolean {
   return !isFloor(address, own) ||
-    rules.some(({ action, target }) =>
-      action === "allow" && target.kind === "network" && target.bits >= FLOOR_BITS &&
-      holds(target, address)
-    );
+    floor !== "always" &&
+      rules.some(({ action, target }) =>
+        action === "allow" && isLiteral(target) && holds(target, address)
+      );
 }
 
 /** Whether the guest may connect to a port of this host, by way of its gateway. */
 export function decideHost(
-  { rules }: Policy,
+  { rules, floor }: Policy,
   port: number,
   protocol: Transport = "tcp",
 ): Decision {
+  if (floor === "always") return { allowed: false, floor: true };
   const rule = rules.find((rule) =>
     rule.target.kind === "host" && (rule.port === undefined || rule.port === port) &&
     (rule.protocol ?? "tcp") === protocol
