@@ -8,7 +8,7 @@ import { O_CLOEXEC, O_RDONLY } from "../../ffi/uapi/mman.ts";
 import { BalloonDevice } from "../../vmm/devices/balloon/device.ts";
 import { BlkDevice } from "../../vmm/devices/blk/device.ts";
 import { ConsoleDevice } from "../../vmm/devices/console/device.ts";
-import { netKind } from "../../vmm/devices/net/kind.ts";
+import { NetDevice } from "../../vmm/devices/net/device.ts";
 import { PmemDevice } from "../../vmm/devices/pmem/device.ts";
 import { RngDevice } from "../../vmm/devices/rng/device.ts";
 import { VsockDevice } from "../../vmm/devices/vsock/device.ts";
@@ -19,6 +19,8 @@ import { identityOf } from "../../vmm/snapshot/memory_file.ts";
 import { restoreSerial } from "../../vmm/snapshot/serial_piece.ts";
 import { Snapshot } from "../../vmm/snapshot/snapshot.ts";
 import { clockPair, restoreMachine, saveMachine } from "../../vmm/snapshot/machine_state.ts";
+import { guestStack } from "../../vmm/net/guest_stack.ts";
+import type { NetworkSettings } from "../../vmm/net/stack.ts";
 import type { Device, DeviceHost } from "../../vmm/virtio/device.ts";
 import { VIRTIO_MMIO } from "../../vmm/virtio/mmio.ts";
 import { Bench, Driver, FakeMemory } from "../../vmm/virtio/testing.ts";
@@ -101,6 +103,7 @@ fuzz("snapshot-facts", async (stack) => {
 });
 
 const START = 0x20_0000;
+const MAC = Uint8Array.of(0x52, 0x54, 0, 0x12, 0x34, 0x56);
 
 /** Fails for what no device saves: other than numbers from 0 on, booleans, and lists of these. */
 function assertSaved(value: unknown): void {
@@ -116,7 +119,10 @@ for (
     ["balloon", (host) => new BalloonDevice(host)],
     ["blk", (host, directory) => new BlkDevice(host, { path: join(directory, "disk") })],
     ["net", (host) => {
-      const device = netKind.make(host, { settings: { policy: undefined, upstreams: [] } });
+      const device = new NetDevice<NetworkSettings>(host, { mac: MAC, mtu: 1500 }, (link) => {
+        const ends = { guestMac: MAC, gatewayMac: MAC, guest: "10.0.2.15", gateway: "10.0.2.2" };
+        return guestStack(link, host, ends);
+      });
       const numbers = { address: 0xcb00_7107, port: 80, sequence: 1, acknowledgment: 0xffff_ffff };
       device.restore({ up: 1, port: [1, 2].map((guestPort) => ({ guestPort, ...numbers })) });
       return device;

@@ -54,7 +54,7 @@ export type StackSays =
 
 const scope = workerScope<StackStart, StackSays>();
 
-function run(start: StackStart): void {
+async function run(start: StackStart): Promise<void> {
   using poller = new Poller((message) => {
     console.error(`stack: ${message}`);
     Deno.exit(3);
@@ -97,7 +97,7 @@ function run(start: StackStart): void {
     poller.stop();
   });
   scope.postMessage({ kind: "counters", counters: card.counters() });
-  poller.run();
+  await poller.run();
 }
 
 scope.onmessage = ({ data }) => {

@@ -66,6 +66,18 @@ export class LoopShare implements Scheduler, Disposable {
     this.#poller.after(milliseconds, () => this.#due(task));
   }
 
+  /** See {@linkcode Scheduler.outside}. */
+  outside(work: () => Promise<() => void>): void {
+    this.#poller.outside(async () => {
+      try {
+        const task = await work();
+        return () => this.#due(task);
+      } catch (error) {
+        return () => this.#onError(error);
+      }
+    });
+  }
+
   #due(task: () => void): void {
     if (this.#frozen) this.#held.push(task);
     else this.#attempt(task);

@@ -35,8 +35,10 @@ export class Poller implements Scheduler, Disposable {
   readonly #view = new DataView(this.#events.buffer);
   #deferred: (() => void)[] = [];
   #timers: Timer[] = [];
+  #outside: (() => Promise<() => void>)[] = [];
   #token = 0;
   #running = false;
+  #stopped = false;
   #broken = false;
 
   /** @param onError told what a handler threw; the loop goes on */
@@ -73,15 +75,37 @@ export class Poller implements Scheduler, Disposable {
     this.#timers.sort((a, b) => a.due - b.due);
   }
 
-  /** Ends {@linkcode Poller.run} after the current round. */
-  stop(): void {
+  /** See {@linkcode Scheduler.outside}. */
+  outside(work: () => Promise<() => void>): void {
+    this.#outside.push(work);
     this.#running = false;
   }
 
-  /** Runs until {@linkcode Poller.stop}. */
-  run(): void {
-    this.#running = true;
-    while (this.#running) this.runOnce(this.#patience());
+  /** Ends {@linkcode Poller.run} after the current round. */
+  stop(): void {
+    this.#stopped = true;
+    this.#running = false;
+  }
+
+  /** Runs until {@linkcode Poller.stop}; resolves at once when nothing is to be done outside. */
+  async run(): Promise<void> {
+    while (!this.#stopped) {
+      this.#running = true;
+      while (this.#running) this.runOnce(this.#patience());
+      await this.doOutside();
+    }
+  }
+
+  /** Does what the loop stands still for. */
+  async doOutside(): Promise<void> {
+    for (const work of this.#outside.splice(0)) {
+      try {
+        const task = await work();
+        this.#guard(task);
+      } catch (error) {
+        this.onError(messageOf(error));
+      }
+    }
   }
 
   /** How long the loop may wait, in milliseconds; -1 is for ever. */

@@ -43,7 +43,7 @@ class DeviceSets implements Disposable {
 }
 
 /** Runs the devices of all VMs that come, until the thread ends. */
-function serve(port: MessagePort): void {
+async function serve(port: MessagePort): Promise<void> {
   using wake = eventFd();
   using poller = new Poller((message) => console.error(`cloudlet: devices: ${message}`));
   using sets = new DeviceSets(poller);
@@ -58,11 +58,11 @@ function serve(port: MessagePort): void {
     }
   });
   scope.postMessage({ wake: wake.fd });
-  poller.run();
+  await poller.run();
   port.close();
 }
 
-scope.onmessage = ({ data: port }) => {
-  serve(port);
+scope.onmessage = async ({ data: port }) => {
+  await serve(port);
   scope.close(); // nothing is done after that, not even what `using` promises
 };

@@ -5,7 +5,21 @@
  */
 import type { DeviceState } from "../virtio/device.ts";
 import { savedNumber } from "../virtio/saved.ts";
-import { type LostConnection, MOST_CONNECTIONS } from "./tcp_table.ts";
+
+/** Connections of a guest at one time. */
+export const MOST_CONNECTIONS = 1024;
+
+/** A connection of a snapshot's guest, of which nothing but its numbers is left. */
+export interface LostConnection {
+  /** The guest's port. */
+  readonly guestPort: number;
+  /** The server's address and port. */
+  readonly address: number;
+  readonly port: number;
+  /** What the guest expects next, and what it was told that is expected of it. */
+  readonly sequence: number;
+  readonly acknowledgment: number;
+}
 
 /**
  * The connections that were open.

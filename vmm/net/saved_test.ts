@@ -1,6 +1,5 @@
 import assert from "node:assert/strict";
-import { lostConnections } from "./saved.ts";
-import { MOST_CONNECTIONS } from "./tcp_table.ts";
+import { lostConnections, MOST_CONNECTIONS } from "./saved.ts";
 
 const ENTRY = { guestPort: 1, address: 2, port: 3, sequence: 4, acknowledgment: 5 };
 

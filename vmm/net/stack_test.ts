@@ -4,7 +4,7 @@ import { EtherType } from "./wire/ethernet.ts";
 import { emitIcmp, IcmpType, parseIcmp, Unreachable } from "./wire/icmp.ts";
 import { emitIpv4, Protocol } from "./wire/ipv4.ts";
 import { emitTcp, TcpFlag } from "./wire/tcp.ts";
-import { MOST_CONNECTIONS } from "./tcp_table.ts";
+import { MOST_CONNECTIONS } from "./saved.ts";
 import {
   type FakeSocket,
   GATEWAY,

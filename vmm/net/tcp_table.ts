@@ -4,6 +4,7 @@
  *
  * @module
  */
+import { type LostConnection, MOST_CONNECTIONS } from "./saved.ts";
 import type { Pieces } from "../../ffi/pieces.ts";
 import type { Gate } from "./gate.ts";
 import { Relay, type RelayHost } from "./relay.ts";
@@ -14,8 +15,6 @@ import type { Addresses, ToGuest } from "./to_guest.ts";
 import type { Ipv4Header } from "./wire/ipv4.ts";
 import { type ParsedTcp, TcpFlag } from "./wire/tcp.ts";
 
-/** Connections of a guest at one time. */
-export const MOST_CONNECTIONS = 1024;
 /** Bytes that may wait for servers, of all connections of a guest; what each one has at least. */
 const QUEUES = 32 << 20;
 const [LEAST_QUEUE, MOST_QUEUE] = [32 << 10, 1 << 20];
@@ -37,18 +36,6 @@ export interface TableOptions {
   readonly clock: Clock;
   /** Tells the guest that its SYN cannot be delivered. */
   readonly unreachable: (syn: ParsedTcp, address: number) => void;
-}
-
-/** A connection of a snapshot's guest, of which nothing but its numbers is left. */
-export interface LostConnection {
-  /** The guest's port. */
-  readonly guestPort: number;
-  /** The server's address and port. */
-  readonly address: number;
-  readonly port: number;
-  /** What the guest expects next, and what it was told that is expected of it. */
-  readonly sequence: number;
-  readonly acknowledgment: number;
 }
 
 /** See the module. */

@@ -42,6 +42,14 @@ export interface DeviceHost {
   again(queue: number): void;
   /** Runs a task after some milliseconds, unless the device has ended; it cannot be taken back. */
   after(milliseconds: number, task: () => void): void;
+  /**
+   * Loads what is seldom needed. All devices of the thread stand still meanwhile.
+   *
+   * @param module loads it
+   * @param use takes it, in a turn of the device; not called when it cannot be loaded, or when the device
+   *   has ended meanwhile
+   */
+  load<T>(module: () => Promise<T>, use: (module: T) => void): void;
   /** Changes the configuration space and tells the driver. */
   updateConfig(change: (config: Uint8Array) => void): void;
   /**

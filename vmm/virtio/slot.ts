@@ -26,6 +26,8 @@ export interface Scheduler {
   defer(task: () => void): void;
   /** Runs `task` after some milliseconds. */
   after(milliseconds: number, task: () => void): void;
+  /** Waits for `work` outside of the loop, which stands still meanwhile, and runs the task that it gives. */
+  outside(work: () => Promise<() => void>): void;
 }
 
 /** What a slot needs from its surroundings. */
@@ -215,6 +217,16 @@ export class DeviceSlot implements DeviceHost, Disposable {
   after(milliseconds: number, task: () => void): void {
     this.#options.scheduler.after(milliseconds, () => {
       if (!this.#disposed) this.#attempt(task);
+    });
+  }
+
+  /** See {@linkcode DeviceHost.load}. */
+  load<T>(module: () => Promise<T>, use: (module: T) => void): void {
+    this.#options.scheduler.outside(async () => {
+      const loaded = await module();
+      return () => {
+        if (!this.#disposed) this.#attempt(() => use(loaded));
+      };
     });
   }
 

@@ -100,6 +100,12 @@ export class Bench implements GuestSide, Disposable {
     for (let round = 0; round < 20; round++) this.poller.runOnce(0);
   }
 
+  /** Waits for what the loop stands still for, and goes on. */
+  async loaded(): Promise<void> {
+    await this.poller.doOutside();
+    this.turn();
+  }
+
   [Symbol.dispose](): void {
     this.slot[Symbol.dispose]();
     this.poller[Symbol.dispose]();

@@ -6,12 +6,13 @@ import { emitEthernet, EtherType } from "../../net/wire/ethernet.ts";
 import { emitIpv4 } from "../../net/wire/ipv4.ts";
 import { emitTcp, parseTcp, TcpFlag, type TcpHeader } from "../../net/wire/tcp.ts";
 import { Bench, Driver, FakeMemory, type Segment } from "../../virtio/testing.ts";
-import { GATEWAY_ADDRESS, GUEST_ADDRESS, netKind } from "./kind.ts";
+import { netKind } from "./kind.ts";
 
 const [RX, TX] = [0, 1];
 const HEADER = 12;
-const GUEST = parseAddress(GUEST_ADDRESS)!;
-const GATEWAY = parseAddress(GATEWAY_ADDRESS)!;
+const ENDS = { guest: "10.0.2.15", gateway: "10.0.2.2" };
+const GUEST = parseAddress(ENDS.guest)!;
+const GATEWAY = parseAddress(ENDS.gateway)!;
 
 /** A guest of one connection, to a port of this host. */
 class Guest implements Disposable {
@@ -21,12 +22,18 @@ class Guest implements Disposable {
   sequence = 1;
   acknowledgment = 0;
 
-  constructor(readonly port: number, policy: Policy | undefined) {
+  private constructor(readonly port: number) {
     const memory = new FakeMemory(8 << 20, 0x10_0000);
-    const settings = { policy, upstreams: [] };
-    this.bench = new Bench(memory, (host) => netKind.make(host, { settings }));
+    this.bench = new Bench(memory, (host) => netKind.make(host, ENDS));
     this.driver = new Driver(this.bench).start();
     for (let i = 0; i < 32; i++) this.#offer(this.driver.room(66_000));
+  }
+
+  static async start(port: number, policy: Policy | undefined): Promise<Guest> {
+    const guest = new Guest(port);
+    guest.bench.slot.device.request!({ up: true, settings: { policy, upstreams: [] } });
+    await guest.bench.loaded();
+    return guest;
   }
 
   #offer(room: Segment): void {
@@ -105,7 +112,7 @@ async function connect(guest: Guest): Promise<void> {
 
 Deno.test("net: a guest reaches a port of this host, with bytes both ways and both ends", async () => {
   using listener = Deno.listen({ hostname: "127.0.0.1", port: 0 });
-  using guest = new Guest(listener.addr.port, host(listener.addr.port));
+  using guest = await Guest.start(listener.addr.port, host(listener.addr.port));
   await connect(guest);
   const server = await listener.accept();
   const up = Uint8Array.from({ length: 40_000 }, (_, i) => i * 3 + (i >> 8));
@@ -140,7 +147,7 @@ Deno.test("net: a guest reaches a port of this host, with bytes both ways and bo
 
 Deno.test("net: a reset of the guest is one of the server's, and the other way round", async () => {
   using listener = Deno.listen({ hostname: "127.0.0.1", port: 0 });
-  using guest = new Guest(listener.addr.port, host(listener.addr.port));
+  using guest = await Guest.start(listener.addr.port, host(listener.addr.port));
   await connect(guest);
   const server = await listener.accept();
   guest.send(RST);
@@ -167,7 +174,7 @@ Deno.test("net: nobody listens, no rule and no network are told apart, and leave
       [undefined, 0, []],
     ] as const
   ) {
-    using guest = new Guest(port, policy);
+    using guest = await Guest.start(port, policy);
     guest.send(SYN);
     if (policy !== undefined) await guest.until(({ flags }) => flags === (RST | ACK));
     const { connections, connectionsOpened } = guest.bench.slot.device.counters!();

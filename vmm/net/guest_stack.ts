@@ -1,0 +1,45 @@
+/**
+ * The stack of a guest on this host: with the kernel's sockets, the system's clock, and this host's
+ * addresses in the floor.
+ *
+ * @module
+ */
+import type { DeviceHost } from "../virtio/device.ts";
+import { KernelSockets } from "./kernel_sockets.ts";
+import type { Link } from "./link.ts";
+import { ownAddresses } from "./own_addresses.ts";
+import { NetworkStack } from "./stack.ts";
+import { parseAddress } from "./wire/ipv4.ts";
+
+/** The link's two ends. */
+export interface LinkEnds {
+  /** The guest's hardware address, six bytes. */
+  readonly guestMac: Uint8Array;
+  /** The gateway's. */
+  readonly gatewayMac: Uint8Array;
+  /** The guest's IPv4 address. */
+  readonly guest: string;
+  /** The gateway's. */
+  readonly gateway: string;
+}
+
+/**
+ * Makes one.
+ *
+ * @param link to the guest
+ * @param host of its network device
+ * @param ends of the link
+ */
+export function guestStack(link: Link, host: DeviceHost, ends: LinkEnds): NetworkStack {
+  const gateway = parseAddress(ends.gateway)!;
+  return new NetworkStack(link, {
+    addresses: { ...ends, guest: parseAddress(ends.guest)!, gateway },
+    sockets: new KernelSockets(host),
+    clock: {
+      now: () => performance.now(),
+      after: (milliseconds, task) => host.after(milliseconds, task),
+    },
+    own: ownAddresses(gateway),
+    onEvent: (event) => host.post(event),
+  });
+}
