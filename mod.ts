@@ -12,6 +12,8 @@ export type { LanguageName } from "./workload/languages.ts";
 export type {
   ForkOptions,
   ImageOptions,
+  NetworkOptions,
+  NetworkReport,
   OutputFile,
   OutputPiece,
   Run,

@@ -54,6 +54,7 @@ export const modules: readonly (() => Promise<unknown>)[] = [
   () => import("./service/prepared.ts"),
   () => import("./service/workload.ts"),
   () => import("./vmm/device_thread/worker.ts"),
+  () => import("./vmm/net/guest_stack.ts"),
   () => import("./vmm/vcpu/vcpu_worker.ts"),
   () => import("./workload/cargo.ts"),
 ];

@@ -45,9 +45,10 @@ export class GuestIdentity {
   /**
    * Takes another identity: random numbers, clock and names.
    *
+   * @param untouched whether no program has run since the last call
    * @throws {CloudletError} `invalid-input` for what is out of bounds, `guest` when the kernel refuses
    */
-  assume(identity: NewIdentity): void {
+  assume(identity: NewIdentity, untouched: boolean): void {
     const { entropy, clockNs, clockStepNs, vmId, hostname } = identity;
     const refuse = (why: string) =>
       new CloudletError(`Cannot resume: ${why}`, { code: "invalid-input" });
@@ -66,7 +67,7 @@ export class GuestIdentity {
       checked(libc().sethostname(cString(hostname), BigInt(hostname.length)), "set the host name");
     }
     // Without a name as well: what takes long is done before a snapshot then.
-    this.#hosts.name(hostname || Deno.hostname());
+    this.#hosts.name(hostname || Deno.hostname(), untouched);
     this.#vmId = vmId;
   }
 }

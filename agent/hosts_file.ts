@@ -1,13 +1,17 @@
 /**
  * `/etc/hosts`: the guest's own name resolves, as container runtimes and Debian's installer see to.
  *
- * Each clone has another name, so this happens in every run. The file stays open, and the line has one
- * length for all names: a call that finds the file as it left it makes three system calls.
+ * Each clone has another name, so this happens in every run, and a system call on a file takes ten
+ * milliseconds where kernels are emulated. The file stays open, and the line has one length for all
+ * names: a clone in which nothing has run yet makes one call.
  *
  * @module
  */
 
+import { checked, cString, libc, O_CLOEXEC } from "./libc.ts";
+
 const MAX_SIZE = 1024 * 1024; // bytes; what is longer is left alone
+const O_RDWR = 2;
 const NAME_WIDTH = 64; // bytes: __NEW_UTS_LEN of include/uapi/linux/utsname.h
 /** hosts(5); Debian reference 5.1.1: "127.0.1.1" for a host without a permanent address. */
 const ADDRESS = "127.0.1.1";
@@ -17,7 +21,8 @@ const LOCALHOST = "127.0.0.1\tlocalhost\n::1\tlocalhost ip6-localhost ip6-loopba
 
 /** The file as this left it. */
 interface Written {
-  readonly file: Deno.FsFile;
+  /** Descriptor. */
+  readonly file: number;
   readonly inode: number | null;
   /** In bytes, the line included. */
   readonly size: number;
@@ -41,21 +46,27 @@ export class HostsFile implements Disposable {
   /**
    * Makes `hostname` resolve, in place of the name before. Nothing happens in an image in which that
    * cannot be: its programs run all the same.
+   *
+   * @param untouched whether no program has run since the last call, which could have changed the file
    */
-  name(hostname: string): void {
+  name(hostname: string, untouched = false): void {
     try {
-      this.#name(`${ADDRESS}\t${hostname.padEnd(NAME_WIDTH)}\n`);
+      this.#name(`${ADDRESS}\t${hostname.padEnd(NAME_WIDTH)}\n`, untouched);
     } catch {
       this[Symbol.dispose](); // read-only, a directory, a link that leads nowhere
     }
   }
 
-  #name(line: string): void {
-    const written = this.#current() ?? this.#open();
+  #name(line: string, untouched: boolean): void {
+    const written = (untouched ? this.#written : this.#current()) ?? this.#open();
     if (written === undefined) return;
     const { file, start } = written;
-    file.seekSync(start, Deno.SeekMode.Start);
-    for (let rest = utf8.encode(line); rest.length > 0;) rest = rest.subarray(file.writeSync(rest));
+    const bytes = utf8.encode(line);
+    for (let done = 0; done < bytes.length;) {
+      const size = BigInt(bytes.length - done);
+      const count = libc().pwrite(file, bytes.subarray(done), size, BigInt(start + done));
+      done += Number(checked(Number(count), "write the hosts file"));
+    }
     this.#written = { ...written, line };
   }
 
@@ -83,15 +94,18 @@ export class HostsFile implements Disposable {
     const line = `${ADDRESS}\t${"localhost".padEnd(NAME_WIDTH)}\n`; // until the name is there
     const bytes = utf8.encode(text + line);
     Deno.writeFileSync(this.#path, bytes); // in an overlay, this copies the file up
-    const file = Deno.openSync(this.#path, { read: true, write: true });
-    const { ino } = file.statSync();
+    const { ino } = Deno.statSync(this.#path);
+    const file = checked(
+      libc().open(cString(this.#path), O_RDWR | O_CLOEXEC),
+      "open the hosts file",
+    );
     const start = bytes.length - line.length;
     return this.#written = { file, inode: ino, size: bytes.length, start, line };
   }
 
   /** Closes the file. */
   [Symbol.dispose](): void {
-    this.#written?.file.close();
+    if (this.#written !== undefined) libc().close(this.#written.file);
     this.#written = undefined;
   }
 }

@@ -84,3 +84,18 @@ Deno.test("an image in which it cannot be written is left alone", () =>
     hosts.name("own");
     assert.equal(Deno.statSync(large).size, 2 ** 20 + 1);
   }));
+
+Deno.test("where no program has run, the name is written where the last one was, without a look", () =>
+  inDirectory((directory) => {
+    const path = join(directory, "hosts");
+    Deno.writeTextFileSync(path, DEBIAN);
+    using hosts = new HostsFile(path);
+    hosts.name("first", true); // there is nothing yet
+    hosts.name("second", true);
+    const text = Deno.readTextFileSync(path);
+    assert.deepEqual([lookUp(text, "first"), lookUp(text, "second")], [[], ["127.0.1.1"]]);
+    Deno.writeTextFileSync(`${path}.new`, "10.0.0.2 other\n");
+    Deno.renameSync(`${path}.new`, path);
+    hosts.name("third", true);
+    assert.equal(Deno.readTextFileSync(path), "10.0.0.2 other\n", "it looked");
+  }));

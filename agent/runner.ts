@@ -20,6 +20,7 @@ const MAX_RUNNING = 64;
 export class Runner {
   readonly #executor: Executor;
   readonly #running = new Map<string, Execution>();
+  #started = 0;
   #cleaning: Promise<void> = Promise.resolve();
 
   /** Makes the working directory and becomes the parent of orphans. */
@@ -36,6 +37,11 @@ export class Runner {
   /** Number of executions under way. */
   get running(): number {
     return this.#running.size;
+  }
+
+  /** How many have been started so far. */
+  get started(): number {
+    return this.#started;
   }
 
   /**
@@ -126,6 +132,7 @@ export class Runner {
       this.#cleaning = this.#cleaning.then(() => this.#cleanUp(leftovers));
     });
     this.#running.set(job.id, execution);
+    this.#started++;
     execution.begin(this.#executor.carryOut(job, execution, leftovers));
     yield* named(execution, abort);
   }

@@ -11,6 +11,7 @@ import {
 import { WorkloadRunner } from "../proto/gen/cloudlet/agent/agent_pb.ts";
 import { AGENT_PORT, READY_PORT } from "../workload/vsock_ports.ts";
 import { LIMITS } from "../workload/request.ts";
+import { serveDial } from "./dial.ts";
 import type { Runner } from "./runner.ts";
 import { workloadRunner } from "./service.ts";
 
@@ -64,6 +65,7 @@ export function serveAgent(
   if (address.transport === "unix") {
     return Deno.serve({ path: address.path, onListen }, answer);
   }
+  serveDial(); // first: whoever hears that the agent is ready may call at once
   return Deno.serve({
     transport: "vsock",
     cid: ANY_CID,

@@ -10,6 +10,7 @@ import {
   type WorkloadRunner,
 } from "../proto/gen/cloudlet/agent/agent_pb.ts";
 import { languages } from "../workload/languages.ts";
+import { awaitNetwork } from "./await_network.ts";
 import { SIGNAL_NUMBERS } from "./libc.ts";
 import { checkRequest, checkWarmRequest } from "../workload/request.ts";
 import { GuestIdentity } from "./guest_identity.ts";
@@ -53,6 +54,8 @@ export function workloadRunner(
   version: string,
 ): ServiceImpl<typeof WorkloadRunner> {
   const identity = new GuestIdentity();
+  /** Executions at the last resumption. */
+  let startedBefore = -1;
   return {
     async *execute(request, context: HandlerContext) {
       try {
@@ -136,6 +139,15 @@ export function workloadRunner(
       }
     },
 
+    async awaitNetwork(_request, context: HandlerContext) {
+      try {
+        await awaitNetwork(context.signal);
+      } catch (error) {
+        throw asConnectError(error);
+      }
+      return {};
+    },
+
     async *layer({ directory }) {
       try {
         for (const data of packOverlayDiff(directory)) yield { data };
@@ -146,7 +158,9 @@ export function workloadRunner(
 
     resume(request) {
       try {
-        identity.assume(request);
+        const untouched = runner.running === 0 && runner.started === startedBefore;
+        identity.assume(request, untouched);
+        startedBefore = runner.started;
       } catch (error) {
         throw asConnectError(error);
       }

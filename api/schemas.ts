@@ -73,6 +73,24 @@ const image = z.strictObject({
   run: optional(z.array(noNul)).describe("Shell commands whose changes belong to the image"),
 });
 
+const network = z.strictObject({
+  access: optional(relaxed(["none", "listed", "public"])).describe(
+    "What holds where no rule matches; `listed` where something is allowed, otherwise `none`",
+  ),
+  allow: optional(z.array(z.string()).max(1000)).describe(
+    "What may be reached: HOST[:PORT][/udp]; HOST is a name, *.NAME, an IPv4 address or ADDRESS/BITS",
+  ),
+  deny: optional(z.array(z.string()).max(1000)).describe("What may not; it wins over `allow`"),
+  publish: optional(z.array(z.string()).max(64)).describe(
+    "Ports of the server's host that lead into the guest: [ADDRESS:]PORT:GUEST_PORT",
+  ),
+}).transform(({ access, allow, deny, publish }) => ({
+  ...(access !== undefined && { access }),
+  ...(allow !== undefined && { allow }),
+  ...(deny !== undefined && { deny }),
+  ...(publish !== undefined && { publish }),
+}));
+
 const variables = z.record(noNul.regex(/^[^=]+$/, "is no name of a variable"), noNul);
 
 /** Body of POST /run: the fields of virt-do/cloudlet first, then ours. */
@@ -111,6 +129,10 @@ export const runRequest = z.strictObject({
   packages: optional(z.array(z.string())).describe("Debian packages added to the image"),
   image: optional(z.union([z.string(), image])).describe(
     "The root file system: an OCI image as docker users write it, or more; the language's own when absent",
+  ),
+  network: optional(network).describe(
+    "What the program may reach and what reaches it; nothing when absent, and no more than the server " +
+      "allows (`serve --network`)",
   ),
   cold: optional(z.boolean())
     .describe("Start a new interpreter in place of the idle one of the snapshot"),
@@ -158,6 +180,17 @@ export const runEvent = z.object({
     system_ms: z.number(),
     peak_memory_bytes: z.number(),
   }).optional(),
+  network: z.object({
+    kind: z.enum(["denied", "published", "unanswered"]),
+    asked: z.enum(["tcp", "udp", "name", "server-name"]).optional(),
+    name: z.string().optional(),
+    address: z.string().optional(),
+    port: z.int().optional(),
+    rule: z.string().optional().describe("The rule that denied it; absent when none matched"),
+    floor: z.boolean().optional()
+      .describe("Whether only a rule for just this address allows it"),
+    guest_port: z.int().optional(),
+  }).optional().describe("What happened in the program's network that its user may want to know"),
   problem: z.unknown().optional().describe("What went wrong, when the service or the VM failed"),
 }).describe("An event");
 /** The data of one server-sent event of POST /run. */

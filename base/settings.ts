@@ -63,6 +63,7 @@ const SCHEMA = z.strictObject({
     max_entries: z.int().positive().optional(),
     max_minutes: z.number().positive().max(24 * 60).optional(),
   }).default({}),
+  network: z.strictObject({ resolver: z.string().optional() }).default({}),
   cache: z.strictObject({ size: z.union([size, z.literal(false)]).optional() }).default({}),
 });
 
@@ -118,6 +119,15 @@ export interface CacheSettings {
   readonly size?: string | false | undefined;
 }
 
+/** Settings of guests' networks. */
+export interface NetworkSettings {
+  /**
+   * The resolver that is asked for guests, `ADDRESS[:PORT]`; those of the host's `/etc/resolv.conf`
+   * when absent.
+   */
+  readonly resolver?: string | undefined;
+}
+
 /** All settings. */
 export interface Settings {
   /** `[debian]` */
@@ -128,6 +138,8 @@ export interface Settings {
   readonly registries: RegistriesSettings;
   /** `[images]` */
   readonly images: ImageSettings;
+  /** `[network]` */
+  readonly network: NetworkSettings;
   /** `[cache]` */
   readonly cache: CacheSettings;
 }

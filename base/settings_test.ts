@@ -7,6 +7,7 @@ Deno.test("settings are read; absent ones stay absent", () => {
     registry: { allowed: [], insecure: [], token_services: [] },
     registries: { mirrors: {} },
     images: {},
+    network: {},
     cache: {},
   });
   assert.deepEqual(
@@ -16,9 +17,13 @@ Deno.test("settings are read; absent ones stay absent", () => {
       registry: { allowed: [], insecure: [], token_services: [] },
       registries: { mirrors: {} },
       images: {},
+      network: {},
       cache: {},
     },
   );
+  assert.deepEqual(parseSettings('[network]\nresolver = "192.0.2.53"\n', "c").network, {
+    resolver: "192.0.2.53",
+  });
   for (const security of ["http://127.0.0.1:8/security", false]) {
     const text = `[debian]\nsecurity = ${JSON.stringify(security)}\n`;
     assert.deepEqual(parseSettings(text, "c").debian, { security });

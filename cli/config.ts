@@ -10,6 +10,7 @@ import { z } from "zod";
 import { type LanguageName, languageNamed, languages } from "../workload/languages.ts";
 import type { WrittenLanguage } from "../api/library/options.ts";
 import { languageOfSource } from "../api/library/source.ts";
+import { type NetworkOptions, parsePublished } from "../api/network.ts";
 import { languageVersion, splitLanguage } from "../builder/image/versions.ts";
 import { CloudletError, messageOf } from "../base/errors.ts";
 import { reasonOfFile } from "../base/files.ts";
@@ -63,6 +64,8 @@ export interface Config {
     /** `debian`, `built`, or the absolute path of a kernel; what suits the host when absent. */
     readonly kernel: string | undefined;
   };
+  /** What the program may reach, and what reaches it; undefined for nothing. */
+  readonly network: NetworkOptions | undefined;
   /** The root image. */
   readonly image: {
     /** The OCI image that it is made from; the language's own when undefined. */
@@ -147,6 +150,12 @@ const schema = z.strictObject({
     memory: unit(parseMemory).optional(),
     kernel: path.optional(),
   }).prefault({}),
+  network: z.strictObject({
+    access: z.enum(["none", "listed", "public"]).optional(),
+    allow: z.array(text).default([]),
+    deny: z.array(text).default([]),
+    publish: z.array(text).default([]),
+  }).prefault({}),
   image: z.strictObject({
     from: path.optional(),
     packages: z.array(text.regex(/^[a-z0-9][a-z0-9+.-]+$/, "is no name of a Debian package"))
@@ -164,6 +173,7 @@ export const KEYS: Readonly<Record<string, readonly string[]>> = {
   build: ["source-code-path", "entry-point", "release", "env"],
   run: ["args", "env", "stdin", "timeout"],
   vm: ["vcpus", "memory", "kernel"],
+  network: ["access", "allow", "deny", "publish"],
   image: ["from", "packages", "files", "run"],
 };
 
@@ -222,6 +232,13 @@ function entryPointProblem(
   // With cargo it may be the name of a program.
   if (language === "rust" || isFile(resolve(source, entryPoint))) return undefined;
   return `${resolve(source, entryPoint)} is no file; it starts from source-code-path`;
+}
+
+function networkOf(
+  { access, allow, deny, publish }: z.output<typeof schema>["network"],
+): NetworkOptions | undefined {
+  if (access === undefined && allow.length + deny.length + publish.length === 0) return undefined;
+  return { ...(access !== undefined && { access }), allow, deny, publish };
 }
 
 /**
@@ -308,6 +325,14 @@ export async function parseConfig(content: string, file: string): Promise<Config
   const kernel = values.vm.kernel !== undefined && isKernelSource(values.vm.kernel)
     ? values.vm.kernel
     : optionalFile(["vm", "kernel"], values.vm.kernel);
+  const { network } = values;
+  for (const [i, published] of network.publish.entries()) {
+    try {
+      parsePublished(published);
+    } catch (error) {
+      problems.push({ path: ["network", "publish", String(i)], message: messageOf(error) });
+    }
+  }
   if (language === undefined && source !== undefined && problems.length === 0) {
     problems.push({
       path: ["language"],
@@ -329,6 +354,7 @@ export async function parseConfig(content: string, file: string): Promise<Config
     buildEnv: values.build.env,
     run: { args: values.run.args, env: values.run.env, stdin, timeout: values.run.timeout },
     vm: { vcpus: values.vm.vcpus, memory: values.vm.memory, kernel },
+    network: networkOf(network),
     image: { ...values.image, from, files },
   };
 }

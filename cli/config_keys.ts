@@ -8,7 +8,7 @@
 /** A key. */
 export interface ConfigKey {
   /** The table that it is in; empty for the top of the file. */
-  readonly table: "" | "server" | "build" | "run" | "vm" | "image";
+  readonly table: "" | "server" | "build" | "run" | "vm" | "network" | "image";
   readonly key: string;
   /** A value, as TOML. */
   readonly example: string;
@@ -52,6 +52,20 @@ export const CONFIG_KEYS: readonly ConfigKey[] = [
     example: '"debian"',
     what: "or built, or a vmlinux; what suits the host",
   },
+  {
+    table: "network",
+    key: "access",
+    example: '"listed"',
+    what: "or none, or public; listed beside allow",
+  },
+  {
+    table: "network",
+    key: "allow",
+    example: '["api.example.com:443"]',
+    what: "what may be reached",
+  },
+  { table: "network", key: "deny", example: '["198.51.100.0/24"]', what: "what may not" },
+  { table: "network", key: "publish", example: '["8080:80"]', what: "ports that lead into it" },
   {
     table: "image",
     key: "from",

@@ -52,6 +52,11 @@ timeout = "1m30s"
 [vm]
 vcpus = 2
 memory = "1G"
+[network]
+access = "public"
+allow = ["host:8080"]
+deny = ["198.51.100.0/24"]
+publish = ["8080:80"]
 [image]
 from = "alpine:3"
 packages = ["python3-numpy"]
@@ -76,6 +81,12 @@ run = ["touch /etc/made"]
         timeout: 90_000,
       },
       vm: { vcpus: 2, memory: 1024, kernel: undefined },
+      network: {
+        access: "public",
+        allow: ["host:8080"],
+        deny: ["198.51.100.0/24"],
+        publish: ["8080:80"],
+      },
       image: {
         from: formatReference(parseReference("alpine:3")),
         packages: ["python3-numpy"],

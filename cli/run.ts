@@ -26,6 +26,7 @@ import { checkSource } from "./run_target.ts";
 import { serverFromFlags } from "./server_address.ts";
 import { openStdin } from "./stdin.ts";
 import { eventLine } from "./event_line.ts";
+import { networkLine } from "./network_line.ts";
 import { lazyImport } from "../base/lazy_import.ts";
 
 /** Flags of `cloudlet run`. */
@@ -71,6 +72,14 @@ export interface RunFlags {
   readonly pull?: boolean;
   /** The registry may speak http. */
   readonly insecure?: boolean;
+  /** What holds where no network rule matches. */
+  readonly network?: "none" | "listed" | "public";
+  /** What the program may reach. */
+  readonly allow?: readonly string[];
+  /** What it may not. */
+  readonly deny?: readonly string[];
+  /** Ports of this host that lead into the guest. */
+  readonly publish?: readonly string[];
   readonly remote: boolean;
   readonly server?: string;
 }
@@ -139,9 +148,28 @@ async function merge(
     ...(kernel !== undefined && { kernel }),
     ...(flags.file && { files: Object.fromEntries(flags.file) }),
     ...(flags.output && { outputs: flags.output.map(({ path }) => path) }),
+    ...networkOptions(flags, config),
     snapshot: flags.snapshot,
     cold: flags.cold,
     ...(remote && { server: serverFromFlags(flags, config?.server) }),
+  };
+}
+
+/** Flags add to the rules and ports of the config; `--network` overrides its access. */
+function networkOptions(flags: RunFlags, config: Config | undefined): Pick<RunOptions, "network"> {
+  const { network: access, allow, deny, publish } = flags;
+  const given = [access, allow, deny, publish].some((value) => value !== undefined);
+  if (!given) return config?.network ? { network: config.network } : {};
+  const { access: configured, ...lists } = config?.network ?? {};
+  const chosen = access ?? configured;
+  if (access === "none") return { network: { access, publish: publish ?? [] } };
+  return {
+    network: {
+      ...(chosen !== undefined && { access: chosen }),
+      allow: [...allow ?? [], ...lists.allow ?? []],
+      deny: [...deny ?? [], ...lists.deny ?? []],
+      publish: [...publish ?? [], ...lists.publish ?? []],
+    },
   };
 }
 
@@ -276,6 +304,9 @@ async function show(event: RunEvent, { json, verbose, quiet }: ShowFlags): Promi
       return await write("stdout", event.data);
     case "stderr":
       return await write("stderr", event.data);
+    case "network":
+      if (!quiet) say(`cloudlet: ${networkLine(event)}`);
+      return;
     case "log":
       if (verbose) say(`cloudlet: ${event.message}`);
       return;

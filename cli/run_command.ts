@@ -5,6 +5,7 @@
  */
 import { buildCommand } from "@stricli/core";
 import { languages } from "../workload/languages.ts";
+import { parsePublished } from "../api/network.ts";
 import { exitWith } from "./context.ts";
 import { parseOutput, parseSent } from "./output_files.ts";
 import type { WithProgram } from "./program_words.ts";
@@ -12,6 +13,12 @@ import { type RunFlags, runProgram } from "./run.ts";
 import { targetOf } from "./run_target.ts";
 import { defaultServer } from "./server_address.ts";
 import { parseCount, parseDuration, parseMemory, parseRunName } from "./units.ts";
+
+/** As it was written, when it is a port to publish. */
+function checkedPublished(text: string): string {
+  parsePublished(text);
+  return text;
+}
 
 /** The command `run`. */
 export const runCommand = buildCommand({
@@ -174,6 +181,37 @@ export const runCommand = buildCommand({
         withNegated: false,
         brief: "the registry may speak http",
       },
+      network: {
+        kind: "enum",
+        values: ["none", "listed", "public"],
+        optional: true,
+        brief:
+          "what may be reached without a rule: nothing, or the internet less private addresses",
+      },
+      allow: {
+        kind: "parsed",
+        parse: String,
+        variadic: true,
+        optional: true,
+        placeholder: "HOST[:PORT]",
+        brief: "what the program may reach: a name, *.NAME, an address, ADDRESS/BITS, or host:PORT",
+      },
+      deny: {
+        kind: "parsed",
+        parse: String,
+        variadic: true,
+        optional: true,
+        placeholder: "HOST[:PORT]",
+        brief: "what it may not reach, whatever is allowed",
+      },
+      publish: {
+        kind: "parsed",
+        parse: checkedPublished,
+        variadic: true,
+        optional: true,
+        placeholder: "PORT:GUEST_PORT",
+        brief: "port of this host's 127.0.0.1 that leads to one of the guest's",
+      },
       remote: { kind: "boolean", default: false, brief: "run it on the server of the config" },
       server: {
         kind: "parsed",
@@ -183,7 +221,7 @@ export const runCommand = buildCommand({
         brief: `run it on this server, such as ${defaultServer}`,
       },
     },
-    aliases: { e: "env", t: "timeout", m: "memory", q: "quiet", v: "verbose" },
+    aliases: { e: "env", p: "publish", t: "timeout", m: "memory", q: "quiet", v: "verbose" },
     positional: {
       kind: "array",
       parameter: {

@@ -39,6 +39,8 @@ interface ServeFlags {
   readonly ready: number;
   readonly warm?: readonly Warm[];
   readonly allowRegistry?: readonly string[];
+  readonly network: "none" | "listed" | "public";
+  readonly networkPrivate: boolean;
 }
 
 /** Prewarmed VMs of a language. */
@@ -168,6 +170,7 @@ async function serve(flags: ServeFlags): Promise<void> {
       ...host.limits,
       maxTime: flags.maxTime ?? host.limits.maxTime,
       defaultMemory,
+      network: { access: flags.network, floor: flags.networkPrivate ? "rules" : "always" },
     },
     maxBody: flags.maxBody * 2 ** 20,
     version: deno.version,
@@ -299,6 +302,18 @@ export const serveCommand = buildCommand({
         optional: true,
         variadic: true,
         brief: "prewarmed VMs that wait for runs: python=2",
+      },
+      network: {
+        kind: "enum",
+        values: ["none", "listed", "public"],
+        default: "none",
+        brief: "the most that programs may be given: nothing, what they list, or the internet",
+      },
+      networkPrivate: {
+        kind: "boolean",
+        default: false,
+        withNegated: false,
+        brief: "let rules of programs reach private addresses and this host's 127.0.0.1",
       },
       allowRegistry: {
         kind: "parsed",

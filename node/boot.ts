@@ -16,8 +16,10 @@ import { defaultKernel } from "../vmm/host_traits.ts";
 import { Vm } from "../vmm/vm.ts";
 import { type Parts, PLAIN_IMAGE } from "./boot_parts.ts";
 import { saveChanges } from "./image_changes.ts";
+import { GuestNetwork } from "./guest_network.ts";
 import { hardwareOf, vmConfig } from "./hardware.ts";
 import type { HostMachineRequest } from "./host_machine.ts";
+import type { NetworkEvent } from "./network.ts";
 import { untilReady } from "./readiness.ts";
 import { makeScratch } from "./scratch.ts";
 
@@ -69,6 +71,8 @@ export interface RunningVm extends AsyncDisposable {
   readonly vm: Vm;
   /** Its agent. */
   readonly agent: AgentClient;
+  /** Its network: none, until it is given one. */
+  readonly network: GuestNetwork;
 }
 
 /** Boots a machine and waits for its agent. */
@@ -82,9 +86,11 @@ export async function boot(
   await using stack = new AsyncDisposableStack();
   const socket = join(stack.use(makeScratch()).path, "vsock");
   const listener = stack.use(listenForReady(socket));
+  const network = stack.use(new GuestNetwork(socket));
+  const onNetwork = (event: NetworkEvent) => network.heard(event);
   const vm = stack.use(
     await Vm.create({
-      ...vmConfig(hardwareOf(parts, request), socket, progress),
+      ...vmConfig(hardwareOf(parts, request), socket, progress, onNetwork),
       kernel: parts.kernel,
       initramfs: parts.initramfs,
       cmdline: KERNEL_ARGUMENTS,
@@ -96,5 +102,5 @@ export async function boot(
   task.done();
   const agent = connectAgent(agentBehind(socket));
   const resources = stack.move();
-  return { vm, agent, [Symbol.asyncDispose]: () => resources.disposeAsync() };
+  return { vm, agent, network, [Symbol.asyncDispose]: () => resources.disposeAsync() };
 }

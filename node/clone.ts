@@ -10,6 +10,7 @@ import type { Progress } from "../base/progress.ts";
 import type { Snapshot } from "../vmm/snapshot/snapshot.ts";
 import { Vm } from "../vmm/vm.ts";
 import { newIdentity } from "./clone_identity.ts";
+import { GuestNetwork } from "./guest_network.ts";
 import { type Hardware, vmConfig } from "./hardware.ts";
 import { untilReady } from "./readiness.ts";
 import { makeScratch } from "./scratch.ts";
@@ -31,6 +32,8 @@ export class Clone implements AsyncDisposable {
     readonly snapshot: Snapshot,
     /** By how many nanoseconds its wall clock has to be put forward, at whatever time it is resumed. */
     readonly clockStep: bigint,
+    /** Its network: none, until it is given one. */
+    readonly network: GuestNetwork,
     resources: AsyncDisposableStack,
   ) {
     this.#socket = socket;
@@ -52,9 +55,11 @@ export class Clone implements AsyncDisposable {
     await using stack = new AsyncDisposableStack();
     stack.use(snapshot);
     const socket = join(stack.use(makeScratch()).path, "vsock");
-    const vm = stack.use(await Vm.shell(vmConfig(hardware, socket, progress)));
+    const network = stack.use(new GuestNetwork(socket));
+    const config = vmConfig(hardware, socket, progress, (event) => network.heard(event));
+    const vm = stack.use(await Vm.shell(config));
     const clockStep = snapshot.restore(vm);
-    return new Clone(vm, socket, snapshot, clockStep, stack.move());
+    return new Clone(vm, socket, snapshot, clockStep, network, stack.move());
   }
 
   /**

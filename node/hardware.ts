@@ -7,6 +7,8 @@ import type { Progress } from "../base/progress.ts";
 import type { DevicesConfig } from "../vmm/devices/registry.ts";
 import { MIB } from "../vmm/layout.ts";
 import type { ShellConfig } from "../vmm/vm_config.ts";
+import { GATEWAY_ADDRESS, GUEST_ADDRESS } from "../workload/guest_addresses.ts";
+import type { NetworkEvent } from "./network.ts";
 
 /** What differs between machines. */
 export interface Hardware {
@@ -33,11 +35,13 @@ export function hardwareOf(
  *
  * @param socket path of the Unix socket of its vsock device
  * @param progress hears what the devices remark
+ * @param onNetwork hears what a person may want to know of the guest's network
  */
 export function vmConfig(
   hardware: Hardware,
   socket: string,
   progress: Progress,
+  onNetwork?: (event: NetworkEvent) => void,
 ): ShellConfig & { readonly devices: DevicesConfig } {
   const [random] = crypto.getRandomValues(new Uint32Array(1));
   return {
@@ -48,6 +52,7 @@ export function vmConfig(
       vsock: { cid: FIRST_CID + random! % 0x7fff_0000, path: socket },
       rng: true,
       balloon: true, // for what the guest reports as free
+      net: { guest: GUEST_ADDRESS, gateway: GATEWAY_ADDRESS, onEvent: onNetwork }, // cable pulled
     },
     warning: (message) => progress.info(message),
   };

@@ -6,6 +6,7 @@
 import type { Client } from "@connectrpc/connect";
 import type { Progress } from "../base/progress.ts";
 import type { ProgramConfig } from "../builder/oci/manifest.ts";
+import type { MachineNetwork, MachineNetworkEvent } from "./network.ts";
 import type { MachineRequest } from "./node.ts";
 import type { WorkloadRunner } from "../proto/gen/cloudlet/agent/agent_pb.ts";
 
@@ -21,6 +22,8 @@ export interface HostMachineRequest extends MachineRequest {
 export interface HostForkRequest extends Pick<HostMachineRequest, "id" | "signal" | "progress"> {
   /** The execution, known to the agent, that shall survive in the copy. */
   readonly execution: string;
+  /** What the copy's programs may reach, from its first moment on. */
+  readonly network?: MachineNetwork | undefined;
 }
 
 /** A running machine with an agent that answers. Disposing it ends everything that belongs to it. */
@@ -47,6 +50,14 @@ export interface HostMachine extends AsyncDisposable {
    * was named until `attach` is called.
    */
   fork?(request: HostForkRequest): Promise<HostMachine>;
+  /**
+   * Gives it a network, which programs can use when this resolves. Absent where there is none.
+   *
+   * @throws {CloudletError} `conflict` for a port that is taken
+   */
+  connect?(network: MachineNetwork, signal: AbortSignal): Promise<void>;
+  /** What happens in its network, until `end` resolves; one reader at a time. */
+  networkEvents?(end: Promise<unknown>): AsyncIterable<MachineNetworkEvent>;
   /** Resolves, with the reason in words, when the machine ends by itself. */
   readonly ended: Promise<string>;
   /** The last lines of the machine's console. */

@@ -23,6 +23,7 @@ import type {
   Machine,
   MachineFacts,
 } from "./node.ts";
+import type { MachineNetwork, MachineNetworkEvent } from "./network.ts";
 import { eventProgress, progressQueue } from "./progress_events.ts";
 
 /** What a machine needs of its node. */
@@ -90,6 +91,31 @@ export class LocalMachine implements Machine {
     options: CallOptions = {},
   ): Promise<InputResponse> {
     return this.host.agent.input(requests, options);
+  }
+
+  async connect(network: MachineNetwork, { signal }: CallOptions = {}): Promise<void> {
+    if (this.host.connect === undefined) {
+      throw new CloudletError(
+        `Cannot give the machine ${this.facts.id} a network: it has no card`,
+        {
+          code: "conflict",
+          remedy: "give a network to what runs in a microVM",
+        },
+      );
+    }
+    await this.host.connect(network, signal ?? new AbortController().signal);
+  }
+
+  async *networkEvents({ signal }: CallOptions = {}): AsyncGenerator<MachineNetworkEvent> {
+    const { promise: left, resolve } = Promise.withResolvers<void>();
+    if (signal?.aborted) return;
+    const leave = () => resolve();
+    signal?.addEventListener("abort", leave);
+    try {
+      yield* this.host.networkEvents?.(Promise.race([left, this.ended])) ?? [];
+    } finally {
+      signal?.removeEventListener("abort", leave);
+    }
   }
 
   async *keep({ signal }: CallOptions = {}): AsyncGenerator<KeepEvent> {

@@ -11,7 +11,9 @@ import type { Vm } from "../vmm/vm.ts";
 import { leaseParts, type Parts } from "./boot_parts.ts";
 import { Clone } from "./clone.ts";
 import { hardwareOf } from "./hardware.ts";
+import type { GuestNetwork } from "./guest_network.ts";
 import type { HostForkRequest, HostMachine, HostMachineRequest } from "./host_machine.ts";
+import type { MachineNetwork, MachineNetworkEvent } from "./network.ts";
 import { describe } from "./readiness.ts";
 import { keepLayer } from "./recipes.ts";
 import { snapshotStore } from "./snapshots.ts";
@@ -29,6 +31,8 @@ export interface MicroVmParts {
   readonly vm: Vm;
   /** Its agent. */
   readonly agent: AgentClient;
+  /** Its network. */
+  readonly network: GuestNetwork;
   /** What it was booted from, or would be. */
   readonly parts: Parts;
   /** What was asked for. */
@@ -71,6 +75,16 @@ export class MicroVm implements HostMachine {
     }
   }
 
+  async connect(network: MachineNetwork, signal: AbortSignal): Promise<void> {
+    const { vm, agent, network: card } = this.#made;
+    await card.plug(vm.devices, network);
+    if (network.policy !== undefined) await agent.awaitNetwork({}, { signal });
+  }
+
+  networkEvents(end: Promise<unknown>): AsyncIterable<MachineNetworkEvent> {
+    return this.#made.network.during(end);
+  }
+
   console(): string {
     return this.vm.consoleText;
   }
@@ -110,10 +124,13 @@ export class MicroVm implements HostMachine {
     const snapshot = await Snapshot.open(directory.path, requires);
     const clone = stack.use(await Clone.make(snapshot, hardwareOf(parts, request), fork.progress));
     fork.signal.throwIfAborted();
+    // The guest goes on at once, and so does what it connects to.
+    if (fork.network !== undefined) await clone.network.plug(clone.vm.devices, fork.network);
     const forked = await clone.resume(fork.id, clone.clockStep, fork.signal);
     return new MicroVm({
       vm: clone.vm,
       agent: forked,
+      network: clone.network,
       parts,
       request: { ...request, ...fork },
       resources: stack.move(),

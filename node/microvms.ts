@@ -50,8 +50,9 @@ export function microVms(given: MicroVmOptions = {}): HostMachineFactory {
     const clone = stack.use(await cloneOf(found, parts, request, options));
     signal.throwIfAborted();
     const agent = await clone.resume(request.id, clone.clockStep + BEHIND, signal);
-    const { vm, snapshot: base } = clone;
-    return new MicroVm({ vm, agent, parts, request, resources: stack.move(), base, prepared });
+    const { vm, network, snapshot: base } = clone;
+    const resources = stack.move();
+    return new MicroVm({ vm, agent, network, parts, request, resources, base, prepared });
   };
 }
 

@@ -26,6 +26,7 @@ import type {
   SignalRequestSchema,
 } from "../proto/gen/cloudlet/agent/agent_pb.ts";
 import type { AdmissionLimits } from "./admission.ts";
+import type { MachineNetwork, MachineNetworkEvent } from "./network.ts";
 import type { ProgressEvent } from "./progress_events.ts";
 
 /** How a call is made. */
@@ -160,6 +161,15 @@ export interface Machine extends AsyncDisposable {
   /** Feeds the standard input of an execution. */
   input(requests: AsyncIterable<InputRequest>, options?: CallOptions): Promise<InputResponse>;
 
+  /**
+   * Gives the machine a network, until it ends. Programs can use it when this resolves.
+   *
+   * @throws {CloudletError} `conflict` when a port is taken, or the machine has no network card
+   */
+  connect(network: MachineNetwork, options?: CallOptions): Promise<void>;
+  /** What a person may want to know of its network, until the call or the machine ends. */
+  networkEvents(options?: CallOptions): AsyncIterable<MachineNetworkEvent>;
+
   /** Keeps the machine as it is for later requests of its layer; it then goes on. */
   keep(options?: CallOptions): AsyncIterable<KeepEvent>;
   /**
@@ -184,6 +194,11 @@ export interface ForkRequest {
   readonly id: string;
   /** The execution that shall survive in the copy. */
   readonly execution: string;
+  /**
+   * What the copy's programs may reach, from its first moment on: connections of the original are
+   * reset. None when absent.
+   */
+  readonly network?: MachineNetwork | undefined;
 }
 
 /** What {@linkcode Machine.keep} says; whether it was kept comes last. */

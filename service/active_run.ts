@@ -8,6 +8,7 @@ import {
   type ExecuteResponse,
   ExecuteResponse_Stage as Stage,
 } from "../proto/gen/cloudlet/agent/agent_pb.ts";
+import type { MachineNetwork } from "../node/network.ts";
 import type { Machine } from "../node/node.ts";
 import type { LogStream, RunChange, RunOutcome, RunState, RunStore } from "./run_store.ts";
 
@@ -31,6 +32,8 @@ export class ActiveRun {
   #state: RunState = "pending";
   #writesFail = false;
 
+  /** What its program may reach and what reaches it, if anything. */
+  network: MachineNetwork | undefined;
   /** Its id as the agent knows it: that of the run of which it is a fork, in the end. */
   readonly agentId: string;
 

@@ -69,6 +69,7 @@ export async function* checkedEvents(
   let bare = 0;
   for await (const event of responses) {
     event.executionId = ""; // told already, in the first response
+    delete event.network; // the service's word
     if (event.outcome !== undefined) {
       event.outcome.message = event.outcome.message.slice(0, MAX_MESSAGE);
     }

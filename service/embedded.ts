@@ -7,6 +7,7 @@ import { type Progress, silentProgress } from "../base/progress.ts";
 import { LocalNode } from "../node/local_node.ts";
 import { microVms } from "../node/microvms.ts";
 import { hostLimits } from "./host_limits.ts";
+import { OWN_NETWORK } from "./network.ts";
 import { Orchestrator } from "./orchestrator.ts";
 import { PreparedWorkloads } from "./prepared.ts";
 import { RunStore } from "./run_store.ts";
@@ -30,7 +31,7 @@ export function embeddedService(options: EmbeddedOptions): Orchestrator {
     node: new LocalNode({ machines: () => machines, admission, progress: silentProgress }),
     store: RunStore.inMemory(),
     prepared: new PreparedWorkloads(),
-    limits: { ...limits, localImages: true }, // it is the caller's own disk
+    limits: { ...limits, localImages: true, network: OWN_NETWORK }, // the caller's own host
     ...(progress && { progress }),
   });
 }

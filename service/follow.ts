@@ -12,6 +12,7 @@ import type { ActiveRun } from "./active_run.ts";
 import { checkedEvents, guestEnded, isRefusal, reasonOf } from "./agent_events.ts";
 import type { BuiltFiles } from "./built_files.ts";
 import { debug } from "./responses.ts";
+import type { RunNetwork } from "./run_network.ts";
 import type { RunProgress } from "./run_progress.ts";
 
 /** How long an agent may take to say a first word about an execution, in milliseconds. */
@@ -29,6 +30,8 @@ export interface Followed {
   readonly responses: AsyncIterable<ExecuteResponse>;
   /** Takes what building made; the agent runs the program itself when absent. */
   readonly built?: BuiltFiles | undefined;
+  /** What happens in its network, if it has one. */
+  readonly network?: RunNetwork | undefined;
   /** See `RunLimits.firstAnswer`. */
   readonly firstAnswer?: number | undefined;
 }
@@ -40,12 +43,16 @@ export interface Followed {
  * @throws {ConnectError} what the agent refused
  */
 export async function* follow(
-  { run, machine, remarks, responses, built, firstAnswer = FIRST_ANSWER }: Followed,
+  { run, machine, remarks, responses, built, network, firstAnswer = FIRST_ANSWER }: Followed,
 ): AsyncGenerator<ExecuteResponse, ExecuteResponse> {
   const why = `its agent has said nothing for ${firstAnswer / 1000} s`;
   const silence = setTimeout(() => run.fail(guestEnded(why)), firstAnswer);
+  const events = checkedEvents(responses, built !== undefined);
   try {
-    for await (const event of checkedEvents(responses, built !== undefined)) {
+    for (;;) {
+      const next = events.next();
+      const { done, value: event } = network ? yield* network.during(next) : await next;
+      if (done) break;
       clearTimeout(silence);
       run.agentKnows(machine, built === undefined);
       run.note(event);
@@ -66,6 +73,7 @@ export async function* follow(
     throw error;
   } finally {
     clearTimeout(silence);
+    void events.return(undefined).catch(() => {}); // it may wait for a machine that is gone
   }
   throw guestEnded("the agent closed the stream before the workload ended");
 }

@@ -20,6 +20,7 @@ import type { ForkRequest, RunVmmRequest } from "../proto/gen/vmmorchestrator/vm
 import { ActiveRun } from "./active_run.ts";
 import { checkCapacity, checkMemory } from "../node/admission.ts";
 import { asImageWants } from "../node/image_program.ts";
+import type { MachineNetwork } from "../node/network.ts";
 import type { Capacity, CreateEvent, Machine, Node } from "../node/node.ts";
 import { BuiltFiles } from "./built_files.ts";
 import { forAction, guestEnded } from "./agent_events.ts";
@@ -27,6 +28,7 @@ import { follow, type Followed } from "./follow.ts";
 import { debug, endWith, response } from "./responses.ts";
 import { endMachine, unlessAborted } from "./giving_up.ts";
 import { kept, machineOf } from "./node_calls.ts";
+import { RunNetwork } from "./run_network.ts";
 import { type RemarkLevel, RunProgress } from "./run_progress.ts";
 import { isBuilt, type PreparedWorkloads, workloadKey } from "./prepared.ts";
 import { closing, KILLED, stoppedBy } from "./run_ends.ts";
@@ -158,7 +160,7 @@ export class Orchestrator implements AsyncDisposable {
       { id, workloadName, language, action: "fork", memory, vcpus },
       original.agentId,
       client,
-      (run) => this.#inFork(run, machine, level),
+      (run) => this.#inFork(run, machine, original.network, level),
     );
   }
 
@@ -257,7 +259,9 @@ export class Orchestrator implements AsyncDisposable {
     const machine = yield* this.#machine(run, remarks, this.#node.create(asked, { signal }));
     const { facts } = machine;
     let execute = asImageWants(workload.execute, facts.program);
-    if (!facts.prepared && (action === "prepare" || facts.keepable)) {
+    // What is built has no network, whatever the program has.
+    const buildsFirst = workload.network !== undefined && !found && isBuilt(language);
+    if (!facts.prepared && (action === "prepare" || facts.keepable || buildsFirst)) {
       const built = new BuiltFiles();
       const first = forAction(execute, Action.PREPARE, layer!, action !== "prepare");
       const responses = machine.execute(first, { signal });
@@ -270,24 +274,30 @@ export class Orchestrator implements AsyncDisposable {
         return yield* endWith(run, last);
       }
     }
-    if (facts.prepared || facts.keepable) {
+    if (facts.prepared || facts.keepable || buildsFirst) {
       execute = forAction(execute, Action.RUN, layer!);
     }
+    const network = workload.network && await RunNetwork.plug(run, machine, workload.network);
     const responses = machine.execute(execute, { signal });
-    yield* endWith(run, yield* this.#follow({ run, machine, remarks, responses }));
+    yield* endWith(run, yield* this.#follow({ run, machine, remarks, responses, network }));
   }
 
   async *#inFork(
     run: ActiveRun,
     original: Machine,
+    asked: MachineNetwork | undefined,
     level: RemarkLevel,
   ): AsyncGenerator<ExecuteResponse> {
     const remarks = new RunProgress(level, this.#options.progress);
     const { id, agentId: execution, signal } = run;
-    const events = original.fork({ id, execution }, { signal });
+    // The ports of this host are the original's.
+    const shared = asked?.policy && { policy: asked.policy, publish: [] };
+    const events = original.fork({ id, execution, network: shared }, { signal });
     const machine = yield* this.#machine(run, remarks, events);
+    run.network = shared;
+    const network = shared && new RunNetwork(run, machine);
     const responses = machine.attach({ executionId: execution }, { signal });
-    yield* endWith(run, yield* this.#follow({ run, machine, remarks, responses }));
+    yield* endWith(run, yield* this.#follow({ run, machine, remarks, responses, network }));
   }
 
   #follow(followed: Followed): AsyncGenerator<ExecuteResponse, ExecuteResponse> {

@@ -20,6 +20,8 @@ import { Language, LogLevel, type RunVmmRequest } from "../proto/gen/vmmorchestr
 import { languageVersion } from "../builder/image/versions.ts";
 import { formatReference, parseReference } from "../builder/oci/reference.ts";
 import type { MachineImage } from "../node/node.ts";
+import type { MachineNetwork } from "../node/network.ts";
+import { type NetworkLimits, networkOf } from "./network.ts";
 import type { RemarkLevel } from "./run_progress.ts";
 
 /** Bounds of one run, set by whoever offers the service. */
@@ -36,6 +38,8 @@ export interface RunLimits {
   readonly firstAnswer?: number;
   /** Whether images on this host's disk may be named; they may not when absent. */
   readonly localImages?: boolean;
+  /** What programs may reach; nothing when absent. */
+  readonly network?: NetworkLimits;
 }
 
 /** A checked request. */
@@ -51,6 +55,8 @@ export interface Workload {
   readonly vcpus: number;
   readonly packages: readonly string[];
   readonly image: MachineImage | undefined;
+  /** What its program may reach and what reaches it; undefined for no network. */
+  readonly network: MachineNetwork | undefined;
   readonly remarkLevel: RemarkLevel;
   /** What the agent is asked. */
   readonly execute: ExecuteRequest;
@@ -238,6 +244,7 @@ export function workloadOf(request: RunVmmRequest, limits: RunLimits): Workload 
     vcpus,
     packages: request.packages,
     image: imageOf(request, language, limits),
+    network: networkOf(request.network, limits.network),
     remarkLevel,
     execute,
   };

@@ -10,6 +10,7 @@ import type { z } from "zod";
 import {
   type ExecuteResponse,
   ExecuteResponse_Stage as Stage,
+  type NetworkEvent,
 } from "../../proto/gen/cloudlet/agent/agent_pb.ts";
 import {
   LogLevel,
@@ -18,6 +19,7 @@ import {
 } from "../../proto/gen/vmmorchestrator/vmm_pb.ts";
 import { splitLanguage } from "../../builder/image/versions.ts";
 import { ACTIONS, languageNumber, versionOf } from "../names.ts";
+import { toNetwork, toReport } from "../network.ts";
 import { outcomeName } from "../../service/outcome.ts";
 import type { LogEntry, RunRecord } from "../../service/run_store.ts";
 import type { Problem } from "./problem.ts";
@@ -52,6 +54,7 @@ export function toRunVmmRequest(body: RunRequest): RunVmmRequest {
     vcpus: body.vcpus ?? 0,
     packages: body.packages ?? [],
     ...(body.image !== undefined && { image: toImage(body.image) }),
+    ...(body.network !== undefined && { network: toNetwork(body.network) }),
     options: {
       executionId: body.id ?? "",
       args: body.args ?? [],
@@ -103,6 +106,7 @@ export function toEvent(response: ExecuteResponse): RunEventBody {
     ...(response.stderrBytes && { stderr_base64: response.stderrBytes.toBase64() }),
     ...(last && outcome && { outcome: outcomeName(outcome.kind) }),
     ...(outcome?.message && { message: outcome.message }),
+    ...(response.network && { network: toNetworkReport(response.network) }),
     ...(usage && {
       usage: {
         wall_ms: usage.wallTime ? durationMs(usage.wallTime) : 0,
@@ -112,6 +116,13 @@ export function toEvent(response: ExecuteResponse): RunEventBody {
       },
     }),
   };
+}
+
+function toNetworkReport(event: NetworkEvent): RunEventBody["network"] {
+  const report = toReport(event);
+  if (report.kind === "denied") return report;
+  const { guestPort, ...rest } = report;
+  return { ...rest, guest_port: guestPort };
 }
 
 /** The last event of a run that the service or its microVM could not finish. */

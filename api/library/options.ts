@@ -6,6 +6,7 @@
 import type { LanguageName } from "../../workload/languages.ts";
 import { CloudletError } from "../../base/errors.ts";
 import type { Progress } from "../../base/progress.ts";
+import type { NetworkOptions } from "../network.ts";
 
 /** A language, with a version or without one. */
 export type WrittenLanguage = LanguageName | `${LanguageName}@${string}`;
@@ -75,6 +76,8 @@ export interface RunOptions {
   readonly packages?: readonly string[];
   /** The root file system: an OCI image as docker users write it, or more. The language's own when absent. */
   readonly image?: string | ImageOptions;
+  /** What the program may reach, and what reaches it; nothing when absent. Building has no network. */
+  readonly network?: NetworkOptions;
   /** `debian`, `built`, or a vmlinux; what suits the host when absent. In this process only. */
   readonly kernel?: string;
   /** False boots a microVM instead of restoring one from a snapshot; in this process only. */

@@ -22,6 +22,7 @@ import {
   RunVmmRequestSchema,
 } from "../../proto/gen/vmmorchestrator/vmm_pb.ts";
 import { ACTIONS, languageNumber, versionOf } from "../names.ts";
+import { toNetwork } from "../network.ts";
 import {
   checkOptions,
   fromOf,
@@ -51,6 +52,7 @@ export type {
   RunUsage,
 } from "./run_stream.ts";
 export type { OutputPiece } from "./output_files.ts";
+export type { NetworkOptions, NetworkReport } from "../network.ts";
 
 const utf8 = new TextEncoder();
 
@@ -186,6 +188,7 @@ export async function toRequest(
     vcpus: options.vcpus ?? 0,
     packages: [...options.packages ?? []],
     ...(options.image !== undefined && { image: await toImage(options.image, remark) }),
+    ...(options.network !== undefined && { network: toNetwork(options.network) }),
     options: {
       args: [...options.args ?? []],
       env: options.env ?? {},

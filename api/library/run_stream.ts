@@ -15,6 +15,7 @@ import {
   InputRequestSchema,
   SignalRequest_Signal as SignalNumber,
 } from "../../proto/gen/cloudlet/agent/agent_pb.ts";
+import { type NetworkReport, toReport } from "../network.ts";
 import { LogLevel, VmmService } from "../../proto/gen/vmmorchestrator/vmm_pb.ts";
 import { fromConnectError } from "../../service/connect_errors.ts";
 import type { OutputFiles, OutputPiece } from "./output_files.ts";
@@ -28,6 +29,8 @@ export type RunEvent =
   | { readonly type: "stdout" | "stderr"; readonly data: Uint8Array }
   /** A piece of a file that was asked for; each file begins with one at the offset 0. */
   | { readonly type: "file" } & OutputPiece
+  /** What happened in the program's network that its user may want to know. */
+  | { readonly type: "network" } & NetworkReport
   /** What the service says about the run. */
   | { readonly type: "log"; readonly message: string }
   /** The end. */
@@ -347,6 +350,10 @@ async function feed(
 }
 
 function* outputOf(response: ExecuteResponse): Generator<RunEvent> {
+  if (response.network !== undefined) {
+    yield { type: "network", ...toReport(response.network) };
+    return;
+  }
   const stdout = response.stdoutBytes ?? encoded(response.stdout);
   const stderr = response.stderrBytes ?? encoded(response.stderr);
   if (response.stage === Stage.DEBUG) {

@@ -3,6 +3,7 @@
  *
  * @module
  */
+import { GATEWAY_ADDRESS, GUEST_ADDRESS } from "../../workload/guest_addresses.ts";
 import { agentCommand, agentEnvironment } from "./agent_command.ts";
 
 /** Where in an image cloudlet's own things are. */
@@ -35,6 +36,26 @@ const QUIET = Object.entries({
   dirty_writeback_centisecs: 6000,
 }).map(([name, value]) => `echo ${value} 2>/dev/null >/proc/sys/vm/${name}\n`).join("");
 
+/**
+ * The guest's side of its network card, which is there with its cable pulled until a run has a network.
+ * No route leads over it before that (Linux, Documentation/networking/ip-sysctl.rst,
+ * ignore_routes_with_linkdown), so that programs hear at once that there is none. A kernel of the
+ * user's own may have no such card.
+ */
+function networkScript(busybox: string): string {
+  return `if [ -d /proc/sys/net/ipv4/conf/eth0 ]; then
+  echo 1 >/proc/sys/net/ipv4/conf/eth0/ignore_routes_with_linkdown
+  ${busybox} ifconfig eth0 ${GUEST_ADDRESS} netmask 255.255.255.0 up
+  ${busybox} route add default gw ${GATEWAY_ADDRESS}
+fi
+if [ ! -f /etc/resolv.conf ] || [ -L /etc/resolv.conf ]; then
+  ${busybox} rm -rf /etc/resolv.conf
+  [ -d /etc ] || ${busybox} mkdir -p /etc
+fi
+echo nameserver ${GATEWAY_ADDRESS} >/etc/resolv.conf
+`;
+}
+
 /** One word of a shell command. */
 function quote(word: string): string {
   return `'${word.replaceAll("'", `'\\''`)}'`;
@@ -61,7 +82,7 @@ export PATH=${path}
 export HOME=/root LANG=C.UTF-8
 echo ${HOSTNAME} >/proc/sys/kernel/hostname
 ${busybox} ip link set lo up
-${QUIET}${hosts}${variables}${command} </dev/null &
+${networkScript(busybox)}${QUIET}${hosts}${variables}${command} </dev/null &
 wait $!
 echo "cloudlet: the agent ended with exit code $?" >/dev/kmsg
 ${busybox} poweroff -f

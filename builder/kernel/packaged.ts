@@ -37,6 +37,7 @@ const IMAGE = /^linux-image-\d[\w.+-]*-cloud-amd64$/;
 /** What a guest uses that Debian's kernel does not have built in. */
 const MODULES = [
   ...["virtio_mmio", "virtio_blk", "virtio_console", "virtio_balloon", "virtio-rng"],
+  ...["failover", "net_failover", "virtio_net"],
   ...["nd_pmem", "virtio_pmem", "erofs", "overlay", "vmw_vsock_virtio_transport"],
 ];
 const MAX_MODULE = 64 * 1024 * 1024; // bytes

@@ -5,12 +5,10 @@
  * @module
  */
 import assert from "node:assert/strict";
-import { createSocket } from "node:dgram";
-import { parseAddress } from "../../vmm/net/wire/ipv4.ts";
-import { DnsCode, emitAnswer, parseQuestion } from "../../vmm/net/wire/dns.ts";
+import { INTERNET, makeInternet, NameServer } from "./internet.ts";
 import { readPattern } from "./pattern.ts";
 import { echo, send, Server } from "./servers.ts";
-import { INTERNET, makeInternet, ruleFor, World, type WorldOptions } from "./world.ts";
+import { ruleFor, World, type WorldOptions } from "./world.ts";
 
 const MB = 1_000_000;
 const SERVER = "203.0.113.7";
@@ -144,22 +142,14 @@ const SCENARIOS: Record<string, () => Promise<unknown>> = {
     const target = { kind: "name", name: "api.example.com", subdomains: false } as const;
     const rules = [{ action: "allow", target, text: "api.example.com" }] as const;
     await using world = await World.start({ policy: { rules, otherwise: "deny" } });
-    const asked: string[] = [];
-    const dns = createSocket("udp4", (message, from) => {
-      const question = parseQuestion(message)!;
-      asked.push(question.name);
-      const record = { address: parseAddress(SERVER)!, ttl: 0 };
-      dns.send(emitAnswer(question, DnsCode.NO_ERROR, [record]), from.port, from.address);
-    });
-    await new Promise<void>((resolve) => dns.bind(53, "198.51.100.53", resolve));
+    await using dns = await new NameServer({ "api.example.com": [SERVER] }).start();
     using _server = new Server(8005, echo);
     const lookUp = (name: string) => world.guest("resolve", "10.0.2.2", name);
     const before = await connect(world, SERVER, 8005);
     const found = await lookUp("api.example.com");
     const after = await connect(world, SERVER, 8005);
     const other = await lookUp("evil.example.com");
-    dns.close();
-    return { before, found, after, other, asked };
+    return { before, found, after, other, asked: dns.asked };
   },
 };
 

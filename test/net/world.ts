@@ -1,7 +1,6 @@
 /**
- * A guest that is Linux's own TCP, the stack, and an internet of documentation addresses, in network
- * namespaces of their own: nothing that is sent leaves them. For programs that run below
- * `unshare --map-root-user --net`.
+ * A guest that is Linux's own TCP, and the stack, beside the internet of internet.ts: in a network
+ * namespace of its own.
  *
  * @module
  */
@@ -10,16 +9,15 @@ import { eventFd, signalEvent } from "../../ffi/eventfd.ts";
 import { parseAddress } from "../../vmm/net/wire/ipv4.ts";
 import type { NetworkEvent } from "../../vmm/net/gate.ts";
 import type { Rule } from "../../vmm/net/policy.ts";
+import { command, RESOLVER } from "./internet.ts";
 import { openTap } from "./tap.ts";
 import type { StackSays, StackStart } from "./tap_worker.ts";
 
-/** The internet: addresses of loopback that no interface has, so that none is in the floor. */
-export const INTERNET = ["203.0.113.0/24", "198.51.100.0/24"];
 const GUEST = "10.0.2.15";
 const GATEWAY = "10.0.2.2";
 const GUEST_MAC = Uint8Array.of(0x52, 0x54, 0, 0x12, 0x34, 0x56);
 const GATEWAY_MAC = Uint8Array.of(0x52, 0x54, 0, 0x12, 0x34, 0x02);
-const DNS = { address: parseAddress("198.51.100.53")!, port: 53 };
+const DNS = { address: parseAddress(RESOLVER)!, port: 53 };
 
 /** How a world is. */
 export interface WorldOptions {
@@ -42,30 +40,14 @@ export function ruleFor(network: string, rest: Partial<Rule> = {}): Rule {
 /** All of the internet is allowed. */
 export const OPEN = { rules: [], otherwise: "allow" } as const;
 
-async function run(command: string, ...args: string[]): Promise<string> {
-  const output = await new Deno.Command(command, { args, stdin: "null" }).output();
-  const decoder = new TextDecoder();
-  assert(output.success, `${command} ${args.join(" ")}: ${decoder.decode(output.stderr)}`);
-  return decoder.decode(output.stdout);
-}
-
-/** Prepares this namespace to be the internet; once. */
-export async function makeInternet(): Promise<void> {
-  // Root of the machine would change its own network.
-  const links = (await run("ip", "-o", "link")).trim().split("\n");
-  assert.equal(links.length, 1, "this is for a network namespace of its own");
-  await run("ip", "link", "set", "lo", "up");
-  for (const network of INTERNET) await run("ip", "route", "add", "local", network, "dev", "lo");
-}
-
 /** Starts passt; returns its socket. */
 async function startPasst(stack: AsyncDisposableStack, mtu: number): Promise<string> {
   // It wants an interface with a route to anywhere; the other end of this one is nowhere.
-  await run("ip", "link", "add", "out0", "type", "veth", "peer", "name", "out1");
-  stack.defer(async () => void await run("ip", "link", "del", "out0"));
-  await run("ip", "addr", "add", "192.0.2.2/24", "dev", "out0");
-  for (const end of ["out0", "out1"]) await run("ip", "link", "set", end, "up");
-  await run("ip", "route", "add", "default", "via", "192.0.2.1");
+  await command("ip", "link", "add", "out0", "type", "veth", "peer", "name", "out1");
+  stack.defer(async () => void await command("ip", "link", "del", "out0"));
+  await command("ip", "addr", "add", "192.0.2.2/24", "dev", "out0");
+  for (const end of ["out0", "out1"]) await command("ip", "link", "set", end, "up");
+  await command("ip", "route", "add", "default", "via", "192.0.2.1");
   const directory = await Deno.makeTempDir();
   stack.defer(() => Deno.remove(directory, { recursive: true }));
   const path = `${directory}/passt`;
@@ -125,7 +107,7 @@ export class World implements AsyncDisposable {
     await reader.read();
     reader.releaseLock();
     const tap = stack.use(openTap("eth0", segments));
-    await run("ip", "link", "set", "eth0", "netns", String(holder.pid));
+    await command("ip", "link", "set", "eth0", "netns", String(holder.pid));
     const ask = stack.use(eventFd());
     const end = stack.use(eventFd());
     const worker = new Worker(new URL("./tap_worker.ts", import.meta.url), { type: "module" });
@@ -192,12 +174,12 @@ export class World implements AsyncDisposable {
   /** Runs a shell script in the guest. */
   shell(script: string): Promise<string> {
     const args = ["--target", String(this.#holder), "--net", "sh", "-c", script];
-    return run("nsenter", ...args);
+    return command("nsenter", ...args);
   }
 
   /** Runs a command of guest_program.ts in the guest; what it prints is JSON. */
   async guest(
-    command: string,
+    name: string,
     ...args: (string | number)[]
     // deno-lint-ignore no-explicit-any -- each command has a result of its own
   ): Promise<Record<string, any>> {
@@ -208,10 +190,10 @@ export class World implements AsyncDisposable {
       "-A",
       "--no-check",
       program,
-      command,
+      name,
       ...args.map(String),
     ];
-    const output = await run("nsenter", "--target", String(this.#holder), "--net", ...inside);
+    const output = await command("nsenter", "--target", String(this.#holder), "--net", ...inside);
     return JSON.parse(output);
   }
 

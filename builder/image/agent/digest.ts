@@ -1,2 +1,2 @@
 /** SHA-256 of agent.js in hex; `deno task bundle` writes both. */
-export const AGENT_SHA256 = "8c5a4a82bb48661324e4942dc5b9980e68c048db44b2c71ed451e28fd7d9a0fb";
+export const AGENT_SHA256 = "7b089a44c7ab1ccade64028a0ac32da24015630c034bcf17046fba86b2aaf4b2";

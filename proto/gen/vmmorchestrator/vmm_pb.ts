@@ -19,7 +19,7 @@ import type { Message } from "@bufbuild/protobuf";
  * Describes the file vmmorchestrator/vmm.proto.
  */
 export const file_vmmorchestrator_vmm: GenFile = /*@__PURE__*/
-  fileDesc("Chl2bW1vcmNoZXN0cmF0b3Ivdm1tLnByb3RvEg92bW1vcmNoZXN0cmF0b3IinAMKDVJ1blZtbVJlcXVlc3QSFQoNd29ya2xvYWRfbmFtZRgBIAEoCRIrCghsYW5ndWFnZRgCIAEoDjIZLnZtbW9yY2hlc3RyYXRvci5MYW5ndWFnZRIMCgRjb2RlGAMgASgJEiwKCWxvZ19sZXZlbBgEIAEoDjIZLnZtbW9yY2hlc3RyYXRvci5Mb2dMZXZlbBI6CgZhY3Rpb24YECABKA4yJS5jbG91ZGxldC5hZ2VudC5FeGVjdXRlUmVxdWVzdC5BY3Rpb25IAIgBARIoCgdvcHRpb25zGBEgASgLMhcuY2xvdWRsZXQuYWdlbnQuT3B0aW9ucxISCgptZW1vcnlfbWliGBIgASgNEg0KBXZjcHVzGBMgASgNEhIKCmNvbmZpZ19zdHIYFCABKAkSEAoIcGFja2FnZXMYFSADKAkSJQoFaW1hZ2UYFiABKAsyFi52bW1vcmNoZXN0cmF0b3IuSW1hZ2USGAoQbGFuZ3VhZ2VfdmVyc2lvbhgXIAEoCRIQCghydW5fbmFtZRgYIAEoCUIJCgdfYWN0aW9uImcKBUltYWdlEgwKBGZyb20YASABKAkSDAoEcHVsbBgCIAEoCBIjCgVmaWxlcxgDIAMoCzIULmNsb3VkbGV0LmFnZW50LkZpbGUSCwoDcnVuGAQgAygJEhAKCGluc2VjdXJlGAUgASgIImIKC0ZvcmtSZXF1ZXN0EhQKDGV4ZWN1dGlvbl9pZBgBIAEoCRIPCgdmb3JrX2lkGAIgASgJEiwKCWxvZ19sZXZlbBgDIAEoDjIZLnZtbW9yY2hlc3RyYXRvci5Mb2dMZXZlbCIpChFTaHV0ZG93blZtUmVxdWVzdBIUCgxleGVjdXRpb25faWQYECABKAkiJQoSU2h1dGRvd25WbVJlc3BvbnNlEg8KB3N1Y2Nlc3MYASABKAgiJwoHUHJvYmxlbRIMCgRjb2RlGAEgASgJEg4KBnJlbWVkeRgCIAEoCSpLCghMYW5ndWFnZRIICgRSVVNUEAASCgoGUFlUSE9OEAESCAoETk9ERRACEggKBERFTk8QAxIICgRCQVNIEAQSCwoHQ09NTUFORBAFKjQKCExvZ0xldmVsEgkKBURFQlVHEAASCAoESU5GTxABEggKBFdBUk4QAhIJCgVFUlJPUhADMv0CCgpWbW1TZXJ2aWNlElMKCFNodXRkb3duEiIudm1tb3JjaGVzdHJhdG9yLlNodXRkb3duVm1SZXF1ZXN0GiMudm1tb3JjaGVzdHJhdG9yLlNodXRkb3duVm1SZXNwb25zZRJICgNSdW4SHi52bW1vcmNoZXN0cmF0b3IuUnVuVm1tUmVxdWVzdBofLmNsb3VkbGV0LmFnZW50LkV4ZWN1dGVSZXNwb25zZTABEkcKBEZvcmsSHC52bW1vcmNoZXN0cmF0b3IuRm9ya1JlcXVlc3QaHy5jbG91ZGxldC5hZ2VudC5FeGVjdXRlUmVzcG9uc2UwARI/CgZTaWduYWwSHS5jbG91ZGxldC5hZ2VudC5TaWduYWxSZXF1ZXN0GhYuZ29vZ2xlLnByb3RvYnVmLkVtcHR5EkYKBUlucHV0EhwuY2xvdWRsZXQuYWdlbnQuSW5wdXRSZXF1ZXN0Gh0uY2xvdWRsZXQuYWdlbnQuSW5wdXRSZXNwb25zZSgBYgZwcm90bzM", [file_cloudlet_agent_agent, file_google_protobuf_empty]);
+  fileDesc("Chl2bW1vcmNoZXN0cmF0b3Ivdm1tLnByb3RvEg92bW1vcmNoZXN0cmF0b3IixwMKDVJ1blZtbVJlcXVlc3QSFQoNd29ya2xvYWRfbmFtZRgBIAEoCRIrCghsYW5ndWFnZRgCIAEoDjIZLnZtbW9yY2hlc3RyYXRvci5MYW5ndWFnZRIMCgRjb2RlGAMgASgJEiwKCWxvZ19sZXZlbBgEIAEoDjIZLnZtbW9yY2hlc3RyYXRvci5Mb2dMZXZlbBI6CgZhY3Rpb24YECABKA4yJS5jbG91ZGxldC5hZ2VudC5FeGVjdXRlUmVxdWVzdC5BY3Rpb25IAIgBARIoCgdvcHRpb25zGBEgASgLMhcuY2xvdWRsZXQuYWdlbnQuT3B0aW9ucxISCgptZW1vcnlfbWliGBIgASgNEg0KBXZjcHVzGBMgASgNEhIKCmNvbmZpZ19zdHIYFCABKAkSEAoIcGFja2FnZXMYFSADKAkSJQoFaW1hZ2UYFiABKAsyFi52bW1vcmNoZXN0cmF0b3IuSW1hZ2USGAoQbGFuZ3VhZ2VfdmVyc2lvbhgXIAEoCRIQCghydW5fbmFtZRgYIAEoCRIpCgduZXR3b3JrGBkgASgLMhgudm1tb3JjaGVzdHJhdG9yLk5ldHdvcmtCCQoHX2FjdGlvbiLEAQoHTmV0d29yaxIvCgZhY2Nlc3MYASABKA4yHy52bW1vcmNoZXN0cmF0b3IuTmV0d29yay5BY2Nlc3MSKwoFcnVsZXMYAiADKAsyHC52bW1vcmNoZXN0cmF0b3IuTmV0d29ya1J1bGUSLwoHcHVibGlzaBgDIAMoCzIeLnZtbW9yY2hlc3RyYXRvci5QdWJsaXNoZWRQb3J0IioKBkFjY2VzcxIICgROT05FEAASCgoGTElTVEVEEAESCgoGUFVCTElDEAIicQoLTmV0d29ya1J1bGUSMwoGYWN0aW9uGAEgASgOMiMudm1tb3JjaGVzdHJhdG9yLk5ldHdvcmtSdWxlLkFjdGlvbhIOCgZ0YXJnZXQYAiABKAkiHQoGQWN0aW9uEgkKBUFMTE9XEAASCAoEREVOWRABIkIKDVB1Ymxpc2hlZFBvcnQSDwoHYWRkcmVzcxgBIAEoCRIMCgRwb3J0GAIgASgNEhIKCmd1ZXN0X3BvcnQYAyABKA0iZwoFSW1hZ2USDAoEZnJvbRgBIAEoCRIMCgRwdWxsGAIgASgIEiMKBWZpbGVzGAMgAygLMhQuY2xvdWRsZXQuYWdlbnQuRmlsZRILCgNydW4YBCADKAkSEAoIaW5zZWN1cmUYBSABKAgiYgoLRm9ya1JlcXVlc3QSFAoMZXhlY3V0aW9uX2lkGAEgASgJEg8KB2ZvcmtfaWQYAiABKAkSLAoJbG9nX2xldmVsGAMgASgOMhkudm1tb3JjaGVzdHJhdG9yLkxvZ0xldmVsIikKEVNodXRkb3duVm1SZXF1ZXN0EhQKDGV4ZWN1dGlvbl9pZBgQIAEoCSIlChJTaHV0ZG93blZtUmVzcG9uc2USDwoHc3VjY2VzcxgBIAEoCCInCgdQcm9ibGVtEgwKBGNvZGUYASABKAkSDgoGcmVtZWR5GAIgASgJKksKCExhbmd1YWdlEggKBFJVU1QQABIKCgZQWVRIT04QARIICgROT0RFEAISCAoEREVOTxADEggKBEJBU0gQBBILCgdDT01NQU5EEAUqNAoITG9nTGV2ZWwSCQoFREVCVUcQABIICgRJTkZPEAESCAoEV0FSThACEgkKBUVSUk9SEAMy/QIKClZtbVNlcnZpY2USUwoIU2h1dGRvd24SIi52bW1vcmNoZXN0cmF0b3IuU2h1dGRvd25WbVJlcXVlc3QaIy52bW1vcmNoZXN0cmF0b3IuU2h1dGRvd25WbVJlc3BvbnNlEkgKA1J1bhIeLnZtbW9yY2hlc3RyYXRvci5SdW5WbW1SZXF1ZXN0Gh8uY2xvdWRsZXQuYWdlbnQuRXhlY3V0ZVJlc3BvbnNlMAESRwoERm9yaxIcLnZtbW9yY2hlc3RyYXRvci5Gb3JrUmVxdWVzdBofLmNsb3VkbGV0LmFnZW50LkV4ZWN1dGVSZXNwb25zZTABEj8KBlNpZ25hbBIdLmNsb3VkbGV0LmFnZW50LlNpZ25hbFJlcXVlc3QaFi5nb29nbGUucHJvdG9idWYuRW1wdHkSRgoFSW5wdXQSHC5jbG91ZGxldC5hZ2VudC5JbnB1dFJlcXVlc3QaHS5jbG91ZGxldC5hZ2VudC5JbnB1dFJlc3BvbnNlKAFiBnByb3RvMw", [file_cloudlet_agent_agent, file_google_protobuf_empty]);
 
 /**
  * A workload and the microVM that it wants.
@@ -111,6 +111,13 @@ export type RunVmmRequest = Message<"vmmorchestrator.RunVmmRequest"> & {
    * @generated from field: string run_name = 24;
    */
   runName: string;
+
+  /**
+   * The network of the program; none when absent. Building has none.
+   *
+   * @generated from field: vmmorchestrator.Network network = 25;
+   */
+  network?: Network | undefined;
 };
 
 /**
@@ -119,6 +126,156 @@ export type RunVmmRequest = Message<"vmmorchestrator.RunVmmRequest"> & {
  */
 export const RunVmmRequestSchema: GenMessage<RunVmmRequest> = /*@__PURE__*/
   messageDesc(file_vmmorchestrator_vmm, 0);
+
+/**
+ * What a program may reach, and what reaches it.
+ *
+ * @generated from message vmmorchestrator.Network
+ */
+export type Network = Message<"vmmorchestrator.Network"> & {
+  /**
+   * @generated from field: vmmorchestrator.Network.Access access = 1;
+   */
+  access: Network_Access;
+
+  /**
+   * The first that matches decides.
+   *
+   * @generated from field: repeated vmmorchestrator.NetworkRule rules = 2;
+   */
+  rules: NetworkRule[];
+
+  /**
+   * Ports of the host that lead into the guest.
+   *
+   * @generated from field: repeated vmmorchestrator.PublishedPort publish = 3;
+   */
+  publish: PublishedPort[];
+};
+
+/**
+ * Describes the message vmmorchestrator.Network.
+ * Use `create(NetworkSchema)` to create a new message.
+ */
+export const NetworkSchema: GenMessage<Network> = /*@__PURE__*/
+  messageDesc(file_vmmorchestrator_vmm, 1);
+
+/**
+ * What holds where no rule matches.
+ *
+ * @generated from enum vmmorchestrator.Network.Access
+ */
+export enum Network_Access {
+  /**
+   * There is no network, and there may be no rules; ports may be published all the same.
+   *
+   * @generated from enum value: NONE = 0;
+   */
+  NONE = 0,
+
+  /**
+   * Nothing else may be reached.
+   *
+   * @generated from enum value: LISTED = 1;
+   */
+  LISTED = 1,
+
+  /**
+   * The internet may be reached: no private addresses, and none of the host's.
+   *
+   * @generated from enum value: PUBLIC = 2;
+   */
+  PUBLIC = 2,
+}
+
+/**
+ * Describes the enum vmmorchestrator.Network.Access.
+ */
+export const Network_AccessSchema: GenEnum<Network_Access> = /*@__PURE__*/
+  enumDesc(file_vmmorchestrator_vmm, 1, 0);
+
+/**
+ * Allows or denies a destination.
+ *
+ * @generated from message vmmorchestrator.NetworkRule
+ */
+export type NetworkRule = Message<"vmmorchestrator.NetworkRule"> & {
+  /**
+   * @generated from field: vmmorchestrator.NetworkRule.Action action = 1;
+   */
+  action: NetworkRule_Action;
+
+  /**
+   * HOST[:PORT][/udp]: a name, *.NAME for the names below it, an IPv4 address, ADDRESS/BITS, or host
+   * for the 127.0.0.1 of the machine that runs the guest.
+   *
+   * @generated from field: string target = 2;
+   */
+  target: string;
+};
+
+/**
+ * Describes the message vmmorchestrator.NetworkRule.
+ * Use `create(NetworkRuleSchema)` to create a new message.
+ */
+export const NetworkRuleSchema: GenMessage<NetworkRule> = /*@__PURE__*/
+  messageDesc(file_vmmorchestrator_vmm, 2);
+
+/**
+ * What a rule does.
+ *
+ * @generated from enum vmmorchestrator.NetworkRule.Action
+ */
+export enum NetworkRule_Action {
+  /**
+   * @generated from enum value: ALLOW = 0;
+   */
+  ALLOW = 0,
+
+  /**
+   * @generated from enum value: DENY = 1;
+   */
+  DENY = 1,
+}
+
+/**
+ * Describes the enum vmmorchestrator.NetworkRule.Action.
+ */
+export const NetworkRule_ActionSchema: GenEnum<NetworkRule_Action> = /*@__PURE__*/
+  enumDesc(file_vmmorchestrator_vmm, 2, 0);
+
+/**
+ * A port of the host that leads to a port of the guest's 127.0.0.1.
+ *
+ * @generated from message vmmorchestrator.PublishedPort
+ */
+export type PublishedPort = Message<"vmmorchestrator.PublishedPort"> & {
+  /**
+   * IPv4 address of the host to listen on; 127.0.0.1 when empty.
+   *
+   * @generated from field: string address = 1;
+   */
+  address: string;
+
+  /**
+   * 0 for a free one; an event tells which.
+   *
+   * @generated from field: uint32 port = 2;
+   */
+  port: number;
+
+  /**
+   * @generated from field: uint32 guest_port = 3;
+   */
+  guestPort: number;
+};
+
+/**
+ * Describes the message vmmorchestrator.PublishedPort.
+ * Use `create(PublishedPortSchema)` to create a new message.
+ */
+export const PublishedPortSchema: GenMessage<PublishedPort> = /*@__PURE__*/
+  messageDesc(file_vmmorchestrator_vmm, 3);
 
 /**
  * A root file system: an image, and what is added to it.
@@ -169,7 +326,7 @@ export type Image = Message<"vmmorchestrator.Image"> & {
  * Use `create(ImageSchema)` to create a new message.
  */
 export const ImageSchema: GenMessage<Image> = /*@__PURE__*/
-  messageDesc(file_vmmorchestrator_vmm, 1);
+  messageDesc(file_vmmorchestrator_vmm, 4);
 
 /**
  * Which run to copy.
@@ -202,7 +359,7 @@ export type ForkRequest = Message<"vmmorchestrator.ForkRequest"> & {
  * Use `create(ForkRequestSchema)` to create a new message.
  */
 export const ForkRequestSchema: GenMessage<ForkRequest> = /*@__PURE__*/
-  messageDesc(file_vmmorchestrator_vmm, 2);
+  messageDesc(file_vmmorchestrator_vmm, 5);
 
 /**
  * Which microVM to end.
@@ -223,7 +380,7 @@ export type ShutdownVmRequest = Message<"vmmorchestrator.ShutdownVmRequest"> & {
  * Use `create(ShutdownVmRequestSchema)` to create a new message.
  */
 export const ShutdownVmRequestSchema: GenMessage<ShutdownVmRequest> = /*@__PURE__*/
-  messageDesc(file_vmmorchestrator_vmm, 3);
+  messageDesc(file_vmmorchestrator_vmm, 6);
 
 /**
  * Whether there was something to end, and it ended.
@@ -242,7 +399,7 @@ export type ShutdownVmResponse = Message<"vmmorchestrator.ShutdownVmResponse"> &
  * Use `create(ShutdownVmResponseSchema)` to create a new message.
  */
 export const ShutdownVmResponseSchema: GenMessage<ShutdownVmResponse> = /*@__PURE__*/
-  messageDesc(file_vmmorchestrator_vmm, 4);
+  messageDesc(file_vmmorchestrator_vmm, 7);
 
 /**
  * What an error of the service carries besides its gRPC code and message.
@@ -270,7 +427,7 @@ export type Problem = Message<"vmmorchestrator.Problem"> & {
  * Use `create(ProblemSchema)` to create a new message.
  */
 export const ProblemSchema: GenMessage<Problem> = /*@__PURE__*/
-  messageDesc(file_vmmorchestrator_vmm, 5);
+  messageDesc(file_vmmorchestrator_vmm, 8);
 
 /**
  * The languages that workloads are written in.

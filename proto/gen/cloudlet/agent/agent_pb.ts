@@ -17,7 +17,7 @@ import type { Message } from "@bufbuild/protobuf";
  * Describes the file cloudlet/agent/agent.proto.
  */
 export const file_cloudlet_agent_agent: GenFile = /*@__PURE__*/
-  fileDesc("ChpjbG91ZGxldC9hZ2VudC9hZ2VudC5wcm90bxIOY2xvdWRsZXQuYWdlbnQiZgoERmlsZRIMCgRwYXRoGAEgASgJEg8KB2NvbnRlbnQYAiABKAwSDAoEbW9kZRgDIAEoDRIOCgZvZmZzZXQYBCABKAQSDgoGdGFyZ2V0GAUgASgJEhEKCWRpcmVjdG9yeRgGIAEoCCKLBQoHT3B0aW9ucxIUCgxleGVjdXRpb25faWQYASABKAkSDAoEYXJncxgCIAMoCRItCgNlbnYYAyADKAsyIC5jbG91ZGxldC5hZ2VudC5PcHRpb25zLkVudkVudHJ5EhkKEXdvcmtpbmdfZGlyZWN0b3J5GAQgASgJEioKB3RpbWVvdXQYBSABKAsyGS5nb29nbGUucHJvdG9idWYuRHVyYXRpb24SMAoNYnVpbGRfdGltZW91dBgGIAEoCzIZLmdvb2dsZS5wcm90b2J1Zi5EdXJhdGlvbhIPCgdyZWxlYXNlGAcgASgIEiMKBWZpbGVzGAggAygLMhQuY2xvdWRsZXQuYWdlbnQuRmlsZRITCgtlbnRyeV9wb2ludBgJIAEoCRINCgVzdGRpbhgKIAEoDBIUCgxzdGRpbl9zdHJlYW0YCyABKAgSFwoPc3RkaW5fb25fZGVtYW5kGBQgASgIEg8KB291dHB1dHMYDCADKAkSEgoKcmF3X291dHB1dBgNIAEoCBIMCgR1c2VyGBAgASgJEhkKEWNvbW1hbmRfZGlyZWN0b3J5GBEgASgJEjgKCWJ1aWxkX2VudhgTIAMoCzIlLmNsb3VkbGV0LmFnZW50Lk9wdGlvbnMuQnVpbGRFbnZFbnRyeRIMCgRjb2xkGBIgASgIEhMKC2J1aWx0X3N0YXlzGA8gASgIEiMKBWJ1aWx0GA4gAygLMhQuY2xvdWRsZXQuYWdlbnQuRmlsZRoqCghFbnZFbnRyeRILCgNrZXkYASABKAkSDQoFdmFsdWUYAiABKAk6AjgBGi8KDUJ1aWxkRW52RW50cnkSCwoDa2V5GAEgASgJEg0KBXZhbHVlGAIgASgJOgI4ASLxAQoORXhlY3V0ZVJlcXVlc3QSFQoNd29ya2xvYWRfbmFtZRgBIAEoCRIQCghsYW5ndWFnZRgCIAEoCRI1CgZhY3Rpb24YAyABKA4yJS5jbG91ZGxldC5hZ2VudC5FeGVjdXRlUmVxdWVzdC5BY3Rpb24SDAoEY29kZRgEIAEoCRISCgpjb25maWdfc3RyGAUgASgJEigKB29wdGlvbnMYECABKAsyFy5jbG91ZGxldC5hZ2VudC5PcHRpb25zIjMKBkFjdGlvbhIHCgNSVU4QABILCgdQUkVQQVJFEAESEwoPUFJFUEFSRV9BTkRfUlVOEAIi4wQKD0V4ZWN1dGVSZXNwb25zZRI0CgVzdGFnZRgBIAEoDjIlLmNsb3VkbGV0LmFnZW50LkV4ZWN1dGVSZXNwb25zZS5TdGFnZRITCgZzdGRvdXQYAiABKAlIAIgBARITCgZzdGRlcnIYAyABKAlIAYgBARIWCglleGl0X2NvZGUYBCABKAVIAogBARIZCgxzdGRvdXRfYnl0ZXMYECABKAxIA4gBARIZCgxzdGRlcnJfYnl0ZXMYESABKAxIBIgBARIUCgxleGVjdXRpb25faWQYEiABKAkSKAoHb3V0Y29tZRgTIAEoCzIXLmNsb3VkbGV0LmFnZW50Lk91dGNvbWUSLAoFdXNhZ2UYFCABKAsyHS5jbG91ZGxldC5hZ2VudC5SZXNvdXJjZVVzYWdlEiQKBm91dHB1dBgVIAEoCzIULmNsb3VkbGV0LmFnZW50LkZpbGUSIwoFYnVpbHQYFiABKAsyFC5jbG91ZGxldC5hZ2VudC5GaWxlEhMKC2lucHV0X2xhdGVyGBcgASgIEhQKDGlucHV0X3dhbnRlZBgYIAEoCBIXCgppbnB1dF9yZWFkGBkgASgESAWIAQEiUAoFU3RhZ2USCwoHUEVORElORxAAEgwKCEJVSUxESU5HEAESCwoHUlVOTklORxACEggKBERPTkUQAxIKCgZGQUlMRUQQBBIJCgVERUJVRxAFQgkKB19zdGRvdXRCCQoHX3N0ZGVyckIMCgpfZXhpdF9jb2RlQg8KDV9zdGRvdXRfYnl0ZXNCDwoNX3N0ZGVycl9ieXRlc0INCgtfaW5wdXRfcmVhZCLXAQoHT3V0Y29tZRIqCgRraW5kGAEgASgOMhwuY2xvdWRsZXQuYWdlbnQuT3V0Y29tZS5LaW5kEg4KBnNpZ25hbBgCIAEoBRIPCgdtZXNzYWdlGAMgASgJIn8KBEtpbmQSCgoGRVhJVEVEEAASDAoIU0lHTkFMRUQQARINCglUSU1FRF9PVVQQAhIRCg1PVVRfT0ZfTUVNT1JZEAMSCgoGS0lMTEVEEAQSEAoMQlVJTERfRkFJTEVEEAUSDwoLTk9UX1NUQVJURUQQBhIMCghQUkVQQVJFRBAHIrYBCg1SZXNvdXJjZVVzYWdlEiwKCXdhbGxfdGltZRgBIAEoCzIZLmdvb2dsZS5wcm90b2J1Zi5EdXJhdGlvbhIsCgl1c2VyX3RpbWUYAiABKAsyGS5nb29nbGUucHJvdG9idWYuRHVyYXRpb24SLgoLc3lzdGVtX3RpbWUYAyABKAsyGS5nb29nbGUucHJvdG9idWYuRHVyYXRpb24SGQoRcGVha19tZW1vcnlfYnl0ZXMYBCABKAQiggEKDVNpZ25hbFJlcXVlc3QSNAoGc2lnbmFsGAEgASgOMiQuY2xvdWRsZXQuYWdlbnQuU2lnbmFsUmVxdWVzdC5TaWduYWwSFAoMZXhlY3V0aW9uX2lkGAIgASgJIiUKBlNpZ25hbBIICgRLSUxMEAASCAoEVEVSTRABEgcKA0lOVBACIj8KDElucHV0UmVxdWVzdBIUCgxleGVjdXRpb25faWQYASABKAkSDAoEZGF0YRgCIAEoDBILCgNlbmQYAyABKAgiJwoNSW5wdXRSZXNwb25zZRIWCg5hY2NlcHRlZF9ieXRlcxgBIAEoBCINCgtJbmZvUmVxdWVzdCJkCgxJbmZvUmVzcG9uc2USDwoHdmVyc2lvbhgBIAEoCRIRCglsYW5ndWFnZXMYAiADKAkSDwoHcnVubmluZxgDIAEoDRINCgV2bV9pZBgEIAEoCRIQCghjbG9ja19ucxgFIAEoBCJZCgtXYXJtUmVxdWVzdBIQCghsYW5ndWFnZRgBIAEoCRITCgtlbnRyeV9wb2ludBgCIAEoCRIjCgVmaWxlcxgDIAMoCzIULmNsb3VkbGV0LmFnZW50LkZpbGUiHAoMV2FybVJlc3BvbnNlEgwKBHdhcm0YASABKAgiagoNUmVzdW1lUmVxdWVzdBIPCgdlbnRyb3B5GAEgASgMEhAKCGNsb2NrX25zGAIgASgEEg0KBXZtX2lkGAMgASgJEhAKCGhvc3RuYW1lGAQgASgJEhUKDWNsb2NrX3N0ZXBfbnMYBSABKBIiEAoOUmVzdW1lUmVzcG9uc2UiNAoLSG9sZFJlcXVlc3QSFAoMZXhlY3V0aW9uX2lkGAEgASgJEg8KB3NlY29uZHMYAiABKA0iDgoMSG9sZFJlc3BvbnNlIiUKDUF0dGFjaFJlcXVlc3QSFAoMZXhlY3V0aW9uX2lkGAEgASgJIiEKDExheWVyUmVxdWVzdBIRCglkaXJlY3RvcnkYASABKAkiHQoNTGF5ZXJSZXNwb25zZRIMCgRkYXRhGAEgASgMMo0FCg5Xb3JrbG9hZFJ1bm5lchJMCgdFeGVjdXRlEh4uY2xvdWRsZXQuYWdlbnQuRXhlY3V0ZVJlcXVlc3QaHy5jbG91ZGxldC5hZ2VudC5FeGVjdXRlUmVzcG9uc2UwARI/CgZTaWduYWwSHS5jbG91ZGxldC5hZ2VudC5TaWduYWxSZXF1ZXN0GhYuZ29vZ2xlLnByb3RvYnVmLkVtcHR5EkYKBUlucHV0EhwuY2xvdWRsZXQuYWdlbnQuSW5wdXRSZXF1ZXN0Gh0uY2xvdWRsZXQuYWdlbnQuSW5wdXRSZXNwb25zZSgBEkEKBEluZm8SGy5jbG91ZGxldC5hZ2VudC5JbmZvUmVxdWVzdBocLmNsb3VkbGV0LmFnZW50LkluZm9SZXNwb25zZRJBCgRXYXJtEhsuY2xvdWRsZXQuYWdlbnQuV2FybVJlcXVlc3QaHC5jbG91ZGxldC5hZ2VudC5XYXJtUmVzcG9uc2USRwoGUmVzdW1lEh0uY2xvdWRsZXQuYWdlbnQuUmVzdW1lUmVxdWVzdBoeLmNsb3VkbGV0LmFnZW50LlJlc3VtZVJlc3BvbnNlEkEKBEhvbGQSGy5jbG91ZGxldC5hZ2VudC5Ib2xkUmVxdWVzdBocLmNsb3VkbGV0LmFnZW50LkhvbGRSZXNwb25zZRJKCgZBdHRhY2gSHS5jbG91ZGxldC5hZ2VudC5BdHRhY2hSZXF1ZXN0Gh8uY2xvdWRsZXQuYWdlbnQuRXhlY3V0ZVJlc3BvbnNlMAESRgoFTGF5ZXISHC5jbG91ZGxldC5hZ2VudC5MYXllclJlcXVlc3QaHS5jbG91ZGxldC5hZ2VudC5MYXllclJlc3BvbnNlMAFiBnByb3RvMw", [file_google_protobuf_duration, file_google_protobuf_empty]);
+  fileDesc("ChpjbG91ZGxldC9hZ2VudC9hZ2VudC5wcm90bxIOY2xvdWRsZXQuYWdlbnQiZgoERmlsZRIMCgRwYXRoGAEgASgJEg8KB2NvbnRlbnQYAiABKAwSDAoEbW9kZRgDIAEoDRIOCgZvZmZzZXQYBCABKAQSDgoGdGFyZ2V0GAUgASgJEhEKCWRpcmVjdG9yeRgGIAEoCCKLBQoHT3B0aW9ucxIUCgxleGVjdXRpb25faWQYASABKAkSDAoEYXJncxgCIAMoCRItCgNlbnYYAyADKAsyIC5jbG91ZGxldC5hZ2VudC5PcHRpb25zLkVudkVudHJ5EhkKEXdvcmtpbmdfZGlyZWN0b3J5GAQgASgJEioKB3RpbWVvdXQYBSABKAsyGS5nb29nbGUucHJvdG9idWYuRHVyYXRpb24SMAoNYnVpbGRfdGltZW91dBgGIAEoCzIZLmdvb2dsZS5wcm90b2J1Zi5EdXJhdGlvbhIPCgdyZWxlYXNlGAcgASgIEiMKBWZpbGVzGAggAygLMhQuY2xvdWRsZXQuYWdlbnQuRmlsZRITCgtlbnRyeV9wb2ludBgJIAEoCRINCgVzdGRpbhgKIAEoDBIUCgxzdGRpbl9zdHJlYW0YCyABKAgSFwoPc3RkaW5fb25fZGVtYW5kGBQgASgIEg8KB291dHB1dHMYDCADKAkSEgoKcmF3X291dHB1dBgNIAEoCBIMCgR1c2VyGBAgASgJEhkKEWNvbW1hbmRfZGlyZWN0b3J5GBEgASgJEjgKCWJ1aWxkX2VudhgTIAMoCzIlLmNsb3VkbGV0LmFnZW50Lk9wdGlvbnMuQnVpbGRFbnZFbnRyeRIMCgRjb2xkGBIgASgIEhMKC2J1aWx0X3N0YXlzGA8gASgIEiMKBWJ1aWx0GA4gAygLMhQuY2xvdWRsZXQuYWdlbnQuRmlsZRoqCghFbnZFbnRyeRILCgNrZXkYASABKAkSDQoFdmFsdWUYAiABKAk6AjgBGi8KDUJ1aWxkRW52RW50cnkSCwoDa2V5GAEgASgJEg0KBXZhbHVlGAIgASgJOgI4ASLxAQoORXhlY3V0ZVJlcXVlc3QSFQoNd29ya2xvYWRfbmFtZRgBIAEoCRIQCghsYW5ndWFnZRgCIAEoCRI1CgZhY3Rpb24YAyABKA4yJS5jbG91ZGxldC5hZ2VudC5FeGVjdXRlUmVxdWVzdC5BY3Rpb24SDAoEY29kZRgEIAEoCRISCgpjb25maWdfc3RyGAUgASgJEigKB29wdGlvbnMYECABKAsyFy5jbG91ZGxldC5hZ2VudC5PcHRpb25zIjMKBkFjdGlvbhIHCgNSVU4QABILCgdQUkVQQVJFEAESEwoPUFJFUEFSRV9BTkRfUlVOEAIikgUKD0V4ZWN1dGVSZXNwb25zZRI0CgVzdGFnZRgBIAEoDjIlLmNsb3VkbGV0LmFnZW50LkV4ZWN1dGVSZXNwb25zZS5TdGFnZRITCgZzdGRvdXQYAiABKAlIAIgBARITCgZzdGRlcnIYAyABKAlIAYgBARIWCglleGl0X2NvZGUYBCABKAVIAogBARIZCgxzdGRvdXRfYnl0ZXMYECABKAxIA4gBARIZCgxzdGRlcnJfYnl0ZXMYESABKAxIBIgBARIUCgxleGVjdXRpb25faWQYEiABKAkSKAoHb3V0Y29tZRgTIAEoCzIXLmNsb3VkbGV0LmFnZW50Lk91dGNvbWUSLAoFdXNhZ2UYFCABKAsyHS5jbG91ZGxldC5hZ2VudC5SZXNvdXJjZVVzYWdlEiQKBm91dHB1dBgVIAEoCzIULmNsb3VkbGV0LmFnZW50LkZpbGUSIwoFYnVpbHQYFiABKAsyFC5jbG91ZGxldC5hZ2VudC5GaWxlEhMKC2lucHV0X2xhdGVyGBcgASgIEhQKDGlucHV0X3dhbnRlZBgYIAEoCBIXCgppbnB1dF9yZWFkGBkgASgESAWIAQESLQoHbmV0d29yaxgaIAEoCzIcLmNsb3VkbGV0LmFnZW50Lk5ldHdvcmtFdmVudCJQCgVTdGFnZRILCgdQRU5ESU5HEAASDAoIQlVJTERJTkcQARILCgdSVU5OSU5HEAISCAoERE9ORRADEgoKBkZBSUxFRBAEEgkKBURFQlVHEAVCCQoHX3N0ZG91dEIJCgdfc3RkZXJyQgwKCl9leGl0X2NvZGVCDwoNX3N0ZG91dF9ieXRlc0IPCg1fc3RkZXJyX2J5dGVzQg0KC19pbnB1dF9yZWFkIrkCCgxOZXR3b3JrRXZlbnQSLwoEa2luZBgBIAEoDjIhLmNsb3VkbGV0LmFnZW50Lk5ldHdvcmtFdmVudC5LaW5kEjEKBWFza2VkGAIgASgOMiIuY2xvdWRsZXQuYWdlbnQuTmV0d29ya0V2ZW50LkFza2VkEgwKBG5hbWUYAyABKAkSDwoHYWRkcmVzcxgEIAEoCRIMCgRwb3J0GAUgASgNEgwKBHJ1bGUYBiABKAkSDQoFZmxvb3IYByABKAgSEgoKZ3Vlc3RfcG9ydBgIIAEoDSIxCgRLaW5kEgoKBkRFTklFRBAAEg0KCVBVQkxJU0hFRBABEg4KClVOQU5TV0VSRUQQAiI0CgVBc2tlZBIHCgNUQ1AQABIHCgNVRFAQARIICgROQU1FEAISDwoLU0VSVkVSX05BTUUQAyLXAQoHT3V0Y29tZRIqCgRraW5kGAEgASgOMhwuY2xvdWRsZXQuYWdlbnQuT3V0Y29tZS5LaW5kEg4KBnNpZ25hbBgCIAEoBRIPCgdtZXNzYWdlGAMgASgJIn8KBEtpbmQSCgoGRVhJVEVEEAASDAoIU0lHTkFMRUQQARINCglUSU1FRF9PVVQQAhIRCg1PVVRfT0ZfTUVNT1JZEAMSCgoGS0lMTEVEEAQSEAoMQlVJTERfRkFJTEVEEAUSDwoLTk9UX1NUQVJURUQQBhIMCghQUkVQQVJFRBAHIrYBCg1SZXNvdXJjZVVzYWdlEiwKCXdhbGxfdGltZRgBIAEoCzIZLmdvb2dsZS5wcm90b2J1Zi5EdXJhdGlvbhIsCgl1c2VyX3RpbWUYAiABKAsyGS5nb29nbGUucHJvdG9idWYuRHVyYXRpb24SLgoLc3lzdGVtX3RpbWUYAyABKAsyGS5nb29nbGUucHJvdG9idWYuRHVyYXRpb24SGQoRcGVha19tZW1vcnlfYnl0ZXMYBCABKAQiggEKDVNpZ25hbFJlcXVlc3QSNAoGc2lnbmFsGAEgASgOMiQuY2xvdWRsZXQuYWdlbnQuU2lnbmFsUmVxdWVzdC5TaWduYWwSFAoMZXhlY3V0aW9uX2lkGAIgASgJIiUKBlNpZ25hbBIICgRLSUxMEAASCAoEVEVSTRABEgcKA0lOVBACIj8KDElucHV0UmVxdWVzdBIUCgxleGVjdXRpb25faWQYASABKAkSDAoEZGF0YRgCIAEoDBILCgNlbmQYAyABKAgiJwoNSW5wdXRSZXNwb25zZRIWCg5hY2NlcHRlZF9ieXRlcxgBIAEoBCINCgtJbmZvUmVxdWVzdCJkCgxJbmZvUmVzcG9uc2USDwoHdmVyc2lvbhgBIAEoCRIRCglsYW5ndWFnZXMYAiADKAkSDwoHcnVubmluZxgDIAEoDRINCgV2bV9pZBgEIAEoCRIQCghjbG9ja19ucxgFIAEoBCJZCgtXYXJtUmVxdWVzdBIQCghsYW5ndWFnZRgBIAEoCRITCgtlbnRyeV9wb2ludBgCIAEoCRIjCgVmaWxlcxgDIAMoCzIULmNsb3VkbGV0LmFnZW50LkZpbGUiHAoMV2FybVJlc3BvbnNlEgwKBHdhcm0YASABKAgiagoNUmVzdW1lUmVxdWVzdBIPCgdlbnRyb3B5GAEgASgMEhAKCGNsb2NrX25zGAIgASgEEg0KBXZtX2lkGAMgASgJEhAKCGhvc3RuYW1lGAQgASgJEhUKDWNsb2NrX3N0ZXBfbnMYBSABKBIiEAoOUmVzdW1lUmVzcG9uc2UiNAoLSG9sZFJlcXVlc3QSFAoMZXhlY3V0aW9uX2lkGAEgASgJEg8KB3NlY29uZHMYAiABKA0iDgoMSG9sZFJlc3BvbnNlIiUKDUF0dGFjaFJlcXVlc3QSFAoMZXhlY3V0aW9uX2lkGAEgASgJIhUKE0F3YWl0TmV0d29ya1JlcXVlc3QiFgoUQXdhaXROZXR3b3JrUmVzcG9uc2UiIQoMTGF5ZXJSZXF1ZXN0EhEKCWRpcmVjdG9yeRgBIAEoCSIdCg1MYXllclJlc3BvbnNlEgwKBGRhdGEYASABKAwy6AUKDldvcmtsb2FkUnVubmVyEkwKB0V4ZWN1dGUSHi5jbG91ZGxldC5hZ2VudC5FeGVjdXRlUmVxdWVzdBofLmNsb3VkbGV0LmFnZW50LkV4ZWN1dGVSZXNwb25zZTABEj8KBlNpZ25hbBIdLmNsb3VkbGV0LmFnZW50LlNpZ25hbFJlcXVlc3QaFi5nb29nbGUucHJvdG9idWYuRW1wdHkSRgoFSW5wdXQSHC5jbG91ZGxldC5hZ2VudC5JbnB1dFJlcXVlc3QaHS5jbG91ZGxldC5hZ2VudC5JbnB1dFJlc3BvbnNlKAESQQoESW5mbxIbLmNsb3VkbGV0LmFnZW50LkluZm9SZXF1ZXN0GhwuY2xvdWRsZXQuYWdlbnQuSW5mb1Jlc3BvbnNlEkEKBFdhcm0SGy5jbG91ZGxldC5hZ2VudC5XYXJtUmVxdWVzdBocLmNsb3VkbGV0LmFnZW50Lldhcm1SZXNwb25zZRJHCgZSZXN1bWUSHS5jbG91ZGxldC5hZ2VudC5SZXN1bWVSZXF1ZXN0Gh4uY2xvdWRsZXQuYWdlbnQuUmVzdW1lUmVzcG9uc2USQQoESG9sZBIbLmNsb3VkbGV0LmFnZW50LkhvbGRSZXF1ZXN0GhwuY2xvdWRsZXQuYWdlbnQuSG9sZFJlc3BvbnNlEkoKBkF0dGFjaBIdLmNsb3VkbGV0LmFnZW50LkF0dGFjaFJlcXVlc3QaHy5jbG91ZGxldC5hZ2VudC5FeGVjdXRlUmVzcG9uc2UwARJZCgxBd2FpdE5ldHdvcmsSIy5jbG91ZGxldC5hZ2VudC5Bd2FpdE5ldHdvcmtSZXF1ZXN0GiQuY2xvdWRsZXQuYWdlbnQuQXdhaXROZXR3b3JrUmVzcG9uc2USRgoFTGF5ZXISHC5jbG91ZGxldC5hZ2VudC5MYXllclJlcXVlc3QaHS5jbG91ZGxldC5hZ2VudC5MYXllclJlc3BvbnNlMAFiBnByb3RvMw", [file_google_protobuf_duration, file_google_protobuf_empty]);
 
 /**
  * A file of a workload: a regular file, a symbolic link or a directory.
@@ -416,6 +416,14 @@ export type ExecuteResponse = Message<"cloudlet.agent.ExecuteResponse"> & {
    * @generated from field: optional uint64 input_read = 25;
    */
   inputRead?: bigint | undefined;
+
+  /**
+   * Something about the run's network that a person may want to know; the service's word, never the
+   * guest's.
+   *
+   * @generated from field: cloudlet.agent.NetworkEvent network = 26;
+   */
+  network?: NetworkEvent | undefined;
 };
 
 /**
@@ -469,6 +477,146 @@ export const ExecuteResponse_StageSchema: GenEnum<ExecuteResponse_Stage> = /*@__
   enumDesc(file_cloudlet_agent_agent, 3, 0);
 
 /**
+ * Something about the network of a run.
+ *
+ * @generated from message cloudlet.agent.NetworkEvent
+ */
+export type NetworkEvent = Message<"cloudlet.agent.NetworkEvent"> & {
+  /**
+   * @generated from field: cloudlet.agent.NetworkEvent.Kind kind = 1;
+   */
+  kind: NetworkEvent_Kind;
+
+  /**
+   * What was denied.
+   *
+   * @generated from field: cloudlet.agent.NetworkEvent.Asked asked = 2;
+   */
+  asked: NetworkEvent_Asked;
+
+  /**
+   * The name that was asked for, or that the address was given for; empty when there is none.
+   *
+   * @generated from field: string name = 3;
+   */
+  name: string;
+
+  /**
+   * The address that was asked for, or that the host listens on; empty when there is none.
+   *
+   * @generated from field: string address = 4;
+   */
+  address: string;
+
+  /**
+   * The port that was asked for, or that the host listens on; 0 when there is none.
+   *
+   * @generated from field: uint32 port = 5;
+   */
+  port: number;
+
+  /**
+   * The rule that denied it, as its author wrote it; empty when none matched.
+   *
+   * @generated from field: string rule = 6;
+   */
+  rule: string;
+
+  /**
+   * The address is one that only a rule for just it reaches: private, of this host, or the like.
+   *
+   * @generated from field: bool floor = 7;
+   */
+  floor: boolean;
+
+  /**
+   * The port in the guest.
+   *
+   * @generated from field: uint32 guest_port = 8;
+   */
+  guestPort: number;
+};
+
+/**
+ * Describes the message cloudlet.agent.NetworkEvent.
+ * Use `create(NetworkEventSchema)` to create a new message.
+ */
+export const NetworkEventSchema: GenMessage<NetworkEvent> = /*@__PURE__*/
+  messageDesc(file_cloudlet_agent_agent, 4);
+
+/**
+ * What happened.
+ *
+ * @generated from enum cloudlet.agent.NetworkEvent.Kind
+ */
+export enum NetworkEvent_Kind {
+  /**
+   * No rule allows what the guest asked for. Told once for each destination.
+   *
+   * @generated from enum value: DENIED = 0;
+   */
+  DENIED = 0,
+
+  /**
+   * A port of the host leads into the guest from now on.
+   *
+   * @generated from enum value: PUBLISHED = 1;
+   */
+  PUBLISHED = 1,
+
+  /**
+   * A client of a published port was reset: nobody listens on the port in the guest. Told once for
+   * each port.
+   *
+   * @generated from enum value: UNANSWERED = 2;
+   */
+  UNANSWERED = 2,
+}
+
+/**
+ * Describes the enum cloudlet.agent.NetworkEvent.Kind.
+ */
+export const NetworkEvent_KindSchema: GenEnum<NetworkEvent_Kind> = /*@__PURE__*/
+  enumDesc(file_cloudlet_agent_agent, 4, 0);
+
+/**
+ * What was asked for.
+ *
+ * @generated from enum cloudlet.agent.NetworkEvent.Asked
+ */
+export enum NetworkEvent_Asked {
+  /**
+   * @generated from enum value: TCP = 0;
+   */
+  TCP = 0,
+
+  /**
+   * @generated from enum value: UDP = 1;
+   */
+  UDP = 1,
+
+  /**
+   * The address of a name.
+   *
+   * @generated from enum value: NAME = 2;
+   */
+  NAME = 2,
+
+  /**
+   * A server's name, in the first bytes of a connection to an address that was allowed.
+   *
+   * @generated from enum value: SERVER_NAME = 3;
+   */
+  SERVER_NAME = 3,
+}
+
+/**
+ * Describes the enum cloudlet.agent.NetworkEvent.Asked.
+ */
+export const NetworkEvent_AskedSchema: GenEnum<NetworkEvent_Asked> = /*@__PURE__*/
+  enumDesc(file_cloudlet_agent_agent, 4, 1);
+
+/**
  * How an execution ended.
  *
  * @generated from message cloudlet.agent.Outcome
@@ -499,7 +647,7 @@ export type Outcome = Message<"cloudlet.agent.Outcome"> & {
  * Use `create(OutcomeSchema)` to create a new message.
  */
 export const OutcomeSchema: GenMessage<Outcome> = /*@__PURE__*/
-  messageDesc(file_cloudlet_agent_agent, 4);
+  messageDesc(file_cloudlet_agent_agent, 5);
 
 /**
  * What ended it.
@@ -568,7 +716,7 @@ export enum Outcome_Kind {
  * Describes the enum cloudlet.agent.Outcome.Kind.
  */
 export const Outcome_KindSchema: GenEnum<Outcome_Kind> = /*@__PURE__*/
-  enumDesc(file_cloudlet_agent_agent, 4, 0);
+  enumDesc(file_cloudlet_agent_agent, 5, 0);
 
 /**
  * What the program and the children it waited for used.
@@ -605,7 +753,7 @@ export type ResourceUsage = Message<"cloudlet.agent.ResourceUsage"> & {
  * Use `create(ResourceUsageSchema)` to create a new message.
  */
 export const ResourceUsageSchema: GenMessage<ResourceUsage> = /*@__PURE__*/
-  messageDesc(file_cloudlet_agent_agent, 5);
+  messageDesc(file_cloudlet_agent_agent, 6);
 
 /**
  * Whom to signal.
@@ -631,7 +779,7 @@ export type SignalRequest = Message<"cloudlet.agent.SignalRequest"> & {
  * Use `create(SignalRequestSchema)` to create a new message.
  */
 export const SignalRequestSchema: GenMessage<SignalRequest> = /*@__PURE__*/
-  messageDesc(file_cloudlet_agent_agent, 6);
+  messageDesc(file_cloudlet_agent_agent, 7);
 
 /**
  * The signals that can be sent.
@@ -659,7 +807,7 @@ export enum SignalRequest_Signal {
  * Describes the enum cloudlet.agent.SignalRequest.Signal.
  */
 export const SignalRequest_SignalSchema: GenEnum<SignalRequest_Signal> = /*@__PURE__*/
-  enumDesc(file_cloudlet_agent_agent, 6, 0);
+  enumDesc(file_cloudlet_agent_agent, 7, 0);
 
 /**
  * A piece of standard input.
@@ -692,7 +840,7 @@ export type InputRequest = Message<"cloudlet.agent.InputRequest"> & {
  * Use `create(InputRequestSchema)` to create a new message.
  */
 export const InputRequestSchema: GenMessage<InputRequest> = /*@__PURE__*/
-  messageDesc(file_cloudlet_agent_agent, 7);
+  messageDesc(file_cloudlet_agent_agent, 8);
 
 /**
  * How much of the input was taken.
@@ -713,7 +861,7 @@ export type InputResponse = Message<"cloudlet.agent.InputResponse"> & {
  * Use `create(InputResponseSchema)` to create a new message.
  */
 export const InputResponseSchema: GenMessage<InputResponse> = /*@__PURE__*/
-  messageDesc(file_cloudlet_agent_agent, 8);
+  messageDesc(file_cloudlet_agent_agent, 9);
 
 /**
  * Asks what the agent is.
@@ -728,7 +876,7 @@ export type InfoRequest = Message<"cloudlet.agent.InfoRequest"> & {
  * Use `create(InfoRequestSchema)` to create a new message.
  */
 export const InfoRequestSchema: GenMessage<InfoRequest> = /*@__PURE__*/
-  messageDesc(file_cloudlet_agent_agent, 9);
+  messageDesc(file_cloudlet_agent_agent, 10);
 
 /**
  * What the agent is.
@@ -777,7 +925,7 @@ export type InfoResponse = Message<"cloudlet.agent.InfoResponse"> & {
  * Use `create(InfoResponseSchema)` to create a new message.
  */
 export const InfoResponseSchema: GenMessage<InfoResponse> = /*@__PURE__*/
-  messageDesc(file_cloudlet_agent_agent, 10);
+  messageDesc(file_cloudlet_agent_agent, 11);
 
 /**
  * Which interpreter to start. It replaces one of the same language that is idle for another program.
@@ -813,7 +961,7 @@ export type WarmRequest = Message<"cloudlet.agent.WarmRequest"> & {
  * Use `create(WarmRequestSchema)` to create a new message.
  */
 export const WarmRequestSchema: GenMessage<WarmRequest> = /*@__PURE__*/
-  messageDesc(file_cloudlet_agent_agent, 11);
+  messageDesc(file_cloudlet_agent_agent, 12);
 
 /**
  * What was started.
@@ -834,7 +982,7 @@ export type WarmResponse = Message<"cloudlet.agent.WarmResponse"> & {
  * Use `create(WarmResponseSchema)` to create a new message.
  */
 export const WarmResponseSchema: GenMessage<WarmResponse> = /*@__PURE__*/
-  messageDesc(file_cloudlet_agent_agent, 12);
+  messageDesc(file_cloudlet_agent_agent, 13);
 
 /**
  * What a restored microVM must know.
@@ -884,7 +1032,7 @@ export type ResumeRequest = Message<"cloudlet.agent.ResumeRequest"> & {
  * Use `create(ResumeRequestSchema)` to create a new message.
  */
 export const ResumeRequestSchema: GenMessage<ResumeRequest> = /*@__PURE__*/
-  messageDesc(file_cloudlet_agent_agent, 13);
+  messageDesc(file_cloudlet_agent_agent, 14);
 
 /**
  * The microVM is ready.
@@ -899,7 +1047,7 @@ export type ResumeResponse = Message<"cloudlet.agent.ResumeResponse"> & {
  * Use `create(ResumeResponseSchema)` to create a new message.
  */
 export const ResumeResponseSchema: GenMessage<ResumeResponse> = /*@__PURE__*/
-  messageDesc(file_cloudlet_agent_agent, 14);
+  messageDesc(file_cloudlet_agent_agent, 15);
 
 /**
  * Which execution shall survive its client.
@@ -925,7 +1073,7 @@ export type HoldRequest = Message<"cloudlet.agent.HoldRequest"> & {
  * Use `create(HoldRequestSchema)` to create a new message.
  */
 export const HoldRequestSchema: GenMessage<HoldRequest> = /*@__PURE__*/
-  messageDesc(file_cloudlet_agent_agent, 15);
+  messageDesc(file_cloudlet_agent_agent, 16);
 
 /**
  * It will.
@@ -940,7 +1088,7 @@ export type HoldResponse = Message<"cloudlet.agent.HoldResponse"> & {
  * Use `create(HoldResponseSchema)` to create a new message.
  */
 export const HoldResponseSchema: GenMessage<HoldResponse> = /*@__PURE__*/
-  messageDesc(file_cloudlet_agent_agent, 16);
+  messageDesc(file_cloudlet_agent_agent, 17);
 
 /**
  * Which execution to go on with.
@@ -959,7 +1107,37 @@ export type AttachRequest = Message<"cloudlet.agent.AttachRequest"> & {
  * Use `create(AttachRequestSchema)` to create a new message.
  */
 export const AttachRequestSchema: GenMessage<AttachRequest> = /*@__PURE__*/
-  messageDesc(file_cloudlet_agent_agent, 17);
+  messageDesc(file_cloudlet_agent_agent, 18);
+
+/**
+ * Asks for nothing.
+ *
+ * @generated from message cloudlet.agent.AwaitNetworkRequest
+ */
+export type AwaitNetworkRequest = Message<"cloudlet.agent.AwaitNetworkRequest"> & {
+};
+
+/**
+ * Describes the message cloudlet.agent.AwaitNetworkRequest.
+ * Use `create(AwaitNetworkRequestSchema)` to create a new message.
+ */
+export const AwaitNetworkRequestSchema: GenMessage<AwaitNetworkRequest> = /*@__PURE__*/
+  messageDesc(file_cloudlet_agent_agent, 19);
+
+/**
+ * Programs can connect.
+ *
+ * @generated from message cloudlet.agent.AwaitNetworkResponse
+ */
+export type AwaitNetworkResponse = Message<"cloudlet.agent.AwaitNetworkResponse"> & {
+};
+
+/**
+ * Describes the message cloudlet.agent.AwaitNetworkResponse.
+ * Use `create(AwaitNetworkResponseSchema)` to create a new message.
+ */
+export const AwaitNetworkResponseSchema: GenMessage<AwaitNetworkResponse> = /*@__PURE__*/
+  messageDesc(file_cloudlet_agent_agent, 20);
 
 /**
  * Where the changes are.
@@ -980,7 +1158,7 @@ export type LayerRequest = Message<"cloudlet.agent.LayerRequest"> & {
  * Use `create(LayerRequestSchema)` to create a new message.
  */
 export const LayerRequestSchema: GenMessage<LayerRequest> = /*@__PURE__*/
-  messageDesc(file_cloudlet_agent_agent, 18);
+  messageDesc(file_cloudlet_agent_agent, 21);
 
 /**
  * A piece of the layer, an uncompressed tar archive.
@@ -999,7 +1177,7 @@ export type LayerResponse = Message<"cloudlet.agent.LayerResponse"> & {
  * Use `create(LayerResponseSchema)` to create a new message.
  */
 export const LayerResponseSchema: GenMessage<LayerResponse> = /*@__PURE__*/
-  messageDesc(file_cloudlet_agent_agent, 19);
+  messageDesc(file_cloudlet_agent_agent, 22);
 
 /**
  * Builds and runs programs inside the microVM.
@@ -1090,6 +1268,17 @@ export const WorkloadRunner: GenService<{
     methodKind: "server_streaming";
     input: typeof AttachRequestSchema;
     output: typeof ExecuteResponseSchema;
+  },
+  /**
+   * Waits until the network that the host has plugged in can be used. It asks for nothing when there is
+   * none: the host knows.
+   *
+   * @generated from rpc cloudlet.agent.WorkloadRunner.AwaitNetwork
+   */
+  awaitNetwork: {
+    methodKind: "unary";
+    input: typeof AwaitNetworkRequestSchema;
+    output: typeof AwaitNetworkResponseSchema;
   },
   /**
    * Sends what an overlay's upper directory holds, as a layer of the OCI image specification.

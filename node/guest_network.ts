@@ -1,0 +1,89 @@
+/**
+ * The network of one machine of this host: the VM's card, the ports that lead into it, and what a
+ * person may want to know of both.
+ *
+ * @module
+ */
+import { CloudletError } from "../base/errors.ts";
+import { setNetwork } from "../vmm/devices/net/kind.ts";
+import type { DeviceRequests } from "../vmm/devices/kind.ts";
+import type { MachineNetwork, MachineNetworkEvent, PublishedPort } from "./network.ts";
+import { EventQueue } from "./progress_events.ts";
+import { ListeningPort } from "./published_port.ts";
+import { findResolvers, type ResolverAddress } from "./resolvers.ts";
+
+/** Most ports of one machine. */
+const MOST_PORTS = 64;
+
+/** See the module. */
+export class GuestNetwork implements AsyncDisposable {
+  /** Path of the vsock device's socket. */
+  readonly #socket: string;
+  readonly #events = new EventQueue<MachineNetworkEvent>();
+  readonly #ports = new AsyncDisposableStack();
+  readonly #unanswered = new Set<number>();
+  #given: MachineNetwork | undefined;
+
+  /** @param socket path of the vsock device's socket */
+  constructor(socket: string) {
+    this.#socket = socket;
+  }
+
+  /** What the machine was given; undefined before that. */
+  get given(): MachineNetwork | undefined {
+    return this.#given;
+  }
+
+  /** Takes what the VM's device says. */
+  heard(event: MachineNetworkEvent): void {
+    this.#events.push(event);
+  }
+
+  /**
+   * Gives the VM its network. What it had before is gone, with its connections.
+   *
+   * @param devices of the VM, which need not run yet
+   * @param network what it may do
+   * @throws {CloudletError} `conflict` for a port that is taken, `invalid-input` for too many
+   */
+  async plug(devices: DeviceRequests, network: MachineNetwork): Promise<void> {
+    const { policy, publish } = network;
+    if (publish.length > MOST_PORTS) {
+      throw new CloudletError(
+        `Cannot publish ${publish.length} ports: ${MOST_PORTS} are the most`,
+        {
+          code: "invalid-input",
+        },
+      );
+    }
+    const upstreams: ResolverAddress[] = policy === undefined ? [] : await findResolvers();
+    for (const port of publish) await this.#publish(port);
+    setNetwork(devices, policy && { policy, upstreams });
+    this.#given = network;
+  }
+
+  async #publish(asked: PublishedPort): Promise<void> {
+    const { guestPort } = asked;
+    const listening = this.#ports.use(
+      await ListeningPort.open(asked, {
+        socket: this.#socket,
+        onUnanswered: () => {
+          if (this.#unanswered.has(guestPort)) return;
+          this.#unanswered.add(guestPort);
+          this.#events.push({ kind: "unanswered", ...listening.published });
+        },
+      }),
+    );
+    this.#events.push({ kind: "published", ...listening.published });
+  }
+
+  /** What happens, until `end` resolves. */
+  during(end: Promise<unknown>): AsyncIterable<MachineNetworkEvent> {
+    return this.#events.during(end);
+  }
+
+  /** Closes the ports; the VM's card ends with the VM. */
+  async [Symbol.asyncDispose](): Promise<void> {
+    await this.#ports[Symbol.asyncDispose]();
+  }
+}

@@ -1,0 +1,37 @@
+/**
+ * The network of a machine, as plain data: what its programs may reach, and what reaches them.
+ *
+ * @module
+ */
+import type { NetworkEvent } from "../vmm/net/gate.ts";
+import type { Policy } from "../vmm/net/policy.ts";
+
+export type { NetworkEvent } from "../vmm/net/gate.ts";
+export { isFloor, type Policy, type Rule } from "../vmm/net/policy.ts";
+export { parseRule, policyOf } from "../vmm/net/rules.ts";
+
+/** A port of the host that leads to a port of the guest's 127.0.0.1. */
+export interface PublishedPort {
+  /** IPv4 address of the host to listen on. */
+  readonly address: string;
+  /** TCP port of the host; 0 for a free one. */
+  readonly port: number;
+  /** TCP port of the guest. */
+  readonly guestPort: number;
+}
+
+/** What is asked for. */
+export interface MachineNetwork {
+  /** What programs may reach; undefined for nothing: the guest's card has its cable pulled. */
+  readonly policy: Policy | undefined;
+  /** What leads into the guest. */
+  readonly publish: readonly PublishedPort[];
+}
+
+/** Something about a machine's network that a person may want to know. */
+export type MachineNetworkEvent =
+  | NetworkEvent
+  /** The host listens. */
+  | { readonly kind: "published" } & PublishedPort
+  /** A client was reset, since nobody listened in the guest; once for each port. */
+  | { readonly kind: "unanswered" } & PublishedPort;
