@@ -19,6 +19,7 @@ import { type HostKind, probeHost } from "../vmm/kvm/host_probe.ts";
 import { defaultKernel, type HostTraits } from "../vmm/host_traits.ts";
 import { Kvm } from "../vmm/kvm/kvm.ts";
 import { GIB, MIB } from "../vmm/layout.ts";
+import type { Finding, Verdict } from "./doctor_finding.ts";
 import {
   type Fix,
   fixForDirectory,
@@ -26,23 +27,7 @@ import {
   fixForKvm,
   nearestDirectory,
 } from "./doctor_fix.ts";
-
-/** What one check found. */
-export interface Finding {
-  /** What was looked at. */
-  readonly name: string;
-  /** `warn`: it works, but not as well as it could, or not everything does. */
-  readonly ok: "ok" | "warn" | "fail";
-  /** What was seen. */
-  readonly detail: string;
-  /** What to do about it. */
-  readonly remedy?: string;
-  /** The same, to be done. */
-  readonly fix?: Fix;
-}
-
-/** A finding before it has its name. */
-export type Verdict = Omit<Finding, "name">;
+import { examineNetwork } from "./doctor_network.ts";
 
 /** A kernel's source, its objects, the compiler and a first image. */
 const DISK_TO_COMPILE = 8 * GIB;
@@ -367,6 +352,7 @@ const CHECKS: readonly (readonly [name: string, check: () => Verdict | Promise<V
   ["disk", examineDisk],
   ["open files", examineFiles],
   ["user namespaces", examineNamespaces],
+  ["network", examineNetwork],
   ["Debian mirror", examineMirror],
 ];
 

@@ -6,7 +6,7 @@
 import { buildCommand, type CommandContext } from "@stricli/core";
 import { styleText } from "node:util";
 import { describeError, EXIT, exitWith, withProgress } from "./context.ts";
-import type { Finding } from "./doctor.ts";
+import type { Finding } from "./doctor_finding.ts";
 
 import { say, writeLine } from "./output.ts";
 import { lazyImport } from "../base/lazy_import.ts";

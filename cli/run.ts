@@ -80,6 +80,8 @@ export interface RunFlags {
   readonly deny?: readonly string[];
   /** Ports of this host that lead into the guest. */
   readonly publish?: readonly string[];
+  /** File that gets what the network carries. */
+  readonly pcap?: string;
   readonly remote: boolean;
   readonly server?: string;
 }
@@ -149,6 +151,7 @@ async function merge(
     ...(flags.file && { files: Object.fromEntries(flags.file) }),
     ...(flags.output && { outputs: flags.output.map(({ path }) => path) }),
     ...networkOptions(flags, config),
+    ...(flags.pcap !== undefined && { pcap: flags.pcap }),
     snapshot: flags.snapshot,
     cold: flags.cold,
     ...(remote && { server: serverFromFlags(flags, config?.server) }),

@@ -212,6 +212,13 @@ export const runCommand = buildCommand({
         placeholder: "PORT:GUEST_PORT",
         brief: "port of this host's 127.0.0.1 that leads to one of the guest's",
       },
+      pcap: {
+        kind: "parsed",
+        parse: String,
+        optional: true,
+        placeholder: "file",
+        brief: "file that gets what the network carries, for Wireshark and tcpdump",
+      },
       remote: { kind: "boolean", default: false, brief: "run it on the server of the config" },
       server: {
         kind: "parsed",

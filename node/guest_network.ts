@@ -4,7 +4,8 @@
  *
  * @module
  */
-import { CloudletError } from "../base/errors.ts";
+import { CloudletError, messageOf } from "../base/errors.ts";
+import { lazyImport } from "../base/lazy_import.ts";
 import { setNetwork } from "../vmm/devices/net/kind.ts";
 import type { DeviceRequests } from "../vmm/devices/kind.ts";
 import type { MachineNetwork, MachineNetworkEvent, PublishedPort } from "./network.ts";
@@ -14,6 +15,23 @@ import { findResolvers, type ResolverAddress } from "./resolvers.ts";
 
 /** Most ports of one machine. */
 const MOST_PORTS = 64;
+
+/** Makes the file, with its header: what the VM's thread writes later follows it. */
+async function beginCapture(path: string): Promise<void> {
+  const { pcapHeader } = await lazyImport<typeof import("../vmm/net/pcap.ts")>(
+    "../vmm/net/pcap.ts",
+    import.meta.url,
+  );
+  try {
+    await Deno.writeFile(path, pcapHeader());
+  } catch (cause) {
+    throw new CloudletError(`Cannot write the network's frames to ${path}: ${messageOf(cause)}`, {
+      code: "host",
+      remedy: "name a file that can be written",
+      cause,
+    });
+  }
+}
 
 /** See the module. */
 export class GuestNetwork implements AsyncDisposable {
@@ -44,9 +62,11 @@ export class GuestNetwork implements AsyncDisposable {
    *
    * @param devices of the VM, which need not run yet
    * @param network what it may do
-   * @throws {CloudletError} `conflict` for a port that is taken, `invalid-input` for too many
+   * @param capture path of a file that gets all frames, for Wireshark; none when absent
+   * @throws {CloudletError} `conflict` for a port that is taken, `invalid-input` for too many, `host`
+   *   when the capture cannot be written
    */
-  async plug(devices: DeviceRequests, network: MachineNetwork): Promise<void> {
+  async plug(devices: DeviceRequests, network: MachineNetwork, capture?: string): Promise<void> {
     const { policy, publish } = network;
     if (publish.length > MOST_PORTS) {
       throw new CloudletError(
@@ -58,7 +78,8 @@ export class GuestNetwork implements AsyncDisposable {
     }
     const upstreams: ResolverAddress[] = policy === undefined ? [] : await findResolvers();
     for (const port of publish) await this.#publish(port);
-    setNetwork(devices, policy && { policy, upstreams });
+    if (capture !== undefined && policy !== undefined) await beginCapture(capture);
+    setNetwork(devices, policy && { policy, upstreams, capture });
     this.#given = network;
   }
 

@@ -33,6 +33,8 @@ export interface MicroVmParts {
   readonly agent: AgentClient;
   /** Its network. */
   readonly network: GuestNetwork;
+  /** Path of a file that gets its network's frames; none when absent. */
+  readonly capture?: string | undefined;
   /** What it was booted from, or would be. */
   readonly parts: Parts;
   /** What was asked for. */
@@ -77,7 +79,7 @@ export class MicroVm implements HostMachine {
 
   async connect(network: MachineNetwork, signal: AbortSignal): Promise<void> {
     const { vm, agent, network: card } = this.#made;
-    await card.plug(vm.devices, network);
+    await card.plug(vm.devices, network, this.#made.capture);
     if (network.policy !== undefined) await agent.awaitNetwork({}, { signal });
   }
 

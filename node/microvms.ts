@@ -26,6 +26,8 @@ export interface MicroVmOptions extends BootOptions, PartsOptions {
   readonly snapshots?: boolean;
   /** What builds and snapshots belong to. When absent, one that no request waits for is ended. */
   readonly shared?: SharedWork;
+  /** Path of a file that gets the frames of the network; for one machine. None when absent. */
+  readonly capture?: string | undefined;
   /** Keeps paused clones ready; none is when absent. */
   readonly pool?: () => Pick<NodePool<Clone>, "takePaused">;
 }
@@ -34,6 +36,7 @@ export interface MicroVmOptions extends BootOptions, PartsOptions {
 export function microVms(given: MicroVmOptions = {}): HostMachineFactory {
   const shared = given.shared ?? new SharedWork({ abandoned: 0 });
   const options = { ...given, shared };
+  const { capture } = given;
   return async (request) => {
     const { signal } = request;
     sweepScratch();
@@ -43,7 +46,7 @@ export function microVms(given: MicroVmOptions = {}): HostMachineFactory {
     signal.throwIfAborted();
     if (options.snapshots === false) {
       const booted = stack.use(await boot(parts, request, options));
-      return new MicroVm({ ...booted, parts, request, resources: stack.move() });
+      return new MicroVm({ ...booted, parts, request, resources: stack.move(), capture });
     }
     const found = await findSnapshot(parts, request, options);
     const { prepared } = found;
@@ -52,7 +55,7 @@ export function microVms(given: MicroVmOptions = {}): HostMachineFactory {
     const agent = await clone.resume(request.id, clone.clockStep + BEHIND, signal);
     const { vm, network, snapshot: base } = clone;
     const resources = stack.move();
-    return new MicroVm({ vm, agent, network, parts, request, resources, base, prepared });
+    return new MicroVm({ vm, agent, network, capture, parts, request, resources, base, prepared });
   };
 }
 

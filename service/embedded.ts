@@ -18,15 +18,21 @@ export interface EmbeddedOptions {
   readonly progress?: Progress;
   /** `debian`, `built`, or the path of a vmlinux; what suits the host when absent. */
   readonly kernel?: string;
+  /** Path of a file that gets the frames of the program's network, for Wireshark; none when absent. */
+  readonly pcap?: string;
   /** False boots each machine instead of restoring it from a snapshot. */
   readonly snapshot?: boolean;
 }
 
 /** Such a service; it holds nothing while no run is under way. */
 export function embeddedService(options: EmbeddedOptions): Orchestrator {
-  const { progress, kernel, snapshot = true } = options;
+  const { progress, kernel, pcap, snapshot = true } = options;
   const { admission, limits } = hostLimits();
-  const machines = microVms({ ...(kernel !== undefined && { kernel }), snapshots: snapshot });
+  const machines = microVms({
+    ...(kernel !== undefined && { kernel }),
+    snapshots: snapshot,
+    capture: pcap,
+  });
   return new Orchestrator({
     node: new LocalNode({ machines: () => machines, admission, progress: silentProgress }),
     store: RunStore.inMemory(),

@@ -80,6 +80,11 @@ export interface RunOptions {
   readonly network?: NetworkOptions;
   /** `debian`, `built`, or a vmlinux; what suits the host when absent. In this process only. */
   readonly kernel?: string;
+  /**
+   * Path of a file that gets what the program's network carries, for Wireshark and tcpdump; in this
+   * process only.
+   */
+  readonly pcap?: string;
   /** False boots a microVM instead of restoring one from a snapshot; in this process only. */
   readonly snapshot?: boolean;
   /** A name for people. */
@@ -136,6 +141,16 @@ export function fromOf(image: RunOptions["image"]): string | undefined {
  * @throws {CloudletError} `invalid-input` when the options do not fit together
  */
 export function checkOptions(options: RunOptions): void {
+  if (
+    options.pcap !== undefined && (options.network === undefined || options.server !== undefined)
+  ) {
+    throw new CloudletError(
+      `Cannot write what the network carries to ${options.pcap}: ${
+        options.server === undefined ? "the program has none" : "it would be the server's file"
+      }`,
+      { code: "invalid-input", remedy: "give it a network, and run it in this process" },
+    );
+  }
   const given = [options.source, options.code].filter((value) => value !== undefined).length;
   if (given !== (fromOf(options.image) === undefined ? 1 : given % 2)) {
     throw new CloudletError("Cannot run the program: give one of source and code, or an image", {

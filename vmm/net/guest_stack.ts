@@ -5,10 +5,11 @@
  * @module
  */
 import type { DeviceHost } from "../virtio/device.ts";
+import { captured } from "./capture.ts";
 import { KernelSockets } from "./kernel_sockets.ts";
-import type { Link } from "./link.ts";
+import type { Link, NetworkPort, Plug } from "./link.ts";
 import { ownAddresses } from "./own_addresses.ts";
-import { NetworkStack } from "./stack.ts";
+import { type NetworkSettings, NetworkStack } from "./stack.ts";
 import { parseAddress } from "./wire/ipv4.ts";
 
 /** The link's two ends. */
@@ -29,17 +30,26 @@ export interface LinkEnds {
  * @param link to the guest
  * @param host of its network device
  * @param ends of the link
+ * @param capture path of a file that gets all frames; none when absent
  */
-export function guestStack(link: Link, host: DeviceHost, ends: LinkEnds): NetworkStack {
+export function guestStack(
+  link: Link,
+  host: DeviceHost,
+  ends: LinkEnds,
+  capture?: string,
+): NetworkPort<NetworkSettings> {
   const gateway = parseAddress(ends.gateway)!;
-  return new NetworkStack(link, {
-    addresses: { ...ends, guest: parseAddress(ends.guest)!, gateway },
-    sockets: new KernelSockets(host),
-    clock: {
-      now: () => performance.now(),
-      after: (milliseconds, task) => host.after(milliseconds, task),
-    },
-    own: ownAddresses(gateway),
-    onEvent: (event) => host.post(event),
-  });
+  const plug: Plug<NetworkSettings> = (link) =>
+    new NetworkStack(link, {
+      addresses: { ...ends, guest: parseAddress(ends.guest)!, gateway },
+      sockets: new KernelSockets(host),
+      clock: {
+        now: () => performance.now(),
+        after: (milliseconds, task) => host.after(milliseconds, task),
+      },
+      own: ownAddresses(gateway),
+      onEvent: (event) => host.post(event),
+    });
+  if (capture === undefined) return plug(link);
+  return captured(plug, capture, (message) => host.warn(message))(link);
 }

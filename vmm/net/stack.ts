@@ -53,6 +53,8 @@ export interface NetworkSettings {
   readonly policy: Policy | undefined;
   /** Resolvers that are asked for the guest. */
   readonly upstreams: readonly Upstream[];
+  /** Path of a capture file with its header, to which the frames are added; none when absent. */
+  readonly capture?: string | undefined;
 }
 
 /** See the module. */

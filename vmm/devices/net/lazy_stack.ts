@@ -9,7 +9,7 @@ import type { Pieces } from "../../../ffi/pieces.ts";
 import type { Link, NetworkPort } from "../../net/link.ts";
 import { lostConnections } from "../../net/saved.ts";
 import type { LinkEnds } from "../../net/guest_stack.ts";
-import type { NetworkSettings, NetworkStack } from "../../net/stack.ts";
+import type { NetworkSettings } from "../../net/stack.ts";
 import type { DeviceHost, DeviceState } from "../../virtio/device.ts";
 
 /** See the module. */
@@ -17,7 +17,7 @@ export class LazyStack implements NetworkPort<NetworkSettings> {
   readonly #link: Link;
   readonly #host: DeviceHost;
   readonly #options: LinkEnds;
-  #stack: NetworkStack | undefined;
+  #stack: NetworkPort<NetworkSettings> | undefined;
   /** Of a snapshot, for the stack when there is one. */
   #saved: DeviceState = [];
 
@@ -42,7 +42,7 @@ export class LazyStack implements NetworkPort<NetworkSettings> {
         ),
       ({ guestStack }) => {
         if (this.#stack === undefined) {
-          this.#stack = guestStack(this.#link, this.#host, this.#options);
+          this.#stack = guestStack(this.#link, this.#host, this.#options, settings.capture);
           this.#stack.restore(this.#saved);
         }
         this.#stack.configure(settings);
