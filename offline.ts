@@ -55,6 +55,7 @@ export const modules: readonly (() => Promise<unknown>)[] = [
   () => import("./service/workload.ts"),
   () => import("./vmm/device_thread/worker.ts"),
   () => import("./vmm/net/guest_stack.ts"),
+  () => import("./vmm/net/pcap.ts"),
   () => import("./vmm/vcpu/vcpu_worker.ts"),
   () => import("./workload/cargo.ts"),
 ];
