@@ -32,6 +32,8 @@ export class Execution {
   /** Seconds for which it survives its client. */
   #patience = 0;
   #deadline: ReturnType<typeof setTimeout> | undefined;
+  /** Looks again whether the client may get something. */
+  #released = () => {};
 
   /**
    * @param id of it
@@ -53,9 +55,14 @@ export class Execution {
     this.#responses = responses;
   }
 
-  /** For how many seconds it waits for the next client when it loses this one; 0 for not at all. */
+  /**
+   * For how many seconds it waits for the next client when it loses this one; 0 for not at all. A client
+   * of a held execution gets nothing until it is released: in a copy of the microVM it is gone already,
+   * which shows later, and what it got would be lost.
+   */
   hold(seconds: number): void {
     this.#patience = seconds;
+    this.#released();
     if (this.#deadline === undefined) return;
     clearTimeout(this.#deadline); // the client left meanwhile
     if (seconds > 0) this.#wait();
@@ -112,7 +119,16 @@ export class Execution {
           look = () => resolve(undefined);
           pending.then(resolve, reject);
         });
-        if (step === undefined) return;
+        while (step !== undefined && !left && this.#patience > 0) {
+          await new Promise<void>((resolve) => {
+            const timer = setTimeout(() => this.hold(0), this.#patience * 1000);
+            look = this.#released = () => {
+              clearTimeout(timer);
+              resolve();
+            };
+          });
+        }
+        if (step === undefined || left) return;
         this.#pending = undefined;
         if (step.done === true) {
           this.#over = true;

@@ -1,6 +1,7 @@
 /** Several executions, and such as survive their client. */
 import assert from "node:assert/strict";
 import { Code } from "@connectrpc/connect";
+import { Execution, type Response } from "./execution.ts";
 import { collect, rejectsWith, run, type TestAgent, withAgent } from "./harness_test.ts";
 import {
   ExecuteRequest_Action as Action,
@@ -119,3 +120,55 @@ for (const order of ["leaves first", "leaves later", "stays", "stays and does no
     },
   );
 }
+
+/** An execution that yields what it is given. */
+function manual() {
+  const pieces = Array.from({ length: 3 }, () => Promise.withResolvers<Response>());
+  const execution = new Execution("manual", false, () => {});
+  execution.begin((async function* () {
+    for (const { promise } of pieces) yield await promise;
+  })());
+  const say = (index: number) => pieces[index]!.resolve({ stdout: String(index) });
+  return { execution, say };
+}
+
+const stdoutOf = ({ value }: IteratorResult<Response>) => value?.stdout;
+
+Deno.test("what a held execution says goes to its next client, though the last one has not left yet", async () => {
+  const { execution, say } = manual();
+  const first = new AbortController();
+  const client = execution.take(first.signal);
+  say(0);
+  assert.equal(stdoutOf(await client.next()), "0");
+  execution.hold(20);
+  const lost = client.next();
+  say(1);
+  await new Promise((go) => setTimeout(go, 20)); // it could be taken now
+  first.abort();
+  assert.deepEqual(await lost, { done: true, value: undefined });
+  const second = execution.take(new AbortController().signal);
+  assert.equal(stdoutOf(await second.next()), "1");
+  say(2);
+  assert.equal(stdoutOf(await second.next()), "2");
+  assert.equal((await second.next()).done, true);
+});
+
+Deno.test("a held execution that is released goes on with the client that it has", async () => {
+  for (const seconds of [20, 0.05]) { // released, or forgotten
+    const { execution, say } = manual();
+    const client = execution.take(new AbortController().signal);
+    execution.hold(seconds);
+    const next = client.next();
+    say(0);
+    if (seconds === 20) {
+      await new Promise((go) => setTimeout(go, 20));
+      execution.hold(0);
+    }
+    assert.equal(stdoutOf(await next), "0");
+    say(1);
+    say(2);
+    assert.equal(stdoutOf(await client.next()), "1");
+    assert.equal(stdoutOf(await client.next()), "2");
+    assert.equal((await client.next()).done, true);
+  }
+});

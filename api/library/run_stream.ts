@@ -168,7 +168,8 @@ export class RunOfTransport implements Run {
    */
   constructor(begin: Begin, transport: () => Promise<Transport>) {
     this.#begin = begin;
-    this.#transport = transport;
+    let made: Promise<Transport> | undefined;
+    this.#transport = () => made ??= transport(); // a copy's is the same: there the original runs
     this.#result.promise.catch(() => {}); // it is thrown to whoever iterates
     this.#known.promise.catch(() => {});
   }

@@ -119,6 +119,41 @@ async function startServers(directory: string): Promise<AsyncDisposableStack> {
   return stack.move();
 }
 
+/** Connects, and goes on with the connection until it breaks; then it connects again. */
+const TALKER = `
+import errno, socket, time
+s = socket.create_connection(("api.example.com", 7), timeout=30)
+for _ in range(300):
+    try:
+        s.sendall(b"x")
+        got = "ok" if s.recv(10) else "end"
+    except OSError as error:
+        got = errno.errorcode.get(error.errno, str(error))
+    print(got, flush=True)
+    if got != "ok":
+        socket.create_connection(("api.example.com", 7), timeout=30).close()
+        print("connected again", flush=True)
+        break
+    time.sleep(0.3)
+`;
+
+/** A web server for three requests, after a while in which nothing listens. */
+const WEB_SERVER = `
+import http.server, time
+class Handler(http.server.BaseHTTPRequestHandler):
+    def do_POST(self):
+        body = self.rfile.read(int(self.headers["Content-Length"]))
+        self.send_response(200)
+        self.send_header("Content-Length", str(len(body)))
+        self.end_headers()
+        self.wfile.write(body)
+    def log_message(self, *args): pass
+time.sleep(2)
+server = http.server.HTTPServer(("127.0.0.1", 8000), Handler)
+print("serving", flush=True)
+for _ in range(3): server.handle_request()
+`;
+
 interface Ended {
   readonly steps: Record<string, unknown>;
   readonly reports: NetworkReport[];
@@ -160,6 +195,63 @@ const SCENARIOS: Record<string, () => Promise<unknown>> = {
     await using dns = await new NameServer({ "api.example.com": [SERVER] }).start();
     const ended = await inGuest(["none"], undefined);
     return { ...ended, reached: canaries.reached, asked: dns.asked };
+  },
+
+  /** The copy of a running program has its connections reset, and makes new ones. */
+  async fork() {
+    await using _dns = await new NameServer({ "api.example.com": [SERVER] }).start();
+    const decoder = new TextDecoder();
+    await using original = run({
+      ...{ code: TALKER, language: "python", packages: GUEST_PACKAGES, timeout: 200_000 },
+      network: { allow: ["api.example.com:7"] },
+    });
+    const lines: string[] = [];
+    let copied: Promise<string> | undefined;
+    let after = 0;
+    for await (const event of original) {
+      if (event.type !== "stdout") continue;
+      lines.push(...decoder.decode(event.data).split("\n").filter((line) => line !== ""));
+      copied ??= original.fork().output().then(({ stdout }) => {
+        after = lines.length;
+        return decoder.decode(stdout);
+      });
+      if (after > 0 && lines.length > after + 2) break; // it goes on behind its copy
+    }
+    return { original: [...new Set(lines)], copy: (await copied)?.trim().split("\n") };
+  },
+
+  /** A port of the host leads to one of the guest's loopback. */
+  async published() {
+    const decoder = new TextDecoder();
+    const reports: NetworkReport[] = [];
+    const answers: unknown[] = [];
+    let exitCode: number | undefined;
+    const program = run({
+      ...{ code: WEB_SERVER, language: "python", packages: GUEST_PACKAGES, timeout: 200_000 },
+      network: { publish: ["8000"] },
+    });
+    let url = "";
+    for await (const event of program) {
+      if (event.type === "exit") exitCode = event.result.exitCode;
+      if (event.type === "network") {
+        reports.push(event);
+        if (event.kind !== "published") continue;
+        url = `http://${event.address}:${event.port}/`;
+        const early = fetch(url).then(() => "answered", () => "reset"); // nothing listens yet
+        answers.push(await early);
+      }
+      if (event.type === "stdout" && decoder.decode(event.data).includes("serving")) {
+        void (async () => {
+          for (const size of [1, 100_000, 0]) {
+            const body = bytesOf(size);
+            const response = await fetch(url, { method: "POST", body });
+            const got = new Uint8Array(await response.arrayBuffer());
+            answers.push(got.length === size && got.every((byte, i) => byte === body[i]));
+          }
+        })();
+      }
+    }
+    return { stderr: "", kinds: reports.map(({ kind }) => kind), answers, exitCode };
   },
 
   /** What programs do, and what they may not. */
