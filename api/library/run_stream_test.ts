@@ -1,11 +1,13 @@
 import { equal, rejects } from "node:assert/strict";
 import { runOver } from "./run.ts";
+import { RunOfTransport } from "./run_stream.ts";
 import { HostileAgent, saysAndWaits } from "../../test/hostile_agent.ts";
 import { create } from "@bufbuild/protobuf";
 import {
   ExecuteResponse_Stage as Stage,
   ExecuteResponseSchema,
 } from "../../proto/gen/cloudlet/agent/agent_pb.ts";
+import { Language, RunVmmRequestSchema } from "../../proto/gen/vmmorchestrator/vmm_pb.ts";
 import { Orchestrator } from "../../service/orchestrator.ts";
 import { PreparedWorkloads } from "../../service/prepared.ts";
 import { inMemoryTransport } from "../../service/routes.ts";
@@ -32,6 +34,7 @@ function service() {
     limits: { defaultMemory: 256, minMemory: 64, maxVcpus: 4, maxTime: 60_000 },
   });
   return {
+    orchestrator,
     run: () => runOver(inMemoryTransport(orchestrator), PROGRAM),
     agent,
     async [Symbol.asyncDispose]() {
@@ -67,4 +70,22 @@ Deno.test("a run that was disposed, or that failed to start, settles what waits 
   await rejects(settled(program.kill()), NOT_STARTED);
   await rejects(settled(program.result), { code: "cancelled" });
   await rejects(settled(program.kill()), { code: "cancelled" });
+});
+
+Deno.test("a fork asks the service that has its original, which is made once", async () => {
+  await using served = service();
+  let made = 0;
+  const request = create(RunVmmRequestSchema, { language: Language.BASH, code: "true" });
+  await using program = new RunOfTransport(
+    { call: (client, signal) => Promise.resolve(client.run(request, { signal })) },
+    () => {
+      made++;
+      return Promise.resolve(inMemoryTransport(served.orchestrator));
+    },
+  );
+  const events = program[Symbol.asyncIterator]();
+  while ((await settled(events.next())).value?.type !== "stdout") { /* until it runs */ }
+  await rejects(settled(program.fork().output()), /cannot be copied/); // and not "not under way"
+  equal(made, 1);
+  await events.return!(undefined);
 });
