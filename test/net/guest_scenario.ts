@@ -179,13 +179,14 @@ async function inGuest(steps: string[], network: RunOptions["network"]): Promise
       reports.push(report);
     }
   }
+  return { steps: stepsOf(stdout), reports, stderr };
+}
+
+/** What the client printed, by step. */
+function stepsOf(stdout: string): Record<string, unknown> {
   const lines = stdout.trim().split("\n").filter((line) => line !== "");
   const results = lines.map((line) => JSON.parse(line) as { step: string; result: unknown });
-  return {
-    steps: Object.fromEntries(results.map(({ step, result }) => [step.split("=")[0]!, result])),
-    reports,
-    stderr,
-  };
+  return Object.fromEntries(results.map(({ step, result }) => [step.split("=")[0]!, result]));
 }
 
 const SCENARIOS: Record<string, () => Promise<unknown>> = {
@@ -195,6 +196,20 @@ const SCENARIOS: Record<string, () => Promise<unknown>> = {
     await using dns = await new NameServer({ "api.example.com": [SERVER] }).start();
     const ended = await inGuest(["none"], undefined);
     return { ...ended, reached: canaries.reached, asked: dns.asked };
+  },
+
+  /** The same client in a guest and on this host: how long it takes to connect, and how much goes through. */
+  async measure() {
+    await using _dns = await new NameServer({ "api.example.com": [SERVER] }).start();
+    const steps = ["connects=40", "requests=40", "download=5000000", "rate_up=2000000"];
+    const guest = await inGuest(steps, { allow: ["api.example.com"] });
+    const script = join(directory, "client.py");
+    await Deno.writeTextFile(script, client);
+    const { stdout } = await new Deno.Command("python3", {
+      args: [script, ...steps],
+      env: { API_HOST: SERVER, HOST_ADDRESS },
+    }).output();
+    return { guest: guest.steps, host: stepsOf(new TextDecoder().decode(stdout)) };
   },
 
   /** The copy of a running program has its connections reset, and makes new ones. */
