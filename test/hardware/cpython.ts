@@ -4,8 +4,8 @@
  * @module
  */
 
-/** Package with the tests. */
-export const CPYTHON_PACKAGES = ["libpython3-testsuite"];
+/** Package with the tests of the Python of builder/image/versions.ts; no other one depends on it. */
+export const CPYTHON_PACKAGES = ["libpython3.13-testsuite"];
 
 /** Modules that use the system most. */
 export const CPYTHON_MODULES = [
