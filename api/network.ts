@@ -34,6 +34,8 @@ export interface NetworkOptions {
    * `GUEST_PORT` for a free port. They listen on 127.0.0.1 unless an address is written.
    */
   readonly publish?: readonly string[];
+  /** How much it may send and get a second, such as `10Mbit`; no limit when absent. */
+  readonly bandwidth?: string;
 }
 
 /** Something about a run's network that a person may want to know. */
@@ -86,12 +88,35 @@ export function parsePublished(
   });
 }
 
+const KBIT: Readonly<Record<string, number>> = { kbit: 1, mbit: 1000, gbit: 1_000_000 };
+/** uint32 */
+const MOST_KBIT = 2 ** 32 - 1;
+
+/**
+ * Reads `NUMBERkbit`, `NUMBERMbit` or `NUMBERGbit`, a second, as tc(8) does.
+ *
+ * @returns thousands of bits a second
+ * @throws {CloudletError} `invalid-input`
+ */
+export function parseBandwidth(text: string): number {
+  const [, digits = "", unit = ""] = /^(\d+(?:\.\d+)?)\s*([kmg]bit)$/i.exec(text) ?? [];
+  const kbit = Math.round(Number(digits) * (KBIT[unit.toLowerCase()] ?? NaN));
+  if (kbit >= 1 && kbit <= MOST_KBIT) return kbit;
+  throw new CloudletError(`Cannot read ${JSON.stringify(text)} as a bandwidth`, {
+    code: "invalid-input",
+    remedy: "write it as 500kbit, 10Mbit or 1Gbit",
+  });
+}
+
 /**
  * The network as the wire has it.
  *
- * @throws {CloudletError} `invalid-input` for a port that is none; rules are checked by the service
+ * @throws {CloudletError} `invalid-input` for a port or a bandwidth that is none; rules are checked by the
+ *   service
  */
-export function toNetwork({ access, allow = [], deny = [], publish = [] }: NetworkOptions) {
+export function toNetwork(
+  { access, allow = [], deny = [], publish = [], bandwidth }: NetworkOptions,
+) {
   const number = access === undefined
     ? allow.length > 0 ? Access.LISTED : Access.NONE
     : ACCESS[access];
@@ -108,6 +133,7 @@ export function toNetwork({ access, allow = [], deny = [], publish = [] }: Netwo
       ...allow.map((target) => ({ action: Action.ALLOW, target })),
     ],
     publish: publish.map(parsePublished),
+    bandwidthKbit: bandwidth === undefined ? 0 : parseBandwidth(bandwidth),
   };
 }
 

@@ -9,7 +9,7 @@ import {
   Network_Access as Access,
   NetworkRule_Action as Action,
 } from "../proto/gen/vmmorchestrator/vmm_pb.ts";
-import { parsePublished, toNetwork, toReport } from "./network.ts";
+import { parseBandwidth, parsePublished, toNetwork, toReport } from "./network.ts";
 
 Deno.test("a published port is written as docker's are", () => {
   assert.deepEqual(parsePublished("8080:80"), { address: "", port: 8080, guestPort: 80 });
@@ -32,12 +32,23 @@ Deno.test("what is allowed opens the network for just that, and what is denied c
       { action: Action.ALLOW, target: "a.example" },
     ],
     publish: [],
+    bandwidthKbit: 0,
   });
   assert.equal(toNetwork({}).access, Access.NONE);
   assert.equal(toNetwork({ publish: ["80"] }).access, Access.NONE);
   assert.equal(toNetwork({ access: "public", allow: ["host:80"] }).access, Access.PUBLIC);
   assert.equal(toNetwork({ access: "none", allow: ["a.example"] }).access, Access.NONE);
   assert.throws(() => toNetwork({ access: "all" as "public" }), /none, listed, public|"all"/);
+});
+
+Deno.test("a bandwidth is read as tc does", () => {
+  assert.deepEqual(["500kbit", "10Mbit", "1.5 Gbit", "1kbit"].map(parseBandwidth), [
+    ...[500, 10_000, 1_500_000, 1],
+  ]);
+  for (const text of ["", "10", "10MB", "0kbit", "-1Mbit", "0.0001kbit", "9999999Gbit"]) {
+    assert.throws(() => parseBandwidth(text), /as a bandwidth/, text);
+  }
+  assert.equal(toNetwork({ bandwidth: "8Mbit" }).bandwidthKbit, 8000);
 });
 
 Deno.test("an event of the wire is a report without its empty fields", () => {

@@ -84,11 +84,13 @@ const network = z.strictObject({
   publish: optional(z.array(z.string()).max(64)).describe(
     "Ports of the server's host that lead into the guest: [ADDRESS:]PORT:GUEST_PORT",
   ),
-}).transform(({ access, allow, deny, publish }) => ({
+  bandwidth: optional(z.string()).describe("How much it may send and get a second: 10Mbit"),
+}).transform(({ access, allow, deny, publish, bandwidth }) => ({
   ...(access !== undefined && { access }),
   ...(allow !== undefined && { allow }),
   ...(deny !== undefined && { deny }),
   ...(publish !== undefined && { publish }),
+  ...(bandwidth !== undefined && { bandwidth }),
 }));
 
 const variables = z.record(noNul.regex(/^[^=]+$/, "is no name of a variable"), noNul);

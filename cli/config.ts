@@ -10,7 +10,7 @@ import { z } from "zod";
 import { type LanguageName, languageNamed, languages } from "../workload/languages.ts";
 import type { WrittenLanguage } from "../api/library/options.ts";
 import { languageOfSource } from "../api/library/source.ts";
-import { type NetworkOptions, parsePublished } from "../api/network.ts";
+import type { NetworkOptions } from "../api/network.ts";
 import { languageVersion, splitLanguage } from "../builder/image/versions.ts";
 import { CloudletError, messageOf } from "../base/errors.ts";
 import { reasonOfFile } from "../base/files.ts";
@@ -18,6 +18,7 @@ import { nearest } from "../base/nearest.ts";
 import { type SchemaProblem, schemaProblems } from "../base/schema_problems.ts";
 import { formatReference, parseReference } from "../builder/oci/reference.ts";
 import { isKernelSource } from "../builder/kernel/source.ts";
+import { networkOf } from "./config_network.ts";
 import { parseDuration, parseMemory } from "./units.ts";
 import { lazyImport } from "../base/lazy_import.ts";
 
@@ -155,6 +156,7 @@ const schema = z.strictObject({
     allow: z.array(text).default([]),
     deny: z.array(text).default([]),
     publish: z.array(text).default([]),
+    bandwidth: text.optional(),
   }).prefault({}),
   image: z.strictObject({
     from: path.optional(),
@@ -173,7 +175,7 @@ export const KEYS: Readonly<Record<string, readonly string[]>> = {
   build: ["source-code-path", "entry-point", "release", "env"],
   run: ["args", "env", "stdin", "timeout"],
   vm: ["vcpus", "memory", "kernel"],
-  network: ["access", "allow", "deny", "publish"],
+  network: ["access", "allow", "deny", "publish", "bandwidth"],
   image: ["from", "packages", "files", "run"],
 };
 
@@ -232,13 +234,6 @@ function entryPointProblem(
   // With cargo it may be the name of a program.
   if (language === "rust" || isFile(resolve(source, entryPoint))) return undefined;
   return `${resolve(source, entryPoint)} is no file; it starts from source-code-path`;
-}
-
-function networkOf(
-  { access, allow, deny, publish }: z.output<typeof schema>["network"],
-): NetworkOptions | undefined {
-  if (access === undefined && allow.length + deny.length + publish.length === 0) return undefined;
-  return { ...(access !== undefined && { access }), allow, deny, publish };
 }
 
 /**
@@ -325,14 +320,7 @@ export async function parseConfig(content: string, file: string): Promise<Config
   const kernel = values.vm.kernel !== undefined && isKernelSource(values.vm.kernel)
     ? values.vm.kernel
     : optionalFile(["vm", "kernel"], values.vm.kernel);
-  const { network } = values;
-  for (const [i, published] of network.publish.entries()) {
-    try {
-      parsePublished(published);
-    } catch (error) {
-      problems.push({ path: ["network", "publish", String(i)], message: messageOf(error) });
-    }
-  }
+  const network = networkOf(values.network, problems);
   if (language === undefined && source !== undefined && problems.length === 0) {
     problems.push({
       path: ["language"],
@@ -354,7 +342,7 @@ export async function parseConfig(content: string, file: string): Promise<Config
     buildEnv: values.build.env,
     run: { args: values.run.args, env: values.run.env, stdin, timeout: values.run.timeout },
     vm: { vcpus: values.vm.vcpus, memory: values.vm.memory, kernel },
-    network: networkOf(network),
+    network,
     image: { ...values.image, from, files },
   };
 }

@@ -57,6 +57,7 @@ access = "public"
 allow = ["host:8080"]
 deny = ["198.51.100.0/24"]
 publish = ["8080:80"]
+bandwidth = "10Mbit"
 [image]
 from = "alpine:3"
 packages = ["python3-numpy"]
@@ -86,6 +87,7 @@ run = ["touch /etc/made"]
         allow: ["host:8080"],
         deny: ["198.51.100.0/24"],
         publish: ["8080:80"],
+        bandwidth: "10Mbit",
       },
       image: {
         from: formatReference(parseReference("alpine:3")),
@@ -297,3 +299,21 @@ Deno.test("counts are whole numbers, with a least one", () => {
   }
   throws(() => parseCount("9".repeat(10)), { code: "invalid-input" });
 });
+
+Deno.test("what cannot be read of a network is told with its line", () =>
+  inDirectory(async (directory) => {
+    const content = `[build]\nsource-code-path = "main.py"\n[network]\npublish = ["80", "x:80"]\n` +
+      `bandwidth = "10MB"\n`;
+    await rejects(
+      parseConfig(content, join(directory, "config.toml")),
+      (error: Error) =>
+        /config\.toml:4:\d+: network\.publish\.1: Cannot publish "x:80"/.test(error.message) &&
+        /config\.toml:5:\d+: network\.bandwidth: Cannot read "10MB" as a bandwidth/.test(
+          error.message,
+        ),
+    );
+    await rejects(
+      parseConfig(content.replace("publish", "publsh"), join(directory, "config.toml")),
+      /did you mean "publish"/,
+    );
+  }));

@@ -80,6 +80,8 @@ export interface RunFlags {
   readonly deny?: readonly string[];
   /** Ports of this host that lead into the guest. */
   readonly publish?: readonly string[];
+  /** How much the program may send and get a second. */
+  readonly bandwidth?: string;
   /** File that gets what the network carries. */
   readonly pcap?: string;
   readonly remote: boolean;
@@ -161,7 +163,9 @@ async function merge(
 /** Flags add to the rules and ports of the config; `--network` overrides its access. */
 function networkOptions(flags: RunFlags, config: Config | undefined): Pick<RunOptions, "network"> {
   const { network: access, allow, deny, publish } = flags;
-  const given = [access, allow, deny, publish].some((value) => value !== undefined);
+  const bandwidth = flags.bandwidth ?? config?.network?.bandwidth;
+  const given = [access, allow, deny, publish, flags.bandwidth]
+    .some((value) => value !== undefined);
   if (!given) return config?.network ? { network: config.network } : {};
   const { access: configured, ...lists } = config?.network ?? {};
   const chosen = access ?? configured;
@@ -172,6 +176,7 @@ function networkOptions(flags: RunFlags, config: Config | undefined): Pick<RunOp
       allow: [...allow ?? [], ...lists.allow ?? []],
       deny: [...deny ?? [], ...lists.deny ?? []],
       publish: [...publish ?? [], ...lists.publish ?? []],
+      ...(bandwidth !== undefined && { bandwidth }),
     },
   };
 }

@@ -5,7 +5,7 @@
  */
 import { buildCommand } from "@stricli/core";
 import { languages } from "../workload/languages.ts";
-import { parsePublished } from "../api/network.ts";
+import { parseBandwidth, parsePublished } from "../api/network.ts";
 import { exitWith } from "./context.ts";
 import { parseOutput, parseSent } from "./output_files.ts";
 import type { WithProgram } from "./program_words.ts";
@@ -17,6 +17,12 @@ import { parseCount, parseDuration, parseMemory, parseRunName } from "./units.ts
 /** As it was written, when it is a port to publish. */
 function checkedPublished(text: string): string {
   parsePublished(text);
+  return text;
+}
+
+/** As it was written, when it is a bandwidth. */
+function checkedBandwidth(text: string): string {
+  parseBandwidth(text);
   return text;
 }
 
@@ -211,6 +217,13 @@ export const runCommand = buildCommand({
         optional: true,
         placeholder: "PORT:GUEST_PORT",
         brief: "port of this host's 127.0.0.1 that leads to one of the guest's",
+      },
+      bandwidth: {
+        kind: "parsed",
+        parse: checkedBandwidth,
+        optional: true,
+        placeholder: "rate",
+        brief: "how much the program may send and get a second: 500kbit, 10Mbit",
       },
       pcap: {
         kind: "parsed",

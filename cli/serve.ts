@@ -5,6 +5,7 @@
  */
 import { buildCommand } from "@stricli/core";
 import { Keys, newKey } from "../api/http/keys.ts";
+import { parseBandwidth } from "../api/network.ts";
 import type { Address, Service } from "../api/http/serve.ts";
 import { joinLanguage, languageVersion } from "../builder/image/versions.ts";
 import { languageNamed } from "../workload/languages.ts";
@@ -41,6 +42,8 @@ interface ServeFlags {
   readonly allowRegistry?: readonly string[];
   readonly network: "none" | "listed" | "public";
   readonly networkPrivate: boolean;
+  /** Bytes a second of one program. */
+  readonly networkBandwidth?: number;
 }
 
 /** Prewarmed VMs of a language. */
@@ -170,7 +173,11 @@ async function serve(flags: ServeFlags): Promise<void> {
       ...host.limits,
       maxTime: flags.maxTime ?? host.limits.maxTime,
       defaultMemory,
-      network: { access: flags.network, floor: flags.networkPrivate ? "rules" : "always" },
+      network: {
+        access: flags.network,
+        floor: flags.networkPrivate ? "rules" : "always",
+        bandwidth: flags.networkBandwidth,
+      },
     },
     maxBody: flags.maxBody * 2 ** 20,
     version: deno.version,
@@ -314,6 +321,13 @@ export const serveCommand = buildCommand({
         default: false,
         withNegated: false,
         brief: "let rules of programs reach private addresses and this host's 127.0.0.1",
+      },
+      networkBandwidth: {
+        kind: "parsed",
+        parse: (text: string) => parseBandwidth(text) * 1000 / 8,
+        optional: true,
+        placeholder: "rate",
+        brief: "the most that a program may send and get a second: 100Mbit",
       },
       allowRegistry: {
         kind: "parsed",

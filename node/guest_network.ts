@@ -67,7 +67,7 @@ export class GuestNetwork implements AsyncDisposable {
    *   when the capture cannot be written
    */
   async plug(devices: DeviceRequests, network: MachineNetwork, capture?: string): Promise<void> {
-    const { policy, publish } = network;
+    const { policy, publish, bandwidth } = network;
     if (publish.length > MOST_PORTS) {
       throw new CloudletError(
         `Cannot publish ${publish.length} ports: ${MOST_PORTS} are the most`,
@@ -79,7 +79,7 @@ export class GuestNetwork implements AsyncDisposable {
     const upstreams: ResolverAddress[] = policy === undefined ? [] : await findResolvers();
     for (const port of publish) await this.#publish(port);
     if (capture !== undefined && policy !== undefined) await beginCapture(capture);
-    setNetwork(devices, policy && { policy, upstreams, capture });
+    setNetwork(devices, policy && { policy, upstreams, bandwidth, capture });
     this.#given = network;
   }
 

@@ -26,6 +26,8 @@ export interface MachineNetwork {
   readonly policy: Policy | undefined;
   /** What leads into the guest. */
   readonly publish: readonly PublishedPort[];
+  /** Bytes a second, each way; no limit when absent. */
+  readonly bandwidth?: number | undefined;
 }
 
 /** Something about a machine's network that a person may want to know. */

@@ -39,6 +39,8 @@ export interface NetworkLimits {
   readonly access: AccessName;
   /** Whether rules may reach private addresses and what listens on the service's own host. */
   readonly floor: Policy["floor"];
+  /** Most bytes a second of one program, each way; no limit when absent. */
+  readonly bandwidth?: number | undefined;
 }
 
 /** What a caller's own programs may have on its own host. */
@@ -58,7 +60,7 @@ function refuse(what: string, remedy: string, code: "invalid-input" | "denied" =
  */
 export function networkOf(
   asked: Network | undefined,
-  { access: most, floor }: NetworkLimits = { access: "none", floor: "always" },
+  { access: most, floor, bandwidth }: NetworkLimits = { access: "none", floor: "always" },
 ): MachineNetwork | undefined {
   if (asked === undefined) return undefined;
   const access = ACCESS[asked.access];
@@ -89,7 +91,14 @@ export function networkOf(
       ? undefined
       : policyOf(rules, access === "public" ? "allow" : "deny", floor),
     publish: publishedOf(asked.publish),
+    ...bandwidthOf(asked.bandwidthKbit, bandwidth),
   };
+}
+
+/** As much as is asked for, up to what the service allows. */
+function bandwidthOf(kbit: number, most = Infinity): Pick<MachineNetwork, "bandwidth"> {
+  const bandwidth = Math.min(kbit === 0 ? Infinity : kbit * 1000 / 8, most);
+  return bandwidth === Infinity ? {} : { bandwidth };
 }
 
 /** What is certain to be denied in each connection is refused at once. */

@@ -44,6 +44,14 @@ Deno.test("no request gets more than the service allows", () => {
   }
 });
 
+Deno.test("a program has the bandwidth that it asks for, up to the service's", () => {
+  const of = (bandwidthKbit: number, bandwidth?: number) =>
+    networkOf(asked({ access: PUBLIC, bandwidthKbit }), { ...OWN_NETWORK, bandwidth })?.bandwidth;
+  assert.deepEqual([of(0), of(8), of(8, 500), of(0, 500), of(8, 5000)], [
+    ...[undefined, 1000, 500, 500, 1000],
+  ]);
+});
+
 Deno.test("rules and ports that make no sense are refused", () => {
   const cases: (readonly [MessageInitShape<typeof NetworkSchema>, RegExp])[] = [
     [{ access: NONE, rules: allow("a.example") }, /access is none, and there are rules/],

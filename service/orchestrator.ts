@@ -291,7 +291,7 @@ export class Orchestrator implements AsyncDisposable {
     const remarks = new RunProgress(level, this.#options.progress);
     const { id, agentId: execution, signal } = run;
     // The ports of this host are the original's.
-    const shared = asked?.policy && { policy: asked.policy, publish: [] };
+    const shared = asked?.policy && { ...asked, publish: [] };
     const events = original.fork({ id, execution, network: shared }, { signal });
     const machine = yield* this.#machine(run, remarks, events);
     run.network = shared;

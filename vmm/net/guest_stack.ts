@@ -7,6 +7,7 @@
 import type { DeviceHost } from "../virtio/device.ts";
 import { captured } from "./capture.ts";
 import { KernelSockets } from "./kernel_sockets.ts";
+import { limited } from "./limited.ts";
 import type { Link, NetworkPort, Plug } from "./link.ts";
 import { ownAddresses } from "./own_addresses.ts";
 import { type NetworkSettings, NetworkStack } from "./stack.ts";
@@ -39,17 +40,20 @@ export function guestStack(
   capture?: string,
 ): NetworkPort<NetworkSettings> {
   const gateway = parseAddress(ends.gateway)!;
+  const clock = {
+    now: () => performance.now(),
+    after: (milliseconds: number, task: () => void) => host.after(milliseconds, task),
+  };
   const plug: Plug<NetworkSettings> = (link) =>
     new NetworkStack(link, {
       addresses: { ...ends, guest: parseAddress(ends.guest)!, gateway },
       sockets: new KernelSockets(host),
-      clock: {
-        now: () => performance.now(),
-        after: (milliseconds, task) => host.after(milliseconds, task),
-      },
+      clock,
       own: ownAddresses(gateway),
       onEvent: (event) => host.post(event),
     });
-  if (capture === undefined) return plug(link);
-  return captured(plug, capture, (message) => host.warn(message))(link);
+  const written = capture === undefined
+    ? plug
+    : captured(plug, capture, (message) => host.warn(message));
+  return limited(written, clock)(link);
 }

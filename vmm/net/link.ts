@@ -55,6 +55,8 @@ export interface NetworkPort<Settings = never> extends Disposable {
   configure(settings: Settings): void;
   /** A frame of the guest, from its Ethernet header on; its bytes are there during the call only. */
   receive(frame: Pieces): void;
+  /** Milliseconds for which no more frames of the guest are to come; 0, or absent, for none. */
+  holdOff?(): number;
   /** No more frames follow for now: what they deserve as an answer together is sent. */
   flush(): void;
   /** The link may have room again. */

@@ -10,6 +10,7 @@ import { Pieces } from "../../ffi/pieces.ts";
 import type { Gate } from "./gate.ts";
 import type { HostDatagrams, HostSockets } from "./sockets.ts";
 import { type Clock, WakeUp } from "./timer.ts";
+import { TokenBucket } from "./token_bucket.ts";
 import {
   DnsCode,
   type DnsQuestion,
@@ -72,13 +73,13 @@ export class Resolver implements Disposable {
   readonly #options: ResolverOptions;
   readonly #pending = new Set<Pending>();
   readonly #wakeUp: WakeUp;
-  #tokens = BURST;
-  #filled = 0;
+  readonly #rate: TokenBucket;
 
   /** @param options what it works with */
   constructor(options: ResolverOptions) {
     this.#options = options;
     this.#wakeUp = new WakeUp(options.clock, () => this.#tick());
+    this.#rate = new TokenBucket(RATE, BURST, options.clock.now());
   }
 
   /** Questions that wait for an answer. */
@@ -97,7 +98,8 @@ export class Resolver implements Disposable {
     if (question === undefined) return;
     const say = (code: number) => answer(emitAnswer(question, code));
     if (!question.isStandard) return say(DnsCode.NOT_IMPLEMENTED);
-    const isRoom = this.#takeToken() && this.#pending.size < MOST_PENDING;
+    const isRoom = this.#rate.take(1, this.#options.clock.now()) &&
+      this.#pending.size < MOST_PENDING;
     if (!isRoom) {
       this.tooMany++;
       return say(DnsCode.REFUSED);
@@ -109,15 +111,6 @@ export class Resolver implements Disposable {
     const pending = { question, answer, id, tries: 0, due: 0, socket: undefined };
     this.#pending.add(pending);
     this.#askUpstream(pending);
-  }
-
-  #takeToken(): boolean {
-    const now = this.#options.clock.now();
-    this.#tokens = Math.min(BURST, this.#tokens + (now - this.#filled) * RATE / 1000);
-    this.#filled = now;
-    if (this.#tokens < 1) return false;
-    this.#tokens--;
-    return true;
   }
 
   #askUpstream(pending: Pending): void {

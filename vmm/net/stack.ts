@@ -13,6 +13,7 @@ import { Pieces } from "../../ffi/pieces.ts";
 import type { DeviceState } from "../virtio/device.ts";
 import { Gate, type GateOptions } from "./gate.ts";
 import type { Link, NetworkPort } from "./link.ts";
+import type { Bandwidth } from "./limited.ts";
 import { Resolver, type Upstream } from "./resolver.ts";
 import { type LostConnection, lostConnections, MOST_CONNECTIONS } from "./saved.ts";
 import type { Policy } from "./policy.ts";
@@ -48,7 +49,7 @@ export interface StackOptions extends GateOptions {
 }
 
 /** What the guest may do in a run. Structured-clonable. */
-export interface NetworkSettings {
+export interface NetworkSettings extends Bandwidth {
   /** The rules; undefined for no network at all. */
   readonly policy: Policy | undefined;
   /** Resolvers that are asked for the guest. */

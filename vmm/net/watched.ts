@@ -62,6 +62,10 @@ class WatchedPort<Settings> implements NetworkPort<Settings> {
     this.#port.receive(frame);
   }
 
+  holdOff(): number {
+    return this.#port.holdOff?.() ?? 0;
+  }
+
   flush(): void {
     this.#port.flush();
   }

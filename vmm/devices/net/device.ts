@@ -85,6 +85,8 @@ export class NetDevice<Settings = never> implements Device<NetRequest<Settings>>
   /** The guest of a snapshot saw the link in another state. */
   #changed = false;
   #scheduled = false;
+  /** No frames are taken for a while. */
+  #holds = false;
   #frames = 0;
   #bytes = 0;
   #badFrames = 0;
@@ -155,16 +157,27 @@ export class NetDevice<Settings = never> implements Device<NetRequest<Settings>>
 
   #take(): void {
     const queue = this.#transmit;
-    if (queue === undefined) return;
+    if (queue === undefined || this.#holds) return;
     queue.disableNotifications();
     const end = this.#bytes + TURN_BYTES;
-    for (let budget = queue.size; budget > 0 && this.#bytes < end && queue.pop(); budget--) {
+    let hold = 0;
+    for (let budget = queue.size; budget > 0 && this.#bytes < end; budget--) {
+      hold = this.#up ? this.#port.holdOff?.() ?? 0 : 0;
+      if (hold > 0 || !queue.pop()) break;
       const { head } = queue;
       this.#handleFrame(queue);
       queue.push(head, 0);
     }
     if (this.#up) this.#port.flush();
     this.#host.publish(TX);
+    if (hold > 0) {
+      this.#holds = true;
+      this.#host.after(Math.ceil(hold), () => {
+        this.#holds = false;
+        this.#take();
+      });
+      return;
+    }
     if (queue.enableNotifications()) this.#host.again(TX);
   }
 
@@ -202,6 +215,7 @@ export class NetDevice<Settings = never> implements Device<NetRequest<Settings>>
   reset(): void {
     this.#active = false;
     this.#scheduled = false;
+    this.#holds = false;
     this.#transmit = undefined;
     this.#receive.use(undefined, { mergeable: false, checksums: false, segments: false });
     this.#port.reset();

@@ -25,8 +25,14 @@ class FakePort implements NetworkPort<string> {
   readonly told: string[] = [];
   state: DeviceState = [7];
   flushed = 0;
+  /** Frames that may come before the port holds the guest off for a moment. */
+  welcome = Infinity;
 
   constructor(readonly link: Link) {}
+
+  holdOff(): number {
+    return this.got.length < this.welcome ? 0 : 5;
+  }
 
   configure(settings: string): void {
     this.told.push(settings);
@@ -266,4 +272,26 @@ Deno.test("net tells a restored guest that its link is another one, and only the
     assert.equal(other.transport.read(VIRTIO_MMIO.INTERRUPT_STATUS, 4), up ? 0 : 2);
     assert.deepEqual(ports.get(other.slot.device)!.state, [7]);
   }
+});
+
+Deno.test("net leaves frames of the guest in their queue while it is held off, and then goes on by itself", async () => {
+  const { bench, driver, port } = setUp();
+  using _ = bench;
+  const header = new Uint8Array(HEADER);
+  port.welcome = 2;
+  for (let i = 0; i < 5; i++) {
+    driver.queues[TX]!.add([driver.place(Uint8Array.of(...header, ...pattern(60 + i)))]);
+  }
+  driver.kick(TX);
+  driver.kick(TX); // more of them change nothing
+  bench.turn();
+  assert.deepEqual(port.got.map(({ length }) => length), [60, 61]);
+  assert.equal(driver.queues[TX]!.collect().length, 2);
+  port.welcome = Infinity;
+  for (let i = 0; i < 200 && port.got.length < 5; i++) {
+    await new Promise((go) => setTimeout(go, 5));
+    bench.turn();
+  }
+  assert.deepEqual(port.got.map(({ length }) => length), [60, 61, 62, 63, 64]);
+  assert.equal(driver.queues[TX]!.collect().length, 3);
 });

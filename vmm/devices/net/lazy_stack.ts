@@ -55,6 +55,10 @@ export class LazyStack implements NetworkPort<NetworkSettings> {
     this.#stack?.receive(frame);
   }
 
+  holdOff(): number {
+    return this.#stack?.holdOff?.() ?? 0;
+  }
+
   flush(): void {
     this.#stack?.flush();
   }
