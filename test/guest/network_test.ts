@@ -129,6 +129,12 @@ Deno.test({
       },
     );
 
+    await t.step("tcpdump reads what was captured", async () => {
+      const { http, question, syn, answer, end } = await scenario("captured");
+      assert.deepEqual([http, question, syn, answer], ["hello from the internet", true, 1, true]);
+      assert(end > 0);
+    });
+
     await t.step("each denial is told once, with what was asked for", () => {
       // deno-lint-ignore no-explicit-any
       const told = reports.map(({ asked, name, address, port }: any) =>

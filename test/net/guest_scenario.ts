@@ -161,7 +161,11 @@ interface Ended {
 }
 
 /** Runs the client in a guest. */
-async function inGuest(steps: string[], network: RunOptions["network"]): Promise<Ended> {
+async function inGuest(
+  steps: string[],
+  network: RunOptions["network"],
+  pcap?: string,
+): Promise<Ended> {
   const decoder = new TextDecoder();
   let [stdout, stderr] = ["", ""];
   const reports: NetworkReport[] = [];
@@ -169,6 +173,7 @@ async function inGuest(steps: string[], network: RunOptions["network"]): Promise
     ...{ code: client, language: "python", args: steps, packages: GUEST_PACKAGES },
     env: { HOST_ADDRESS },
     ...(network !== undefined && { network }),
+    ...(pcap !== undefined && { pcap }),
     timeout: 400_000,
   });
   for await (const event of program) {
@@ -196,6 +201,23 @@ const SCENARIOS: Record<string, () => Promise<unknown>> = {
     await using dns = await new NameServer({ "api.example.com": [SERVER] }).start();
     const ended = await inGuest(["none"], undefined);
     return { ...ended, reached: canaries.reached, asked: dns.asked };
+  },
+
+  /** What tcpdump reads of a run's frames. */
+  async captured() {
+    await using _dns = await new NameServer({ "api.example.com": [SERVER] }).start();
+    const pcap = join(directory, "frames.pcap");
+    const { steps } = await inGuest(["http"], { allow: ["api.example.com:80"] }, pcap);
+    const read = (filter: string) => command("tcpdump", "-nr", pcap, filter);
+    const lines = async (filter: string) => (await read(filter)).trim().split("\n").length;
+    return {
+      http: steps.http,
+      question: (await read("udp dst port 53")).includes("A? api.example.com."),
+      syn: await lines("tcp[tcpflags] == tcp-syn and dst host 203.0.113.7 and dst port 80"),
+      answer: (await command("tcpdump", "-Anr", pcap, "tcp src port 80"))
+        .includes("hello from the internet"),
+      end: await lines("tcp[tcpflags] & tcp-fin != 0"),
+    };
   },
 
   /** The same client in a guest and on this host: how long it takes to connect, and how much goes through. */
