@@ -88,8 +88,9 @@ if [ -n "$root" ]; then
     mount -t erofs -o ro "$root" /image || fail "mount the image $root"
   mount -t tmpfs -o "size=$size,mode=755" tmpfs /overlay || fail "make the writable layer"
   mkdir /overlay/upper /overlay/work
-  mount -t overlay -o lowerdir=/image,upperdir=/overlay/upper,workdir=/overlay/work overlay /root ||
-    fail "put the writable layer over the image"
+  # xino: readdir(3) and stat(2) agree on inode numbers, though the layers are of two file systems.
+  layers=lowerdir=/image,upperdir=/overlay/upper,workdir=/overlay/work
+  mount -t overlay -o $layers,xino=on overlay /root || fail "put the writable layer over the image"
   # /proc last: busybox finds itself there.
   for directory in dev sys proc; do
     # Whatever the image has there: a link would lead out of it.

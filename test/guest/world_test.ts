@@ -37,21 +37,25 @@ Deno.test({
 });
 
 const FINDS = `
-import datetime, locale, socket, subprocess, zoneinfo
+import datetime, locale, os, socket, subprocess, zoneinfo
 print(subprocess.run(["ls", "/usr/share/zoneinfo/Europe/Paris"], capture_output=True, text=True).stdout)
 print(datetime.datetime(2024, 1, 15, 12, tzinfo=zoneinfo.ZoneInfo("Asia/Kathmandu")).utcoffset())
 print(locale.setlocale(locale.LC_ALL, "C.UTF-8"), socket.gethostbyname(socket.gethostname()))
+os.mkdir("made")
+entries = [entry for directory in (".", "/etc") for entry in os.scandir(directory)]
+print(all(entry.inode() == os.stat(entry.path, follow_symlinks=False).st_ino for entry in entries))
 `;
 
 Deno.test({
-  name: "a program in a guest finds commands, time zones, its locale and its own name",
+  name:
+    "a program in a guest finds commands, time zones, its locale, its own name and files as stat sees them",
   ignore: !hasKvm(),
   async fn() {
     const { stdout } = await run({ language: "python", code: FINDS, kernel: testKernel() })
       .output();
     assert.equal(
       new TextDecoder().decode(stdout),
-      "/usr/share/zoneinfo/Europe/Paris\n\n5:45:00\nC.UTF-8 127.0.1.1\n",
+      "/usr/share/zoneinfo/Europe/Paris\n\n5:45:00\nC.UTF-8 127.0.1.1\nTrue\n",
     );
   },
 });
