@@ -51,6 +51,7 @@ export const modules: readonly (() => Promise<unknown>)[] = [
   () => import("./cli/toml_position.ts"),
   () => import("./node/local_node.ts"),
   () => import("./node/microvms.ts"),
+  () => import("./node/secrets/open.ts"),
   () => import("./service/prepared.ts"),
   () => import("./service/workload.ts"),
   () => import("./vmm/device_thread/worker.ts"),

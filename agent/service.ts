@@ -14,6 +14,7 @@ import { awaitNetwork } from "./await_network.ts";
 import { SIGNAL_NUMBERS } from "./libc.ts";
 import { checkRequest, checkWarmRequest } from "../workload/request.ts";
 import { GuestIdentity } from "./guest_identity.ts";
+import { trust } from "./trust.ts";
 import { packOverlayDiff } from "./overlay_diff.ts";
 import type { Runner } from "./runner.ts";
 import { countTransferred } from "./scavenge.ts";
@@ -139,8 +140,9 @@ export function workloadRunner(
       }
     },
 
-    async awaitNetwork(_request, context: HandlerContext) {
+    async awaitNetwork({ authority }, context: HandlerContext) {
       try {
+        if (authority !== "") trust(authority);
         await awaitNetwork(context.signal);
       } catch (error) {
         throw asConnectError(error);

@@ -36,6 +36,19 @@ export interface NetworkOptions {
   readonly publish?: readonly string[];
   /** How much it may send and get a second, such as `10Mbit`; no limit when absent. */
   readonly bandwidth?: string;
+  /**
+   * Values that the program never has, by the name of the variable that has a placeholder: it is replaced
+   * in requests to the hosts named, over TLS on port 443, which may be reached there without a rule.
+   */
+  readonly secrets?: Readonly<Record<string, SecretOptions>>;
+}
+
+/** A value, and the hosts that get it. */
+export interface SecretOptions {
+  /** The value. */
+  readonly value: string;
+  /** Names of hosts, or `*.NAME`. */
+  readonly hosts: readonly string[];
 }
 
 /** Something about a run's network that a person may want to know. */
@@ -65,6 +78,12 @@ export type NetworkReport =
     readonly port: number;
     /** The guest's port. */
     readonly guestPort: number;
+  }
+  | {
+    /** A secret could not be put in. */
+    readonly kind: "secret";
+    /** Why. */
+    readonly message: string;
   };
 
 const ACCESS = { none: Access.NONE, listed: Access.LISTED, public: Access.PUBLIC } as const;
@@ -115,10 +134,10 @@ export function parseBandwidth(text: string): number {
  *   service
  */
 export function toNetwork(
-  { access, allow = [], deny = [], publish = [], bandwidth }: NetworkOptions,
+  { access, allow = [], deny = [], publish = [], bandwidth, secrets = {} }: NetworkOptions,
 ) {
   const number = access === undefined
-    ? allow.length > 0 ? Access.LISTED : Access.NONE
+    ? allow.length + Object.keys(secrets).length > 0 ? Access.LISTED : Access.NONE
     : ACCESS[access];
   if (number === undefined) {
     throw new CloudletError(`Cannot give the program the network ${JSON.stringify(access)}`, {
@@ -134,6 +153,9 @@ export function toNetwork(
     ],
     publish: publish.map(parsePublished),
     bandwidthKbit: bandwidth === undefined ? 0 : parseBandwidth(bandwidth),
+    secrets: Object.entries(secrets).map(([name, { value, hosts }]) => ({
+      ...{ name, value, hosts: [...hosts] },
+    })),
   };
 }
 
@@ -147,6 +169,7 @@ const ASKED: Readonly<Record<Asked, "tcp" | "udp" | "name" | "server-name">> = {
 /** What happened, as people read it. */
 export function toReport(event: NetworkEvent): NetworkReport {
   const { kind, name, address, port, rule, floor, guestPort } = event;
+  if (kind === Kind.SECRET) return { kind: "secret", message: event.message };
   if (kind !== Kind.DENIED) {
     return { kind: kind === Kind.PUBLISHED ? "published" : "unanswered", address, port, guestPort };
   }

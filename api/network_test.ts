@@ -33,6 +33,7 @@ Deno.test("what is allowed opens the network for just that, and what is denied c
     ],
     publish: [],
     bandwidthKbit: 0,
+    secrets: [],
   });
   assert.equal(toNetwork({}).access, Access.NONE);
   assert.equal(toNetwork({ publish: ["80"] }).access, Access.NONE);

@@ -85,12 +85,20 @@ const network = z.strictObject({
     "Ports of the server's host that lead into the guest: [ADDRESS:]PORT:GUEST_PORT",
   ),
   bandwidth: optional(z.string()).describe("How much it may send and get a second: 10Mbit"),
-}).transform(({ access, allow, deny, publish, bandwidth }) => ({
+  secrets: optional(z.record(
+    noNul,
+    z.strictObject({ value: z.string(), hosts: z.array(z.string()).max(64) }),
+  )).describe(
+    "Values that the program never has, by the variable with its placeholder, which is replaced in " +
+      "requests to the hosts over TLS",
+  ),
+}).transform(({ access, allow, deny, publish, bandwidth, secrets }) => ({
   ...(access !== undefined && { access }),
   ...(allow !== undefined && { allow }),
   ...(deny !== undefined && { deny }),
   ...(publish !== undefined && { publish }),
   ...(bandwidth !== undefined && { bandwidth }),
+  ...(secrets !== undefined && { secrets }),
 }));
 
 const variables = z.record(noNul.regex(/^[^=]+$/, "is no name of a variable"), noNul);
@@ -183,7 +191,8 @@ export const runEvent = z.object({
     peak_memory_bytes: z.number(),
   }).optional(),
   network: z.object({
-    kind: z.enum(["denied", "published", "unanswered"]),
+    kind: z.enum(["denied", "published", "unanswered", "secret"]),
+    message: z.string().optional(),
     asked: z.enum(["tcp", "udp", "name", "server-name"]).optional(),
     name: z.string().optional(),
     address: z.string().optional(),

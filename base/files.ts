@@ -207,16 +207,18 @@ export function temporaryIn(directory: string): Temporary {
  * Writes a whole file so that readers see the old or the new content, never a part, not even after a
  * power cut.
  *
+ * @param mode permission bits, less the process's umask
  * @throws {CloudletError} `host` when the file system refuses, such as when it is full
  */
 export async function writeFileAtomic(
   path: string,
   content: Uint8Array | string | ReadableStream<Uint8Array>,
+  mode = 0o666,
 ): Promise<void> {
   using temporary = temporaryIn(dirname(path));
   try {
-    if (typeof content === "string") await Deno.writeTextFile(temporary.path, content);
-    else await Deno.writeFile(temporary.path, content);
+    if (typeof content === "string") await Deno.writeTextFile(temporary.path, content, { mode });
+    else await Deno.writeFile(temporary.path, content, { mode });
     await syncPath(temporary.path);
     await Deno.rename(temporary.path, path);
   } catch (cause) {

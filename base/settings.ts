@@ -63,7 +63,10 @@ const SCHEMA = z.strictObject({
     max_entries: z.int().positive().optional(),
     max_minutes: z.number().positive().max(24 * 60).optional(),
   }).default({}),
-  network: z.strictObject({ resolver: z.string().optional() }).default({}),
+  network: z.strictObject({
+    resolver: z.string().optional(),
+    ca: z.string().startsWith("/").optional(),
+  }).default({}),
   cache: z.strictObject({ size: z.union([size, z.literal(false)]).optional() }).default({}),
 });
 
@@ -126,6 +129,11 @@ export interface NetworkSettings {
    * when absent.
    */
   readonly resolver?: string | undefined;
+  /**
+   * Absolute path of certificates (PEM) that hosts with secrets may have, in place of those that Deno
+   * trusts.
+   */
+  readonly ca?: string | undefined;
 }
 
 /** All settings. */

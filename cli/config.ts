@@ -157,6 +157,10 @@ const schema = z.strictObject({
     deny: z.array(text).default([]),
     publish: z.array(text).default([]),
     bandwidth: text.optional(),
+    secrets: z.record(
+      text,
+      z.strictObject({ env: text.min(1, "must not be empty"), hosts: z.array(text).min(1) }),
+    ).default({}),
   }).prefault({}),
   image: z.strictObject({
     from: path.optional(),
@@ -175,7 +179,7 @@ export const KEYS: Readonly<Record<string, readonly string[]>> = {
   build: ["source-code-path", "entry-point", "release", "env"],
   run: ["args", "env", "stdin", "timeout"],
   vm: ["vcpus", "memory", "kernel"],
-  network: ["access", "allow", "deny", "publish", "bandwidth"],
+  network: ["access", "allow", "deny", "publish", "bandwidth", "secrets"],
   image: ["from", "packages", "files", "run"],
 };
 

@@ -66,6 +66,12 @@ export const CONFIG_KEYS: readonly ConfigKey[] = [
   },
   { table: "network", key: "deny", example: '["198.51.100.0/24"]', what: "what may not" },
   { table: "network", key: "publish", example: '["8080:80"]', what: "ports that lead into it" },
+  {
+    table: "network",
+    key: "secrets",
+    example: '{ KEY = { env = "KEY", hosts = ["api.example.com"] } }',
+    what: "values that only hosts get",
+  },
   { table: "network", key: "bandwidth", example: '"10Mbit"', what: "each way, a second" },
   {
     table: "image",

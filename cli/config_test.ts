@@ -87,6 +87,7 @@ run = ["touch /etc/made"]
         allow: ["host:8080"],
         deny: ["198.51.100.0/24"],
         publish: ["8080:80"],
+        secrets: {},
         bandwidth: "10Mbit",
       },
       image: {

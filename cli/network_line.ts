@@ -7,6 +7,7 @@ import type { NetworkReport } from "../api/network.ts";
 
 /** A line for standard error, with what to do about it. */
 export function networkLine(report: NetworkReport): string {
+  if (report.kind === "secret") return report.message.replaceAll(/[^\x20-\x7e]/g, "?");
   if (report.kind !== "denied") {
     const { kind, address, port, guestPort } = report;
     return kind === "published"

@@ -13,6 +13,7 @@ import {
   type RunOptions,
   type RunResult,
 } from "../api/library/run.ts";
+import type { SecretOptions } from "../api/network.ts";
 import { CloudletError } from "../base/errors.ts";
 import { silentProgress } from "../base/progress.ts";
 import { takeSignals } from "../base/signals.ts";
@@ -82,6 +83,8 @@ export interface RunFlags {
   readonly publish?: readonly string[];
   /** How much the program may send and get a second. */
   readonly bandwidth?: string;
+  /** What the program has placeholders of. */
+  readonly secret?: readonly (readonly [name: string, secret: SecretOptions])[];
   /** File that gets what the network carries. */
   readonly pcap?: string;
   readonly remote: boolean;
@@ -164,7 +167,7 @@ async function merge(
 function networkOptions(flags: RunFlags, config: Config | undefined): Pick<RunOptions, "network"> {
   const { network: access, allow, deny, publish } = flags;
   const bandwidth = flags.bandwidth ?? config?.network?.bandwidth;
-  const given = [access, allow, deny, publish, flags.bandwidth]
+  const given = [access, allow, deny, publish, flags.bandwidth, flags.secret]
     .some((value) => value !== undefined);
   if (!given) return config?.network ? { network: config.network } : {};
   const { access: configured, ...lists } = config?.network ?? {};
@@ -177,6 +180,7 @@ function networkOptions(flags: RunFlags, config: Config | undefined): Pick<RunOp
       deny: [...deny ?? [], ...lists.deny ?? []],
       publish: [...publish ?? [], ...lists.publish ?? []],
       ...(bandwidth !== undefined && { bandwidth }),
+      secrets: { ...lists.secrets, ...Object.fromEntries(flags.secret ?? []) },
     },
   };
 }

@@ -6,6 +6,7 @@
 import { buildCommand } from "@stricli/core";
 import { languages } from "../workload/languages.ts";
 import { parseBandwidth, parsePublished } from "../api/network.ts";
+import { parseSecret } from "./config_network.ts";
 import { exitWith } from "./context.ts";
 import { parseOutput, parseSent } from "./output_files.ts";
 import type { WithProgram } from "./program_words.ts";
@@ -217,6 +218,14 @@ export const runCommand = buildCommand({
         optional: true,
         placeholder: "PORT:GUEST_PORT",
         brief: "port of this host's 127.0.0.1 that leads to one of the guest's",
+      },
+      secret: {
+        kind: "parsed",
+        parse: parseSecret,
+        variadic: true,
+        optional: true,
+        placeholder: "NAME@HOST",
+        brief: "variable of which the program has a placeholder, and only the host the value",
       },
       bandwidth: {
         kind: "parsed",

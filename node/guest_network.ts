@@ -8,7 +8,7 @@ import { CloudletError, messageOf } from "../base/errors.ts";
 import { lazyImport } from "../base/lazy_import.ts";
 import { setNetwork } from "../vmm/devices/net/kind.ts";
 import type { DeviceRequests } from "../vmm/devices/kind.ts";
-import type { MachineNetwork, MachineNetworkEvent, PublishedPort } from "./network.ts";
+import type { HostSecret, MachineNetwork, MachineNetworkEvent, PublishedPort } from "./network.ts";
 import { EventQueue } from "./progress_events.ts";
 import { ListeningPort } from "./published_port.ts";
 import { findResolvers, type ResolverAddress } from "./resolvers.ts";
@@ -41,6 +41,7 @@ export class GuestNetwork implements AsyncDisposable {
   readonly #ports = new AsyncDisposableStack();
   readonly #unanswered = new Set<number>();
   #given: MachineNetwork | undefined;
+  #authority = "";
 
   /** @param socket path of the vsock device's socket */
   constructor(socket: string) {
@@ -50,6 +51,11 @@ export class GuestNetwork implements AsyncDisposable {
   /** What the machine was given; undefined before that. */
   get given(): MachineNetwork | undefined {
     return this.#given;
+  }
+
+  /** Certificate (PEM) that programs have to trust; empty for none. */
+  get authority(): string {
+    return this.#authority;
   }
 
   /** Takes what the VM's device says. */
@@ -67,7 +73,7 @@ export class GuestNetwork implements AsyncDisposable {
    *   when the capture cannot be written
    */
   async plug(devices: DeviceRequests, network: MachineNetwork, capture?: string): Promise<void> {
-    const { policy, publish, bandwidth } = network;
+    const { policy, publish, bandwidth, secrets = [] } = network;
     if (publish.length > MOST_PORTS) {
       throw new CloudletError(
         `Cannot publish ${publish.length} ports: ${MOST_PORTS} are the most`,
@@ -78,9 +84,24 @@ export class GuestNetwork implements AsyncDisposable {
     }
     const upstreams: ResolverAddress[] = policy === undefined ? [] : await findResolvers();
     for (const port of publish) await this.#publish(port);
+    const interception = policy && secrets.length > 0 ? await this.#intercept(secrets) : undefined;
     if (capture !== undefined && policy !== undefined) await beginCapture(capture);
-    setNetwork(devices, policy && { policy, upstreams, bandwidth, capture });
+    setNetwork(devices, policy && { policy, upstreams, bandwidth, interception, capture });
     this.#given = network;
+  }
+
+  async #intercept(secrets: readonly HostSecret[]) {
+    const { openSecrets } = await lazyImport<typeof import("./secrets/open.ts")>(
+      "./secrets/open.ts",
+      import.meta.url,
+    ); // and with it what makes certificates
+    const { proxy, certificate } = await openSecrets(
+      secrets,
+      (message) => this.#events.push({ kind: "secret", message }),
+    );
+    const { port, token } = this.#ports.use(proxy);
+    this.#authority = certificate;
+    return { port, token, hosts: secrets.flatMap(({ hosts }) => hosts) };
   }
 
   async #publish(asked: PublishedPort): Promise<void> {

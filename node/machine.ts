@@ -80,7 +80,8 @@ export class MicroVm implements HostMachine {
   async connect(network: MachineNetwork, signal: AbortSignal): Promise<void> {
     const { vm, agent, network: card } = this.#made;
     await card.plug(vm.devices, network, this.#made.capture);
-    if (network.policy !== undefined) await agent.awaitNetwork({}, { signal });
+    if (network.policy === undefined) return;
+    await agent.awaitNetwork({ authority: card.authority }, { signal });
   }
 
   networkEvents(end: Promise<unknown>): AsyncIterable<MachineNetworkEvent> {

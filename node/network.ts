@@ -4,10 +4,10 @@
  * @module
  */
 import type { NetworkEvent } from "../vmm/net/gate.ts";
-import type { Policy } from "../vmm/net/policy.ts";
+import type { Policy, Target } from "../vmm/net/policy.ts";
 
 export type { NetworkEvent } from "../vmm/net/gate.ts";
-export { isFloor, type Policy, type Rule } from "../vmm/net/policy.ts";
+export { isFloor, matchesName, type Policy, type Rule, type Target } from "../vmm/net/policy.ts";
 export { parseRule, policyOf } from "../vmm/net/rules.ts";
 
 /** A port of the host that leads to a port of the guest's 127.0.0.1. */
@@ -20,6 +20,16 @@ export interface PublishedPort {
   readonly guestPort: number;
 }
 
+/** A value that hosts get in the place of what programs have. */
+export interface HostSecret {
+  /** What programs have: letters and digits, of which there is nothing like elsewhere. */
+  readonly placeholder: string;
+  /** What hosts get. */
+  readonly value: string;
+  /** Names of the hosts. */
+  readonly hosts: readonly Target[];
+}
+
 /** What is asked for. */
 export interface MachineNetwork {
   /** What programs may reach; undefined for nothing: the guest's card has its cable pulled. */
@@ -28,6 +38,8 @@ export interface MachineNetwork {
   readonly publish: readonly PublishedPort[];
   /** Bytes a second, each way; no limit when absent. */
   readonly bandwidth?: number | undefined;
+  /** What programs have placeholders of; none when absent. */
+  readonly secrets?: readonly HostSecret[] | undefined;
 }
 
 /** Something about a machine's network that a person may want to know. */
@@ -36,4 +48,6 @@ export type MachineNetworkEvent =
   /** The host listens. */
   | { readonly kind: "published" } & PublishedPort
   /** A client was reset, since nobody listened in the guest; once for each port. */
-  | { readonly kind: "unanswered" } & PublishedPort;
+  | { readonly kind: "unanswered" } & PublishedPort
+  /** A secret could not be put in. */
+  | { readonly kind: "secret"; readonly message: string };

@@ -27,6 +27,7 @@ import {
   policyOf,
   type Rule,
 } from "../node/network.ts";
+import { type NamedSecret, rulesOf, secretsOf } from "./secrets.ts";
 
 /** How much a program may reach by default, from nothing to the internet. */
 export const ACCESS = ["none", "listed", "public"] as const;
@@ -42,6 +43,11 @@ export interface NetworkLimits {
   /** Most bytes a second of one program, each way; no limit when absent. */
   readonly bandwidth?: number | undefined;
 }
+
+/** A network, with the names of its secrets. */
+export type RunNetworkRequest = MachineNetwork & {
+  readonly secrets?: readonly NamedSecret[] | undefined;
+};
 
 /** What a caller's own programs may have on its own host. */
 export const OWN_NETWORK: NetworkLimits = { access: "public", floor: "rules" };
@@ -61,11 +67,12 @@ function refuse(what: string, remedy: string, code: "invalid-input" | "denied" =
 export function networkOf(
   asked: Network | undefined,
   { access: most, floor, bandwidth }: NetworkLimits = { access: "none", floor: "always" },
-): MachineNetwork | undefined {
+): RunNetworkRequest | undefined {
   if (asked === undefined) return undefined;
   const access = ACCESS[asked.access];
   if (access === undefined) throw refuse(`there is no access number ${asked.access}`, "use 0 to 2");
-  if (access === "none" && asked.rules.length === 0 && asked.publish.length === 0) return undefined;
+  const { rules: written, publish, secrets: secret } = asked;
+  if (access === "none" && written.length + publish.length + secret.length === 0) return undefined;
   if (most === "none") {
     throw refuse("this service has none to give", "ask its operator for serve --network", "denied");
   }
@@ -73,24 +80,26 @@ export function networkOf(
     const remedy = "list what it needs, or ask the operator for serve --network public";
     throw refuse(`the service allows ${most} access, not ${access}`, remedy, "denied");
   }
-  if (access === "none" && asked.rules.length > 0) {
+  if (access === "none" && written.length + secret.length > 0) {
     throw refuse(
-      "its access is none, and there are rules",
-      "ask for listed access, or for no rules",
+      "its access is none, and there are rules or secrets",
+      "ask for listed access, or for neither",
     );
   }
-  const rules = asked.rules.map(({ action, target }) => {
+  const rules = written.map(({ action, target }) => {
     if (action !== Action.ALLOW && action !== Action.DENY) {
       throw refuse(`there is no action number ${action}`, "use 0 or 1");
     }
     return parseRule(target, action === Action.ALLOW ? "allow" : "deny");
   });
   if (floor === "always") rules.forEach(checkFloor);
+  const secrets = secretsOf(secret);
   return {
     policy: access === "none"
       ? undefined
-      : policyOf(rules, access === "public" ? "allow" : "deny", floor),
-    publish: publishedOf(asked.publish),
+      : policyOf([...rules, ...rulesOf(secrets)], access === "public" ? "allow" : "deny", floor),
+    publish: publishedOf(publish),
+    ...(secrets.length > 0 && { secrets }),
     ...bandwidthOf(asked.bandwidthKbit, bandwidth),
   };
 }
@@ -146,6 +155,9 @@ export function networkEvent(event: MachineNetworkEvent): NetworkEvent {
     return create(NetworkEventSchema, {
       ...{ kind: EventKind.DENIED, asked, name, address, port, rule, floor },
     });
+  }
+  if (event.kind === "secret") {
+    return create(NetworkEventSchema, { kind: EventKind.SECRET, message: event.message });
   }
   const { kind, address, port, guestPort } = event;
   return create(NetworkEventSchema, {

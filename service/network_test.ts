@@ -54,7 +54,7 @@ Deno.test("a program has the bandwidth that it asks for, up to the service's", (
 
 Deno.test("rules and ports that make no sense are refused", () => {
   const cases: (readonly [MessageInitShape<typeof NetworkSchema>, RegExp])[] = [
-    [{ access: NONE, rules: allow("a.example") }, /access is none, and there are rules/],
+    [{ access: NONE, rules: allow("a.example") }, /access is none, and there are rules or secrets/],
     [{ access: 3 as Access }, /no access number 3/],
     [{ access: LISTED, rules: [{ action: 2 as Action, target: "a" }] }, /no action number 2/],
     [{ access: LISTED, rules: allow("a b") }, /is no name/],

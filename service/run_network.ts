@@ -70,6 +70,7 @@ export function inWords(event: MachineNetworkEvent): string {
     const behind = name !== undefined && address !== undefined ? ` (${address})` : "";
     return `denied ${what === "name" ? "the look-up of " : ""}${place}${behind}: ${why}`;
   }
+  if (event.kind === "secret") return event.message;
   const { address, port, guestPort } = event;
   return event.kind === "published"
     ? `port ${guestPort} is published on ${address}:${port}`

@@ -22,6 +22,7 @@ import { formatReference, parseReference } from "../builder/oci/reference.ts";
 import type { MachineImage } from "../node/node.ts";
 import type { MachineNetwork } from "../node/network.ts";
 import { type NetworkLimits, networkOf } from "./network.ts";
+import { secretOptions } from "./secrets.ts";
 import type { RemarkLevel } from "./run_progress.ts";
 
 /** Bounds of one run, set by whoever offers the service. */
@@ -225,13 +226,15 @@ export function workloadOf(request: RunVmmRequest, limits: RunLimits): Workload 
     }
   }
   const remarkLevel = remarkLevelOf(request.logLevel);
+  const network = networkOf(request.network, limits.network);
+  const options = request.options ?? create(OptionsSchema);
   const execute = create(ExecuteRequestSchema, {
     workloadName: name,
     language,
     action,
     code: request.code,
     configStr: request.configStr,
-    options: { ...(request.options ?? create(OptionsSchema)), executionId: id },
+    options: { ...options, ...secretOptions(network, language, options), executionId: id },
   });
   checkRequest(execute); // as the agent will: no machine is started for what it refuses
   return {
@@ -244,7 +247,7 @@ export function workloadOf(request: RunVmmRequest, limits: RunLimits): Workload 
     vcpus,
     packages: request.packages,
     image: imageOf(request, language, limits),
-    network: networkOf(request.network, limits.network),
+    network,
     remarkLevel,
     execute,
   };

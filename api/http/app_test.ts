@@ -1,6 +1,7 @@
 import { deepEqual, equal, match, ok } from "node:assert/strict";
 import type { Hono } from "hono";
 import { HostProcessMachines } from "../../test/host_process_machine.ts";
+import { OWN_NETWORK } from "../../service/network.ts";
 import { Orchestrator } from "../../service/orchestrator.ts";
 import { vmmRoutes } from "../../service/routes.ts";
 import { RunStore } from "../../service/run_store.ts";
@@ -23,7 +24,10 @@ async function withApp(
     node: testNode(machines.factory, { machines: 1, memory: 1024, queue: 0 }),
     prepared: machines.prepared,
     store,
-    limits: { defaultMemory: 256, minMemory: 64, maxVcpus: 4, maxTime: 60_000 },
+    limits: {
+      ...{ defaultMemory: 256, minMemory: 64, maxVcpus: 4, maxTime: 60_000 },
+      network: OWN_NETWORK,
+    },
     onEnd: (run) => metrics.ended(run),
   });
   metrics.watch(orchestrator);
@@ -318,6 +322,10 @@ Deno.test("POST /configuration tells how a request is understood and runs nothin
     const versioned = { language: "Python@3.11", code: "" };
     equal((await (await post(app, "/configuration", versioned)).json()).language, "python@3.11");
     equal((await post(app, "/configuration", { language: "x" })).status, 422);
+    const secrets = { KEY: { value: "never told", hosts: ["a.example"] } };
+    const told = await (await post(app, "/configuration", { ...BASH, network: { secrets } }))
+      .text();
+    ok(told.includes("a.example") && !told.includes("never told"), told);
     // What POST /run refuses by itself is refused here, with the same words.
     for (
       const [what, more, detail] of [

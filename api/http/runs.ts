@@ -6,7 +6,13 @@
 import type { Context, Hono } from "hono";
 import type { ExecuteResponse } from "../../proto/gen/cloudlet/agent/agent_pb.ts";
 import { fromConnectError } from "../../service/connect_errors.ts";
-import { forkRequest, type RunEventBody, runRequest, runsQuery } from "../schemas.ts";
+import {
+  forkRequest,
+  type RunEventBody,
+  type RunRequest,
+  runRequest,
+  runsQuery,
+} from "../schemas.ts";
 import { eventStream, nothingLeft } from "../sse.ts";
 import { findRun, type Parts } from "./parts.ts";
 import { problemOf } from "./problem.ts";
@@ -37,9 +43,10 @@ export function mountRuns(app: Hono, { vmm, store, check, limited }: Parts): voi
   app.post("/configuration", limited, async (c) => {
     const body = await readJson(c.req.raw, runRequest);
     check(toRunVmmRequest(body));
-    const { code, files, stdin, stdin_base64, ...rest } = body;
+    const { code, files, stdin, stdin_base64, network, ...rest } = body;
     return c.json({
       ...rest,
+      ...(network && { network: withoutValues(network) }),
       files: files?.map(({ path }) => path) ?? null,
       code_bytes: code === undefined ? null : new TextEncoder().encode(code).length,
       stdin_bytes: stdin_base64?.length ?? new TextEncoder().encode(stdin ?? "").length,
@@ -60,6 +67,14 @@ export function mountRuns(app: Hono, { vmm, store, check, limited }: Parts): voi
     return c.json(toRunInfo(findRun(store, id)));
   });
   app.get("/metrics/:id", (c) => c.json(toMetrics(findRun(store, c.req.param("id")))));
+}
+
+/** A network whose secrets are not told: what is sent back is easily kept somewhere. */
+function withoutValues(network: NonNullable<RunRequest["network"]>) {
+  const { secrets, ...rest } = network;
+  if (secrets === undefined) return rest;
+  const hosts = Object.entries(secrets).map(([name, { hosts }]) => [name, { hosts }] as const);
+  return { ...rest, secrets: Object.fromEntries(hosts) };
 }
 
 /**

@@ -120,7 +120,7 @@ export function toEvent(response: ExecuteResponse): RunEventBody {
 
 function toNetworkReport(event: NetworkEvent): RunEventBody["network"] {
   const report = toReport(event);
-  if (report.kind === "denied") return report;
+  if (report.kind === "denied" || report.kind === "secret") return report;
   const { guestPort, ...rest } = report;
   return { ...rest, guest_port: guestPort };
 }

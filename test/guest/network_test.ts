@@ -129,6 +129,21 @@ Deno.test({
       },
     );
 
+    await t.step(
+      "the guest never has the value of a secret, and only its host gets it",
+      async () => {
+        const { secrets, found, got, reports } = await scenario("secrets");
+        assert.deepEqual(secrets, { echoed: true, elsewhere: true, curl: true });
+        assert.equal(found, 0, "the guest's memory has the value");
+        assert.deepEqual(got, [
+          { host: "api.example.com", values: 3, placeholders: 0 }, // query, field and body
+          { host: "shared.example.com", values: 0, placeholders: 1 },
+          { host: "api.example.com", values: 1, placeholders: 0 },
+        ]);
+        assert.deepEqual(reports, []);
+      },
+    );
+
     await t.step("tcpdump reads what was captured", async () => {
       const { http, question, syn, answer, end } = await scenario("captured");
       assert.deepEqual([http, question, syn, answer], ["hello from the internet", true, 1, true]);

@@ -6,118 +6,26 @@
  * @module
  */
 import { createHash } from "node:crypto";
-import { createServer as createTlsServer } from "node:tls";
 import { join } from "node:path";
 import { type NetworkReport, run, type RunOptions } from "../../mod.ts";
 import { LONG } from "../long.ts";
 import { GUEST_PACKAGES } from "./guest_packages.ts";
+import { searchGuestMemory } from "./guest_memory.ts";
+import {
+  bytesOf,
+  Canaries,
+  echoed,
+  HOST_ADDRESS,
+  SERVER,
+  SHARED,
+  startServers,
+} from "./guest_servers.ts";
 import { command, makeInternet, NameServer, RESOLVER } from "./internet.ts";
-import { echo, Server } from "./servers.ts";
 
-const SERVER = "203.0.113.7";
-const SHARED = "203.0.113.8";
-const HOST_ADDRESS = "192.0.2.2";
 const client = await Deno.readTextFile(
   new URL("../guest/fixtures/network_client.py", import.meta.url),
 );
 const BYTES = LONG ? 50_000_000 : 5_000_000;
-
-/** Bytes that everybody can make for himself. */
-function bytesOf(size: number): Uint8Array<ArrayBuffer> {
-  return Uint8Array.from({ length: size }, (_, i) => (i * 31) ^ (i >> 8));
-}
-
-async function serveHttp(request: Request, repository: string): Promise<Response> {
-  const { pathname } = new URL(request.url);
-  if (pathname === "/hello") return new Response("hello from the internet");
-  if (pathname === "/socket") {
-    const { socket, response } = Deno.upgradeWebSocket(request);
-    socket.onmessage = ({ data }) => socket.send(String(data).toUpperCase());
-    return response;
-  }
-  if (pathname === "/upload") {
-    const hash = createHash("sha256");
-    for await (const part of request.body!) hash.update(part);
-    return new Response(hash.digest("hex"));
-  }
-  const size = /^\/bytes\/(\d+)$/.exec(pathname)?.[1];
-  if (size !== undefined) return new Response(bytesOf(Number(size)));
-  if (!pathname.startsWith("/repo.git/")) return new Response(null, { status: 404 });
-  try {
-    return new Response(await Deno.readFile(join(repository, pathname.slice(9))));
-  } catch {
-    return new Response(null, { status: 404 });
-  }
-}
-
-/** Places that nobody may reach; counts who does. */
-class Canaries implements Disposable {
-  readonly #stack = new DisposableStack();
-  reached: string[] = [];
-
-  constructor() {
-    const places = [
-      ...[["127.0.0.1", 8080], [HOST_ADDRESS, 8080], ["169.254.169.254", 80], ["10.1.2.3", 80]],
-      ...[["198.51.100.7", 80], [SERVER, 81]],
-    ] as const;
-    for (const [address, port] of places) {
-      const count = () => {
-        this.reached.push(`${address}:${port}`);
-        return Promise.resolve();
-      };
-      this.#stack.use(new Server(Number(port), count, String(address)));
-    }
-  }
-
-  [Symbol.dispose](): void {
-    this.#stack[Symbol.dispose]();
-  }
-}
-
-/** A repository with one commit, to be served as plain files. */
-async function makeRepository(directory: string): Promise<string> {
-  const git = (...args: string[]) =>
-    command("git", "-c", "user.name=t", "-c", "user.email=t@example.com", ...args);
-  const work = join(directory, "work");
-  await git("init", "-q", work);
-  await git("-C", work, "commit", "-q", "--allow-empty", "-m", "the only commit");
-  await git("clone", "-q", "--bare", work, join(directory, "repo.git"));
-  await git("-C", join(directory, "repo.git"), "update-server-info");
-  return join(directory, "repo.git");
-}
-
-async function certificate(directory: string): Promise<{ key: string; cert: string }> {
-  const [key, cert] = [join(directory, "key.pem"), join(directory, "cert.pem")];
-  const subject = ["-subj", "/CN=shared.example.com", "-days", "2"];
-  const kind = ["-x509", "-newkey", "ec", "-pkeyopt", "ec_paramgen_curve:prime256v1", "-nodes"];
-  await command("openssl", "req", ...kind, "-keyout", key, "-out", cert, ...subject);
-  return { key: await Deno.readTextFile(key), cert: await Deno.readTextFile(cert) };
-}
-
-/** The internet's servers. */
-async function startServers(directory: string): Promise<AsyncDisposableStack> {
-  await using stack = new AsyncDisposableStack();
-  const repository = await makeRepository(directory);
-  for (const hostname of [SERVER, SHARED]) {
-    const server = Deno.serve(
-      { hostname, port: 80, onListen: () => {} },
-      (request) => serveHttp(request, repository),
-    );
-    stack.defer(() => server.shutdown());
-  }
-  stack.use(new Server(7, echo));
-  stack.use(
-    new Server(25, async (connection) => {
-      await connection.write(new TextEncoder().encode("220 mail.example.com\r\n"));
-      await connection.read(new Uint8Array(1));
-    }),
-  );
-  const tls = createTlsServer(await certificate(directory), (socket) => socket.end());
-  tls.on("tlsClientError", () => {});
-  await new Promise<void>((resolve) => tls.listen(443, SHARED, resolve));
-  stack.defer(() => void tls.close());
-  return stack.move();
-}
 
 /** Connects, and goes on with the connection until it breaks; then it connects again. */
 const TALKER = `
@@ -201,6 +109,57 @@ const SCENARIOS: Record<string, () => Promise<unknown>> = {
     await using dns = await new NameServer({ "api.example.com": [SERVER] }).start();
     const ended = await inGuest(["none"], undefined);
     return { ...ended, reached: canaries.reached, asked: dns.asked };
+  },
+
+  /** A value that the guest never has. */
+  async secrets() {
+    await using dns = await new NameServer({
+      "api.example.com": [SERVER],
+      "shared.example.com": [SHARED],
+    }).start();
+    const value = `sk-live-${crypto.randomUUID()}`;
+    const decoder = new TextDecoder();
+    const go = Promise.withResolvers<void>();
+    let [stdout, stderr] = ["", ""];
+    let found: number | undefined;
+    const reports: NetworkReport[] = [];
+    const program = run({
+      ...{ code: client, language: "python", args: ["secrets"], packages: GUEST_PACKAGES },
+      network: {
+        allow: ["shared.example.com:80"],
+        secrets: { API_KEY: { value, hosts: ["api.example.com"] } },
+      },
+      stdin: (async function* () {
+        await go.promise;
+        yield new TextEncoder().encode("go\n");
+      })(),
+      timeout: 200_000,
+    });
+    for await (const event of program) {
+      if (event.type === "stderr") stderr += decoder.decode(event.data);
+      if (event.type === "network") reports.push(event);
+      if (event.type !== "stdout") continue;
+      stdout += decoder.decode(event.data);
+      if (found !== undefined || !stdout.includes('"waits"')) continue;
+      const placeholder = String(stepsOf(stdout.slice(0, stdout.lastIndexOf("\n")))["placeholder"]);
+      // The placeholder shows that it is the guest's memory which is searched.
+      found = searchGuestMemory(value);
+      if (searchGuestMemory(placeholder) === 0) found = NaN;
+      go.resolve();
+    }
+    const { secrets, placeholder } = stepsOf(stdout);
+    return {
+      secrets,
+      stderr,
+      reports,
+      found,
+      asked: [...new Set(dns.asked)].sort(),
+      got: echoed.map(({ host, text }) => ({
+        host,
+        values: text.split(value).length - 1,
+        placeholders: text.split(String(placeholder)).length - 1,
+      })),
+    };
   },
 
   /** What tcpdump reads of a run's frames. */
@@ -325,7 +284,7 @@ const directory = await Deno.makeTempDir({ prefix: "cloudlet-test-" });
 await Deno.mkdir(join(directory, "cloudlet"));
 await Deno.writeTextFile(
   join(directory, "cloudlet/config.toml"),
-  `[network]\nresolver = "${RESOLVER}"\n`,
+  `[network]\nresolver = "${RESOLVER}"\nca = "${directory}/trusted.pem"\n`,
 );
 Deno.env.set("XDG_CONFIG_HOME", directory);
 try {

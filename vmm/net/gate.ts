@@ -11,9 +11,11 @@ import {
   decideName,
   decideServerName,
   type Decision,
+  matchesName,
   type OwnAddresses,
   Pins,
   type Policy,
+  type Target,
   type Transport,
 } from "./policy.ts";
 import { formatIpv4 } from "./wire/ipv4.ts";
@@ -47,13 +49,28 @@ export interface GateOptions {
   readonly onEvent: (event: NetworkEvent) => void;
 }
 
+/** Connections to some hosts that go by way of somebody on this host. */
+export interface Interception {
+  /** Names of the hosts. */
+  readonly hosts: readonly Target[];
+  /** TCP port of 127.0.0.1. */
+  readonly port: number;
+  /** Without white space: who dials begins with it, the address and the port, in a line. */
+  readonly token: string;
+}
+
 /** What may be. */
 export interface Verdict {
   /** Whether. */
   readonly allowed: boolean;
   /** Whether that is so by the name of the server, which its first bytes then have to confirm. */
   readonly byName: boolean;
+  /** By way of whom; directly when absent. */
+  readonly via?: Interception | undefined;
 }
+
+/** Where TLS is looked into. */
+const HTTPS = 443;
 
 const NO: Verdict = { allowed: false, byName: false };
 
@@ -63,6 +80,7 @@ export class Gate {
   denied = 0;
   readonly #options: GateOptions;
   #policy: Policy | undefined;
+  #interception: Interception | undefined;
   #pins = new Pins();
   readonly #told = new Set<string>();
 
@@ -72,8 +90,9 @@ export class Gate {
   }
 
   /** Takes another policy, and forgets what the guest did under the one before; undefined: nothing may be. */
-  use(policy: Policy | undefined): void {
+  use(policy: Policy | undefined, interception?: Interception): void {
     this.#policy = policy;
+    this.#interception = interception;
     this.#pins = new Pins();
     this.#told.clear();
   }
@@ -96,7 +115,9 @@ export class Gate {
     const names = this.#pins.namesOf(address, now);
     const decision = decide(policy, address, port, names, own, protocol);
     if (decision.allowed) {
-      return { allowed: true, byName: decision.rule?.target.kind === "name" };
+      const via = this.#via(protocol, port, names);
+      const byName = via !== undefined || decision.rule?.target.kind === "name";
+      return { allowed: true, byName, ...(via && { via }) };
     }
     this.#deny(decision, {
       what: protocol,
@@ -105,6 +126,13 @@ export class Gate {
       port,
     });
     return NO;
+  }
+
+  #via(protocol: Transport, port: number, names: readonly string[]): Interception | undefined {
+    if (protocol !== "tcp" || port !== HTTPS) return undefined;
+    const hosts = this.#interception?.hosts ?? [];
+    const isMeant = names.some((name) => hosts.some((host) => matchesName(host, name)));
+    return isMeant ? this.#interception : undefined;
   }
 
   /** Whether the guest may reach a port of this host. */

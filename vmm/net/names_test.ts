@@ -228,3 +228,36 @@ Deno.test("first bytes that never end are given up at a bound", () => {
   assert.deepEqual(found, { kind: "name", name: undefined });
   assert(first.bytes.length < 20_000);
 });
+
+Deno.test("hosts with secrets are reached by way of who puts them in, over TLS and by their name only", () => {
+  using net = new Net(API);
+  const interception = { hosts: [name("api.example.com")], port: 9999, token: "0123" };
+  const policy = listed(
+    { target: name("api.example.com") },
+    { target: name("other.example.com") },
+  );
+  net.stack.configure({
+    policy,
+    upstreams: [{ address: ip("198.51.100.53"), port: 53 }],
+    interception,
+  });
+  lookUp(net, "api.example.com");
+  lookUp(net, "other.example.com", ["203.0.113.8"]);
+  const greeting = "0123 203.0.113.7 443\n";
+  const guest = new GuestConnection(net, 443, SERVER);
+  const { socket } = guest;
+  assert.deepEqual([socket.address, socket.port], [ip("127.0.0.1"), 9999]);
+  assert.equal(String.fromCharCode(...socket.got), greeting);
+  const hello = clientHello("api.example.com");
+  guest.send(hello);
+  assert.deepEqual(socket.got.slice(greeting.length), [...hello]);
+  net.segments();
+  const evil = new GuestConnection(net, 443, SERVER, 40_001);
+  evil.send(clientHello("evil.example.com"));
+  assert.equal(String.fromCharCode(...evil.socket.got), greeting, "and not a byte of the guest's");
+  assert(isReset(net));
+  const plain = new GuestConnection(net, 80, SERVER, 40_002);
+  assert.deepEqual([plain.socket.address, plain.socket.port], [SERVER, 80]);
+  const other = new GuestConnection(net, 443, ip("203.0.113.8"), 40_003);
+  assert.deepEqual([other.socket.address, other.socket.port], [ip("203.0.113.8"), 443]);
+});

@@ -22,8 +22,14 @@ export interface RelayOptions {
   readonly syn: ParsedTcp;
   /** The address that the guest wants. */
   readonly address: number;
-  /** The one that is dialled: another one for this host. */
-  readonly dialAddress: number;
+  /** Who is dialled. */
+  readonly dial: {
+    /** The same, or another one for this host. */
+    readonly address: number;
+    readonly port: number;
+    /** What is said before the guest's first byte; nothing when absent. */
+    readonly greeting?: Uint8Array | undefined;
+  };
   /** Bytes that may wait for the server. */
   readonly queue: number;
   /** Whether the guest's first bytes have to name the server. */
@@ -136,9 +142,9 @@ export class Relay implements Output, Disposable {
 
   /** Dials the server. */
   dial(): void {
-    const { dialAddress, syn } = this.options;
+    const { address, port } = this.options.dial;
     const handler = (events: number) => this.#onEvents(events);
-    const socket = this.#host.sockets.dial(dialAddress, syn.destination, handler);
+    const socket = this.#host.sockets.dial(address, port, handler);
     if (typeof socket === "number") return this.#failed(-socket);
     this.#socket = socket;
   }
@@ -175,6 +181,7 @@ export class Relay implements Output, Disposable {
     if (this.#dialing) {
       if ((events & EPOLLOUT) === 0) return;
       this.#dialing = false;
+      if (!this.#greet(socket)) return this.connection.refused();
       this.connection.dialed(now);
     }
     if ((events & EPOLLOUT) !== 0) this.#flush();
@@ -184,6 +191,17 @@ export class Relay implements Output, Disposable {
       this.connection.readable(socket.available(), ended, now);
     }
     this.#host.changed(this);
+  }
+
+  /** An empty socket takes a few bytes at once. */
+  #greet(socket: HostSocket): boolean {
+    const { greeting } = this.options.dial;
+    if (greeting === undefined) return true;
+    const bytes = new Uint8Array(Math.max(128, greeting.length)); // a small one would move about
+    bytes.set(greeting);
+    part.clear();
+    part.add(addressOf(bytes), greeting.length);
+    return socket.send(part) === greeting.length;
   }
 
   #linger(events: number): void {

@@ -11,7 +11,7 @@
  */
 import { Pieces } from "../../ffi/pieces.ts";
 import type { DeviceState } from "../virtio/device.ts";
-import { Gate, type GateOptions } from "./gate.ts";
+import { Gate, type GateOptions, type Interception } from "./gate.ts";
 import type { Link, NetworkPort } from "./link.ts";
 import type { Bandwidth } from "./limited.ts";
 import { Resolver, type Upstream } from "./resolver.ts";
@@ -54,6 +54,8 @@ export interface NetworkSettings extends Bandwidth {
   readonly policy: Policy | undefined;
   /** Resolvers that are asked for the guest. */
   readonly upstreams: readonly Upstream[];
+  /** Hosts that are reached by way of somebody on this host, who puts secrets in. */
+  readonly interception?: Interception | undefined;
   /** Path of a capture file with its header, to which the frames are added; none when absent. */
   readonly capture?: string | undefined;
 }
@@ -97,9 +99,9 @@ export class NetworkStack implements NetworkPort<NetworkSettings> {
     this.#resolver = new Resolver({ sockets, gate, clock });
   }
 
-  configure({ policy, upstreams }: NetworkSettings): void {
+  configure({ policy, upstreams, interception }: NetworkSettings): void {
     this.#drop(); // what the settings before allowed
-    this.#gate.use(policy);
+    this.#gate.use(policy, interception);
     this.#resolver.upstreams = upstreams;
   }
 

@@ -6,13 +6,13 @@
  */
 import { type LostConnection, MOST_CONNECTIONS } from "./saved.ts";
 import type { Pieces } from "../../ffi/pieces.ts";
-import type { Gate } from "./gate.ts";
+import type { Gate, Interception, Verdict } from "./gate.ts";
 import { Relay, type RelayHost } from "./relay.ts";
 import type { HostSockets } from "./sockets.ts";
 import { advance } from "./tcp/sequence.ts";
 import { type Clock, WakeUp } from "./timer.ts";
 import type { Addresses, ToGuest } from "./to_guest.ts";
-import type { Ipv4Header } from "./wire/ipv4.ts";
+import { formatIpv4, type Ipv4Header } from "./wire/ipv4.ts";
 import { type ParsedTcp, TcpFlag } from "./wire/tcp.ts";
 
 /** Bytes that may wait for servers, of all connections of a guest; what each one has at least. */
@@ -36,6 +36,10 @@ export interface TableOptions {
   readonly clock: Clock;
   /** Tells the guest that its SYN cannot be delivered. */
   readonly unreachable: (syn: ParsedTcp, address: number) => void;
+}
+
+function greetingOf({ token }: Interception, address: number, port: number): Uint8Array {
+  return new TextEncoder().encode(`${token} ${formatIpv4(address)} ${port}\n`);
 }
 
 /** See the module. */
@@ -112,7 +116,7 @@ export class TcpTable implements RelayHost, Disposable {
     if (!gate.isOpen) return this.#options.unreachable(syn, address);
     const now = clock.now();
     const isHost = address === addresses.gateway;
-    const verdict = isHost
+    const verdict: Verdict = isHost
       ? { allowed: gate.host(syn.destination), byName: false }
       : gate.reach(address, syn.destination, now);
     if (!verdict.allowed) return this.#refuse(address, syn, 0);
@@ -122,9 +126,11 @@ export class TcpTable implements RelayHost, Disposable {
     }
     const share = Math.floor((QUEUES - this.#queues) * QUEUE_SHARE);
     const queue = Math.max(LEAST_QUEUE, Math.min(MOST_QUEUE, share));
-    const dialAddress = isHost ? LOOPBACK : address;
-    const { byName } = verdict;
-    const relay = new Relay({ syn, address, dialAddress, queue, byName, now }, this);
+    const { byName, via } = verdict;
+    const dial = via === undefined
+      ? { address: isHost ? LOOPBACK : address, port: syn.destination }
+      : { address: LOOPBACK, port: via.port, greeting: greetingOf(via, address, syn.destination) };
+    const relay = new Relay({ syn, address, dial, queue, byName, now }, this);
     this.#queues += queue;
     this.#relays.set(key, relay);
     this.opened++;

@@ -19,7 +19,7 @@ import type { Message } from "@bufbuild/protobuf";
  * Describes the file vmmorchestrator/vmm.proto.
  */
 export const file_vmmorchestrator_vmm: GenFile = /*@__PURE__*/
-  fileDesc("Chl2bW1vcmNoZXN0cmF0b3Ivdm1tLnByb3RvEg92bW1vcmNoZXN0cmF0b3IixwMKDVJ1blZtbVJlcXVlc3QSFQoNd29ya2xvYWRfbmFtZRgBIAEoCRIrCghsYW5ndWFnZRgCIAEoDjIZLnZtbW9yY2hlc3RyYXRvci5MYW5ndWFnZRIMCgRjb2RlGAMgASgJEiwKCWxvZ19sZXZlbBgEIAEoDjIZLnZtbW9yY2hlc3RyYXRvci5Mb2dMZXZlbBI6CgZhY3Rpb24YECABKA4yJS5jbG91ZGxldC5hZ2VudC5FeGVjdXRlUmVxdWVzdC5BY3Rpb25IAIgBARIoCgdvcHRpb25zGBEgASgLMhcuY2xvdWRsZXQuYWdlbnQuT3B0aW9ucxISCgptZW1vcnlfbWliGBIgASgNEg0KBXZjcHVzGBMgASgNEhIKCmNvbmZpZ19zdHIYFCABKAkSEAoIcGFja2FnZXMYFSADKAkSJQoFaW1hZ2UYFiABKAsyFi52bW1vcmNoZXN0cmF0b3IuSW1hZ2USGAoQbGFuZ3VhZ2VfdmVyc2lvbhgXIAEoCRIQCghydW5fbmFtZRgYIAEoCRIpCgduZXR3b3JrGBkgASgLMhgudm1tb3JjaGVzdHJhdG9yLk5ldHdvcmtCCQoHX2FjdGlvbiLcAQoHTmV0d29yaxIvCgZhY2Nlc3MYASABKA4yHy52bW1vcmNoZXN0cmF0b3IuTmV0d29yay5BY2Nlc3MSKwoFcnVsZXMYAiADKAsyHC52bW1vcmNoZXN0cmF0b3IuTmV0d29ya1J1bGUSLwoHcHVibGlzaBgDIAMoCzIeLnZtbW9yY2hlc3RyYXRvci5QdWJsaXNoZWRQb3J0EhYKDmJhbmR3aWR0aF9rYml0GAQgASgNIioKBkFjY2VzcxIICgROT05FEAASCgoGTElTVEVEEAESCgoGUFVCTElDEAIicQoLTmV0d29ya1J1bGUSMwoGYWN0aW9uGAEgASgOMiMudm1tb3JjaGVzdHJhdG9yLk5ldHdvcmtSdWxlLkFjdGlvbhIOCgZ0YXJnZXQYAiABKAkiHQoGQWN0aW9uEgkKBUFMTE9XEAASCAoEREVOWRABIkIKDVB1Ymxpc2hlZFBvcnQSDwoHYWRkcmVzcxgBIAEoCRIMCgRwb3J0GAIgASgNEhIKCmd1ZXN0X3BvcnQYAyABKA0iZwoFSW1hZ2USDAoEZnJvbRgBIAEoCRIMCgRwdWxsGAIgASgIEiMKBWZpbGVzGAMgAygLMhQuY2xvdWRsZXQuYWdlbnQuRmlsZRILCgNydW4YBCADKAkSEAoIaW5zZWN1cmUYBSABKAgiYgoLRm9ya1JlcXVlc3QSFAoMZXhlY3V0aW9uX2lkGAEgASgJEg8KB2ZvcmtfaWQYAiABKAkSLAoJbG9nX2xldmVsGAMgASgOMhkudm1tb3JjaGVzdHJhdG9yLkxvZ0xldmVsIikKEVNodXRkb3duVm1SZXF1ZXN0EhQKDGV4ZWN1dGlvbl9pZBgQIAEoCSIlChJTaHV0ZG93blZtUmVzcG9uc2USDwoHc3VjY2VzcxgBIAEoCCInCgdQcm9ibGVtEgwKBGNvZGUYASABKAkSDgoGcmVtZWR5GAIgASgJKksKCExhbmd1YWdlEggKBFJVU1QQABIKCgZQWVRIT04QARIICgROT0RFEAISCAoEREVOTxADEggKBEJBU0gQBBILCgdDT01NQU5EEAUqNAoITG9nTGV2ZWwSCQoFREVCVUcQABIICgRJTkZPEAESCAoEV0FSThACEgkKBUVSUk9SEAMy/QIKClZtbVNlcnZpY2USUwoIU2h1dGRvd24SIi52bW1vcmNoZXN0cmF0b3IuU2h1dGRvd25WbVJlcXVlc3QaIy52bW1vcmNoZXN0cmF0b3IuU2h1dGRvd25WbVJlc3BvbnNlEkgKA1J1bhIeLnZtbW9yY2hlc3RyYXRvci5SdW5WbW1SZXF1ZXN0Gh8uY2xvdWRsZXQuYWdlbnQuRXhlY3V0ZVJlc3BvbnNlMAESRwoERm9yaxIcLnZtbW9yY2hlc3RyYXRvci5Gb3JrUmVxdWVzdBofLmNsb3VkbGV0LmFnZW50LkV4ZWN1dGVSZXNwb25zZTABEj8KBlNpZ25hbBIdLmNsb3VkbGV0LmFnZW50LlNpZ25hbFJlcXVlc3QaFi5nb29nbGUucHJvdG9idWYuRW1wdHkSRgoFSW5wdXQSHC5jbG91ZGxldC5hZ2VudC5JbnB1dFJlcXVlc3QaHS5jbG91ZGxldC5hZ2VudC5JbnB1dFJlc3BvbnNlKAFiBnByb3RvMw", [file_cloudlet_agent_agent, file_google_protobuf_empty]);
+  fileDesc("Chl2bW1vcmNoZXN0cmF0b3Ivdm1tLnByb3RvEg92bW1vcmNoZXN0cmF0b3IixwMKDVJ1blZtbVJlcXVlc3QSFQoNd29ya2xvYWRfbmFtZRgBIAEoCRIrCghsYW5ndWFnZRgCIAEoDjIZLnZtbW9yY2hlc3RyYXRvci5MYW5ndWFnZRIMCgRjb2RlGAMgASgJEiwKCWxvZ19sZXZlbBgEIAEoDjIZLnZtbW9yY2hlc3RyYXRvci5Mb2dMZXZlbBI6CgZhY3Rpb24YECABKA4yJS5jbG91ZGxldC5hZ2VudC5FeGVjdXRlUmVxdWVzdC5BY3Rpb25IAIgBARIoCgdvcHRpb25zGBEgASgLMhcuY2xvdWRsZXQuYWdlbnQuT3B0aW9ucxISCgptZW1vcnlfbWliGBIgASgNEg0KBXZjcHVzGBMgASgNEhIKCmNvbmZpZ19zdHIYFCABKAkSEAoIcGFja2FnZXMYFSADKAkSJQoFaW1hZ2UYFiABKAsyFi52bW1vcmNoZXN0cmF0b3IuSW1hZ2USGAoQbGFuZ3VhZ2VfdmVyc2lvbhgXIAEoCRIQCghydW5fbmFtZRgYIAEoCRIpCgduZXR3b3JrGBkgASgLMhgudm1tb3JjaGVzdHJhdG9yLk5ldHdvcmtCCQoHX2FjdGlvbiKNAgoHTmV0d29yaxIvCgZhY2Nlc3MYASABKA4yHy52bW1vcmNoZXN0cmF0b3IuTmV0d29yay5BY2Nlc3MSKwoFcnVsZXMYAiADKAsyHC52bW1vcmNoZXN0cmF0b3IuTmV0d29ya1J1bGUSLwoHcHVibGlzaBgDIAMoCzIeLnZtbW9yY2hlc3RyYXRvci5QdWJsaXNoZWRQb3J0EhYKDmJhbmR3aWR0aF9rYml0GAQgASgNEi8KB3NlY3JldHMYBSADKAsyHi52bW1vcmNoZXN0cmF0b3IuTmV0d29ya1NlY3JldCIqCgZBY2Nlc3MSCAoETk9ORRAAEgoKBkxJU1RFRBABEgoKBlBVQkxJQxACIjsKDU5ldHdvcmtTZWNyZXQSDAoEbmFtZRgBIAEoCRINCgV2YWx1ZRgCIAEoCRINCgVob3N0cxgDIAMoCSJxCgtOZXR3b3JrUnVsZRIzCgZhY3Rpb24YASABKA4yIy52bW1vcmNoZXN0cmF0b3IuTmV0d29ya1J1bGUuQWN0aW9uEg4KBnRhcmdldBgCIAEoCSIdCgZBY3Rpb24SCQoFQUxMT1cQABIICgRERU5ZEAEiQgoNUHVibGlzaGVkUG9ydBIPCgdhZGRyZXNzGAEgASgJEgwKBHBvcnQYAiABKA0SEgoKZ3Vlc3RfcG9ydBgDIAEoDSJnCgVJbWFnZRIMCgRmcm9tGAEgASgJEgwKBHB1bGwYAiABKAgSIwoFZmlsZXMYAyADKAsyFC5jbG91ZGxldC5hZ2VudC5GaWxlEgsKA3J1bhgEIAMoCRIQCghpbnNlY3VyZRgFIAEoCCJiCgtGb3JrUmVxdWVzdBIUCgxleGVjdXRpb25faWQYASABKAkSDwoHZm9ya19pZBgCIAEoCRIsCglsb2dfbGV2ZWwYAyABKA4yGS52bW1vcmNoZXN0cmF0b3IuTG9nTGV2ZWwiKQoRU2h1dGRvd25WbVJlcXVlc3QSFAoMZXhlY3V0aW9uX2lkGBAgASgJIiUKElNodXRkb3duVm1SZXNwb25zZRIPCgdzdWNjZXNzGAEgASgIIicKB1Byb2JsZW0SDAoEY29kZRgBIAEoCRIOCgZyZW1lZHkYAiABKAkqSwoITGFuZ3VhZ2USCAoEUlVTVBAAEgoKBlBZVEhPThABEggKBE5PREUQAhIICgRERU5PEAMSCAoEQkFTSBAEEgsKB0NPTU1BTkQQBSo0CghMb2dMZXZlbBIJCgVERUJVRxAAEggKBElORk8QARIICgRXQVJOEAISCQoFRVJST1IQAzL9AgoKVm1tU2VydmljZRJTCghTaHV0ZG93bhIiLnZtbW9yY2hlc3RyYXRvci5TaHV0ZG93blZtUmVxdWVzdBojLnZtbW9yY2hlc3RyYXRvci5TaHV0ZG93blZtUmVzcG9uc2USSAoDUnVuEh4udm1tb3JjaGVzdHJhdG9yLlJ1blZtbVJlcXVlc3QaHy5jbG91ZGxldC5hZ2VudC5FeGVjdXRlUmVzcG9uc2UwARJHCgRGb3JrEhwudm1tb3JjaGVzdHJhdG9yLkZvcmtSZXF1ZXN0Gh8uY2xvdWRsZXQuYWdlbnQuRXhlY3V0ZVJlc3BvbnNlMAESPwoGU2lnbmFsEh0uY2xvdWRsZXQuYWdlbnQuU2lnbmFsUmVxdWVzdBoWLmdvb2dsZS5wcm90b2J1Zi5FbXB0eRJGCgVJbnB1dBIcLmNsb3VkbGV0LmFnZW50LklucHV0UmVxdWVzdBodLmNsb3VkbGV0LmFnZW50LklucHV0UmVzcG9uc2UoAWIGcHJvdG8z", [file_cloudlet_agent_agent, file_google_protobuf_empty]);
 
 /**
  * A workload and the microVM that it wants.
@@ -158,6 +158,13 @@ export type Network = Message<"vmmorchestrator.Network"> & {
    * @generated from field: uint32 bandwidth_kbit = 4;
    */
   bandwidthKbit: number;
+
+  /**
+   * What the program has placeholders of.
+   *
+   * @generated from field: repeated vmmorchestrator.NetworkSecret secrets = 5;
+   */
+  secrets: NetworkSecret[];
 };
 
 /**
@@ -202,6 +209,40 @@ export const Network_AccessSchema: GenEnum<Network_Access> = /*@__PURE__*/
   enumDesc(file_vmmorchestrator_vmm, 1, 0);
 
 /**
+ * A value that the program never has: its variable holds a placeholder, which is replaced in requests to
+ * the hosts named, over TLS on port 443. They may be reached there without a rule.
+ *
+ * @generated from message vmmorchestrator.NetworkSecret
+ */
+export type NetworkSecret = Message<"vmmorchestrator.NetworkSecret"> & {
+  /**
+   * Name of the program's variable.
+   *
+   * @generated from field: string name = 1;
+   */
+  name: string;
+
+  /**
+   * @generated from field: string value = 2;
+   */
+  value: string;
+
+  /**
+   * Names of hosts, or *.NAME.
+   *
+   * @generated from field: repeated string hosts = 3;
+   */
+  hosts: string[];
+};
+
+/**
+ * Describes the message vmmorchestrator.NetworkSecret.
+ * Use `create(NetworkSecretSchema)` to create a new message.
+ */
+export const NetworkSecretSchema: GenMessage<NetworkSecret> = /*@__PURE__*/
+  messageDesc(file_vmmorchestrator_vmm, 2);
+
+/**
  * Allows or denies a destination.
  *
  * @generated from message vmmorchestrator.NetworkRule
@@ -226,7 +267,7 @@ export type NetworkRule = Message<"vmmorchestrator.NetworkRule"> & {
  * Use `create(NetworkRuleSchema)` to create a new message.
  */
 export const NetworkRuleSchema: GenMessage<NetworkRule> = /*@__PURE__*/
-  messageDesc(file_vmmorchestrator_vmm, 2);
+  messageDesc(file_vmmorchestrator_vmm, 3);
 
 /**
  * What a rule does.
@@ -249,7 +290,7 @@ export enum NetworkRule_Action {
  * Describes the enum vmmorchestrator.NetworkRule.Action.
  */
 export const NetworkRule_ActionSchema: GenEnum<NetworkRule_Action> = /*@__PURE__*/
-  enumDesc(file_vmmorchestrator_vmm, 2, 0);
+  enumDesc(file_vmmorchestrator_vmm, 3, 0);
 
 /**
  * A port of the host that leads to a port of the guest's 127.0.0.1.
@@ -282,7 +323,7 @@ export type PublishedPort = Message<"vmmorchestrator.PublishedPort"> & {
  * Use `create(PublishedPortSchema)` to create a new message.
  */
 export const PublishedPortSchema: GenMessage<PublishedPort> = /*@__PURE__*/
-  messageDesc(file_vmmorchestrator_vmm, 3);
+  messageDesc(file_vmmorchestrator_vmm, 4);
 
 /**
  * A root file system: an image, and what is added to it.
@@ -333,7 +374,7 @@ export type Image = Message<"vmmorchestrator.Image"> & {
  * Use `create(ImageSchema)` to create a new message.
  */
 export const ImageSchema: GenMessage<Image> = /*@__PURE__*/
-  messageDesc(file_vmmorchestrator_vmm, 4);
+  messageDesc(file_vmmorchestrator_vmm, 5);
 
 /**
  * Which run to copy.
@@ -366,7 +407,7 @@ export type ForkRequest = Message<"vmmorchestrator.ForkRequest"> & {
  * Use `create(ForkRequestSchema)` to create a new message.
  */
 export const ForkRequestSchema: GenMessage<ForkRequest> = /*@__PURE__*/
-  messageDesc(file_vmmorchestrator_vmm, 5);
+  messageDesc(file_vmmorchestrator_vmm, 6);
 
 /**
  * Which microVM to end.
@@ -387,7 +428,7 @@ export type ShutdownVmRequest = Message<"vmmorchestrator.ShutdownVmRequest"> & {
  * Use `create(ShutdownVmRequestSchema)` to create a new message.
  */
 export const ShutdownVmRequestSchema: GenMessage<ShutdownVmRequest> = /*@__PURE__*/
-  messageDesc(file_vmmorchestrator_vmm, 6);
+  messageDesc(file_vmmorchestrator_vmm, 7);
 
 /**
  * Whether there was something to end, and it ended.
@@ -406,7 +447,7 @@ export type ShutdownVmResponse = Message<"vmmorchestrator.ShutdownVmResponse"> &
  * Use `create(ShutdownVmResponseSchema)` to create a new message.
  */
 export const ShutdownVmResponseSchema: GenMessage<ShutdownVmResponse> = /*@__PURE__*/
-  messageDesc(file_vmmorchestrator_vmm, 7);
+  messageDesc(file_vmmorchestrator_vmm, 8);
 
 /**
  * What an error of the service carries besides its gRPC code and message.
@@ -434,7 +475,7 @@ export type Problem = Message<"vmmorchestrator.Problem"> & {
  * Use `create(ProblemSchema)` to create a new message.
  */
 export const ProblemSchema: GenMessage<Problem> = /*@__PURE__*/
-  messageDesc(file_vmmorchestrator_vmm, 8);
+  messageDesc(file_vmmorchestrator_vmm, 9);
 
 /**
  * The languages that workloads are written in.
