@@ -1,5 +1,6 @@
 import { deepEqual, equal, rejects, throws } from "node:assert/strict";
 import { Admission, type AdmissionLimits, type Lease } from "./admission.ts";
+import { settled } from "../test/settled.ts";
 
 const forever = new AbortController().signal;
 
@@ -24,13 +25,6 @@ function asker(shared: Admission) {
 
 /** Lets everything that was settled be heard. */
 const heard = () => new Promise((resolve) => setTimeout(resolve, 0));
-
-/** Fails when `work` does not settle, which takes a millisecond. */
-async function settled<T>(work: Promise<T>): Promise<T> {
-  const late = Promise.withResolvers<never>();
-  const timer = setTimeout(() => late.reject(new Error("it does not settle")), 10_000);
-  return await Promise.race([work, late.promise]).finally(() => clearTimeout(timer));
-}
 
 Deno.test("places are given up to the limits, and given back once", async () => {
   const shared = admission();

@@ -6,6 +6,7 @@ import { PLAIN_IMAGE } from "./boot_parts.ts";
 import { LocalNode } from "./local_node.ts";
 import type { HostMachineFactory } from "./host_machine.ts";
 import type { CreateEvent, Machine, MachineImage, MachineRequest } from "./node.ts";
+import { settled } from "../test/settled.ts";
 
 const REQUEST: MachineRequest = {
   id: "m",
@@ -197,7 +198,7 @@ Deno.test("a call that was cancelled ends when nothing is left of it, and then i
   assert.equal(node.capacity.machines, 1, "it is still being made");
   const next = make(node.create({ ...REQUEST, id: "next" }));
   goOn.resolve();
-  await assert.rejects(making, /enough/);
+  await assert.rejects(settled(making), /enough/);
   await using _next = await next;
   assert.equal(machines.running, 1, "the one that was given up was ended");
 });
@@ -215,7 +216,7 @@ Deno.test("a caller that leaves the loop, or the queue, leaves nothing behind", 
     const waiting = make(node.create({ ...REQUEST, id: "third" }, { signal: abort.signal }));
     assert.equal(node.capacity.queued, 1);
     abort.abort(new Error("enough"));
-    await assert.rejects(waiting, /enough/);
+    await assert.rejects(settled(waiting), /enough/);
     assert.equal(node.capacity.queued, 0);
   }
   assert.deepEqual([node.capacity.machines, machines.running], [0, 0]);

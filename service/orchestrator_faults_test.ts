@@ -21,18 +21,9 @@ import { PreparedWorkloads } from "./prepared.ts";
 import { RunStore } from "./run_store.ts";
 import type { AdmissionLimits } from "../node/admission.ts";
 import { testNode } from "../test/test_node.ts";
+import { settled } from "../test/settled.ts";
 
 const forever = new AbortController().signal;
-/** What is prompt takes milliseconds; the tests' patience is for a busy host. */
-const PATIENCE = 30_000;
-
-/** Fails when `work` is not prompt. */
-async function prompt<T>(work: Promise<T>): Promise<T> {
-  const late = Promise.withResolvers<never>();
-  const timer = setTimeout(() => late.reject(new Error("it was not prompt")), PATIENCE);
-  return await Promise.race([work, late.promise]).finally(() => clearTimeout(timer));
-}
-
 const event = (fields: MessageInitShape<typeof ExecuteResponseSchema>) =>
   create(ExecuteResponseSchema, fields);
 const RUNNING = event({ stage: Stage.RUNNING, stdout: "out" });
@@ -106,7 +97,7 @@ Deno.test("a full disk costs a run its record, and nobody else anything", async 
     const responses = service.run(bash(), forever);
     await responses.next(); // it is recorded
     database.exec("PRAGMA max_page_count = 1");
-    const { stdout, last } = await prompt(collect(responses));
+    const { stdout, last } = await settled(collect(responses));
     deepEqual([stdout.length, last.exitCode, disposed], [60_000, 3, 1]);
     equal(store.get("one")!.outcome, "exited");
     await rejects(async () => {
@@ -127,7 +118,7 @@ Deno.test("closing does not wait for an agent that answers nothing", async () =>
   await withService(() => Promise.resolve(agent.machine()), async (service, store) => {
     const responses = await startedRun(service);
     const rest = collect(responses);
-    await prompt(service.close(100));
+    await settled(service.close(100));
     deepEqual(agent.asked, ["Execute", "Signal"]); // which it did not answer
     equal((await rest).last.outcome?.kind, Kind.KILLED);
     equal(store.get("one")!.outcome, "stopped");
@@ -140,12 +131,12 @@ Deno.test("a run whose agent keeps silent is stopped at once, and by the client'
     await withService(() => Promise.resolve(agent.machine()), async (service, store) => {
       const client = new AbortController();
       const responses = await startedRun(service, client.signal);
-      if (how === "stop") equal(await prompt(service.stop("one")), true);
-      else if (how === "return") await prompt(responses.return(undefined));
+      if (how === "stop") equal(await settled(service.stop("one")), true);
+      else if (how === "return") await settled(responses.return(undefined));
       else {
         const rest = collect(responses);
         client.abort();
-        await rejects(prompt(rest));
+        await rejects(settled(rest));
       }
       equal(store.get("one")!.outcome, how === "stop" ? "stopped" : "disconnected");
       await responses.return(undefined);
@@ -156,7 +147,7 @@ Deno.test("a run whose agent keeps silent is stopped at once, and by the client'
 Deno.test("an agent that never says a first word ends the run", async () => {
   await using agent = new HostileAgent({});
   await withService(() => Promise.resolve(agent.machine()), async (service, store) => {
-    await rejects(prompt(collect(service.run(bash(), forever))), {
+    await rejects(settled(collect(service.run(bash(), forever))), {
       code: "guest",
       message: /its agent has said nothing for 0\.1 s/,
     });
@@ -202,17 +193,19 @@ Deno.test("a run whose machine is being made is stopped at once; the machine tha
       return made.promise; // it does not hear that it is given up
     };
     await withService(machines, async (service, store) => {
+      // The service waits for it in the end, also of a test that fails.
+      using _made = { [Symbol.dispose]: () => made.reject(new Error("the test has failed")) };
       const client = new AbortController();
       const rest = collect(service.run(bash(), client.signal));
       const { signal } = await asked.promise;
       equal(service.admission.machines, 1);
-      if (how === "stop") equal(await prompt(service.stop("one")), true);
-      if (how === "signal") await prompt(service.signal("one", Signal.TERM));
-      if (how === "close") await prompt(service.close(60_000));
+      if (how === "stop") equal(await settled(service.stop("one")), true);
+      if (how === "signal") await settled(service.signal("one", Signal.TERM));
+      if (how === "close") await settled(service.close(60_000));
       if (how === "leave") {
         client.abort();
-        await rejects(prompt(rest));
-      } else equal((await prompt(rest)).last.outcome?.kind, Kind.KILLED);
+        await rejects(settled(rest));
+      } else equal((await settled(rest)).last.outcome?.kind, Kind.KILLED);
       equal(signal.aborted, true);
       // Its memory is not free before it is gone, and neither is its place.
       deepEqual([service.active, service.admission.machines], [[], 1]);
@@ -220,7 +213,7 @@ Deno.test("a run whose machine is being made is stopped at once; the machine tha
       made.resolve(
         agent.machine({ [Symbol.asyncDispose]: () => Promise.resolve(ended.resolve()) }),
       );
-      await prompt(ended.promise);
+      await settled(ended.promise);
       await new Promise((resolve) => setTimeout(resolve));
     });
   }
@@ -241,11 +234,11 @@ Deno.test("a run that waits for a place leaves the queue when it is stopped or i
           await new Promise((resolve) => setTimeout(resolve, 1));
         }
         if (how === "stop") {
-          await prompt(service.stop(how));
+          await settled(service.stop(how));
           await rest;
         } else {
           client.abort();
-          await rejects(prompt(rest));
+          await rejects(settled(rest));
         }
         equal(service.admission.queued, 0);
         equal(store.get(how)!.outcome, how === "stop" ? "stopped" : "disconnected");
@@ -275,7 +268,7 @@ Deno.test("a client that leaves while its workload is looked up starts nothing",
     await looking.promise;
     client.abort(new Error("it left"));
     found.resolve(undefined);
-    await rejects(prompt(rest), /it left/);
+    await rejects(settled(rest), /it left/);
     deepEqual([made, store.list()], [0, []]);
   }, { prepared: new SlowWorkloads("/nowhere") });
 });
@@ -289,7 +282,7 @@ Deno.test("input for a program that does not run yet can be given up", async () 
     async function* input() {
       yield create(InputRequestSchema, { executionId: "one" });
     }
-    const feeding = rejects(prompt(service.input(input(), client.signal)), /^Error: enough$/);
+    const feeding = rejects(settled(service.input(input(), client.signal)), /^Error: enough$/);
     client.abort(new Error("enough"));
     await feeding;
     made.reject(new Error("no machine"));
@@ -329,7 +322,7 @@ Deno.test("a run leaves no timer behind: the process of its service ends by itse
     stdout: "piped",
   }).spawn();
   try {
-    const { success, stdout } = await prompt(child.output());
+    const { success, stdout } = await settled(child.output());
     deepEqual([success, new TextDecoder().decode(stdout)], [true, "3\n"]);
   } finally {
     try {
@@ -360,7 +353,7 @@ Deno.test("an agent that misbehaves ends the run, and its words are kept up to a
   for (const [events, why] of cases) {
     await using agent = new HostileAgent({ Execute: says(() => events) });
     await withService(() => Promise.resolve(agent.machine()), async (service, store) => {
-      await rejects(prompt(collect(service.run(bash(), forever))), why);
+      await rejects(settled(collect(service.run(bash(), forever))), why);
       equal(store.get("one")!.outcome, "error");
     });
   }

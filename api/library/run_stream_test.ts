@@ -13,16 +13,10 @@ import { PreparedWorkloads } from "../../service/prepared.ts";
 import { inMemoryTransport } from "../../service/routes.ts";
 import { RunStore } from "../../service/run_store.ts";
 import { testNode } from "../../test/test_node.ts";
+import { settled } from "../../test/settled.ts";
 
 const PROGRAM = { language: "bash", code: "true" } as const;
 const RUNNING = create(ExecuteResponseSchema, { stage: Stage.RUNNING, stdout: "out" });
-
-/** Fails when `work` does not settle: a generous deadline for what takes a millisecond. */
-async function settled<T>(work: Promise<T>): Promise<T> {
-  const late = Promise.withResolvers<never>();
-  const timer = setTimeout(() => late.reject(new Error("it does not settle")), 10_000);
-  return await Promise.race([work, late.promise]).finally(() => clearTimeout(timer));
-}
 
 /** A service whose agent runs a program that goes on for ever. */
 function service() {
