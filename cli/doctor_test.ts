@@ -31,6 +31,7 @@ Deno.test("every check of this host comes to a verdict, and every doubt has a re
     "disk",
     "open files",
     "user namespaces",
+    "network",
     "Debian mirror",
   ]);
   for (const { name, ok, detail, remedy } of findings) {

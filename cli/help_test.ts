@@ -66,10 +66,12 @@ Deno.test("every example of the config is one, and the whole of them is a config
       CONFIG_KEYS.map(({ table, key, example }) => [`${table}.${key}`, example]),
     );
     values["build.source-code-path"] = '"."';
+    Deno.env.set("KEY", "a secret"); // of the example
     const config = await parseConfig(configText(values), `${directory}/config.toml`);
     equal(config.entryPoint, "main.py");
     equal(config.vm.memory, 1024);
   } finally {
+    Deno.env.delete("KEY");
     await Deno.remove(directory, { recursive: true });
   }
 });
