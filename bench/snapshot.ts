@@ -46,8 +46,6 @@ async function hostFirstByte(): Promise<number> {
 
 /** An empty VM is ready when it was made some time ago. */
 const SETTLE = 100; // ms
-/** Threads without a VM have ended by then (LINGER of vmm/shared_workers.ts). */
-const THREADS_END = 300; // ms
 
 /** How far a restored microVM is, and when: "restored" is not "serving". */
 async function benchStages(): Promise<void> {
@@ -82,10 +80,7 @@ async function benchStages(): Promise<void> {
   }
 
   try {
-    for (let i = 0; i < STAGES; i++) {
-      await new Promise((resolve) => setTimeout(resolve, THREADS_END));
-      times.alone.push(await entered("1"));
-    }
+    for (let i = 0; i < STAGES; i++) times.alone.push(await entered("1"));
     // As in a server: another VM is there, and with it the threads that VMs share.
     await using _other = await shell("0");
     for (let i = 0; i < STAGES; i++) {

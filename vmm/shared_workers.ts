@@ -5,12 +5,6 @@
  */
 import { CloudletError } from "../base/errors.ts";
 
-/**
- * Milliseconds that a thread waits for another tenant when its last one has left: VMs that a process
- * makes one after the other find it there. It keeps the process alive for so long.
- */
-const LINGER = 100;
-
 /** A place in a thread. */
 export interface Tenancy extends Disposable {
   /** Settles when the thread has loaded its module. */
@@ -39,11 +33,8 @@ class SharedWorker {
   readonly line: Promise<Line>;
   /** Told when the thread breaks. */
   readonly tenants = new Set<(why: string) => void>();
-  /** Ends the thread, which has no tenant. */
-  linger: ReturnType<typeof setTimeout> | undefined;
 
-  /** @param broken called when it can take no tenant any more */
-  constructor(module: URL, open: OpenLine, broken: () => void) {
+  constructor(module: URL, open: OpenLine) {
     const { promise, resolve, reject } = Promise.withResolvers<Line>();
     this.line = promise;
     promise.catch(() => {}); // who waits gets it
@@ -54,8 +45,6 @@ class SharedWorker {
       event.preventDefault();
       const why = `a thread broke: ${event.message}`;
       reject(new CloudletError(`Cannot make the VM: ${why}`, { code: "internal" }));
-      clearTimeout(this.linger);
-      broken();
       for (const tell of [...this.tenants]) tell(why);
     };
   }
@@ -80,24 +69,20 @@ export class SharedWorkers {
   }
 
   /**
-   * Takes a place, in a new thread when there is none. The thread ends a moment after its last tenant
-   * has left.
+   * Takes a place, in a new thread when there is none. The thread ends with its last tenant.
    *
    * @param broken called with the reason when the thread ends by an error
    */
   enter(broken: (why: string) => void): Tenancy {
     let shared = [...this.#workers].find(({ tenants }) => tenants.size < this.#capacity);
     if (shared === undefined) {
-      const made = new SharedWorker(
-        this.#module,
-        this.#open,
-        () => this.#workers.delete(made), // nobody else is put there
-      );
-      this.#workers.add(shared = made);
+      this.#workers.add(shared = new SharedWorker(this.#module, this.#open));
     }
     const { line, tenants } = shared;
-    clearTimeout(shared.linger);
-    const tenant = (why: string) => broken(why);
+    const tenant = (why: string) => {
+      this.#workers.delete(shared); // nobody else is put there
+      broken(why);
+    };
     tenants.add(tenant);
     return {
       loaded: line.then(() => {}),
@@ -106,10 +91,8 @@ export class SharedWorkers {
       },
       [Symbol.dispose]: () => {
         if (!tenants.delete(tenant) || tenants.size > 0) return;
-        shared.linger = setTimeout(() => {
-          this.#workers.delete(shared);
-          line.then((line) => line.end(), () => {});
-        }, LINGER);
+        this.#workers.delete(shared);
+        line.then((line) => line.end(), () => {});
       },
     };
   }
