@@ -6,6 +6,7 @@
 import { createServer, type Server, type Socket } from "node:net";
 import { dialGuest } from "../agent/client/dial.ts";
 import { CloudletError, messageOf } from "../base/errors.ts";
+import { drained } from "./drained.ts";
 import type { PublishedPort } from "./network.ts";
 
 /** Connections of one port at one time. */
@@ -134,19 +135,4 @@ async function toClient(guest: Deno.Conn, client: Socket): Promise<void> {
     if (!client.write(buffer.subarray(0, size))) await drained(client);
   }
   client.end();
-}
-
-function drained(client: Socket): Promise<void> {
-  return new Promise((resolve, reject) => {
-    const settle = (done: () => void) => () => {
-      client.off("drain", onDrain);
-      client.off("close", onClose);
-      done();
-    };
-    const onDrain = settle(resolve);
-    const onClose = settle(() => reject(new Error("the client left")));
-    client.on("drain", onDrain);
-    client.on("close", onClose);
-    if (client.destroyed) onClose();
-  });
 }

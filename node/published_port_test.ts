@@ -3,6 +3,7 @@ import { connect, createServer, type Server, type Socket } from "node:net";
 import { once } from "node:events";
 import { dialGuest } from "../agent/client/dial.ts";
 import { GuestPorts } from "../test/guest_ports.ts";
+import { settled } from "../test/settled.ts";
 import { ListeningPort } from "./published_port.ts";
 
 const forever = new AbortController().signal;
@@ -153,8 +154,8 @@ Deno.test("the end of a port is the end of its clients", async () => {
   await once(client, "data");
   const closed = once(client, "close").catch(() => {});
   client.on("error", () => {});
-  await port[Symbol.asyncDispose]();
-  await closed;
+  await settled(port[Symbol.asyncDispose]());
+  await settled(closed);
 });
 
 Deno.test("what names no port is told so, and nothing is dialled", async () => {

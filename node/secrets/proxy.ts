@@ -20,6 +20,7 @@ import { once } from "node:events";
 import { messageOf } from "../../base/errors.ts";
 import { type HostSecret, matchesName } from "../network.ts";
 import type { Authority } from "./authority.ts";
+import { drained } from "../drained.ts";
 import { answered, backwards, outgoing } from "./request.ts";
 import { type Replacement, Replacer } from "./substitution.ts";
 
@@ -83,6 +84,14 @@ export class SecretProxy implements AsyncDisposable {
 
   /** One connection, to its TLS; never rejects. */
   async #accept(socket: Socket): Promise<void> {
+    try {
+      await this.#handshake(socket);
+    } catch {
+      socket.destroy(); // it was reset, say
+    }
+  }
+
+  async #handshake(socket: Socket): Promise<void> {
     this.#sockets.add(socket);
     socket.on("close", () => this.#sockets.delete(socket));
     socket.on("error", () => socket.destroy());
@@ -143,8 +152,7 @@ export class SecretProxy implements AsyncDisposable {
     const destination = this.#destinations.get(request.socket);
     if (destination === undefined) return void request.socket.destroy();
     const { name, secrets } = destination;
-    // Behind a shared address another host would get what is this one's.
-    const host = String(request.headers.host ?? "").toLowerCase().replace(/:443$/, "");
+    const host = hostOf(request);
     if (host !== name) return refuse(response, 421, `the request is for ${host}, not for ${name}`);
     const coding = request.headers["content-encoding"];
     if (coding !== undefined && coding !== "identity") {
@@ -169,15 +177,17 @@ export class SecretProxy implements AsyncDisposable {
       if (body instanceof Uint8Array) upstream.end(body);
       else {
         for await (const piece of body) {
-          if (!upstream.write(piece)) await once(upstream, "drain");
+          if (!upstream.write(piece)) await drained(upstream);
         }
         upstream.end();
       }
       const [got] = await answer;
+      const unasked = got.headers["content-encoding"] ?? "identity";
+      if (unasked !== "identity") throw new Error(`its answer has the encoding ${unasked}`);
       response.writeHead(got.statusCode ?? 502, answered(got.headers, secrets));
       const replacer = new Replacer(backwards(secrets));
       for await (const piece of got) {
-        if (!response.write(replacer.push(piece as Uint8Array))) await once(response, "drain");
+        if (!response.write(replacer.push(piece as Uint8Array))) await drained(response);
       }
       response.end(replacer.end());
     } catch (error) {
@@ -191,19 +201,23 @@ export class SecretProxy implements AsyncDisposable {
   #ask({ address, port, name }: Destination, asked: ReturnType<typeof outgoing>) {
     const { trusted } = this.#options;
     const { method, path, headers } = asked;
-    return httpsRequest({
+    const upstream = httpsRequest({
       ...{ host: address, port, servername: name, method, path, headers, agent: this.#agent },
       setHost: false,
       timeout: IDLE,
       ...(trusted && { ca: [...trusted] }),
     });
+    upstream.on("timeout", () => upstream.destroy(new Error("it does not answer")));
+    return upstream;
   }
 
   /** WebSockets: the first request has the secret, what follows is passed on as it is. */
   #upgrade(request: IncomingMessage, client: Socket | object, head: Uint8Array): void {
     const socket = client as Socket;
     const destination = this.#destinations.get(client);
-    if (destination === undefined) return void socket.destroy();
+    if (destination === undefined || hostOf(request) !== destination.name) {
+      return void socket.destroy();
+    }
     const asked = outgoing(request, destination.name, destination.secrets);
     asked.headers["connection"] = "Upgrade";
     asked.headers["upgrade"] = String(request.headers.upgrade ?? "websocket");
@@ -234,6 +248,11 @@ export class SecretProxy implements AsyncDisposable {
     this.#agent.destroy();
     await closed;
   }
+}
+
+/** The host that a request is for: behind a shared address another one would get what is this one's. */
+function hostOf({ headers }: IncomingMessage): string {
+  return String(headers.host ?? "").toLowerCase().replace(/:443$/, "");
 }
 
 /** Bytes of a body that are gathered, so that its length is known beforehand. */

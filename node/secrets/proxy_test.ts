@@ -5,6 +5,7 @@ import { createServer as createHttpServer, type IncomingMessage } from "node:htt
 import { connect as connectTcp, createServer } from "node:net";
 import { connect as connectTls, TLSSocket } from "node:tls";
 import { type HostSecret, parseRule } from "../network.ts";
+import { settled } from "../../test/settled.ts";
 import { Authority } from "./authority.ts";
 import { SecretProxy } from "./proxy.ts";
 
@@ -34,6 +35,18 @@ async function world(options: { readonly trusts?: boolean } = {}) {
   const authority = await Authority.open(`${directory}/own`);
   const seen: Seen[] = [];
   const http = createHttpServer(async (request, response) => {
+    if (request.url === "/compressed") {
+      response.writeHead(200, { "content-encoding": "gzip" });
+      return void response.end("not looked into");
+    }
+    if (request.url === "/endless") {
+      response.on("close", () => seen.push({ method: "LEFT", url: "", headers: {}, body: "" }));
+      const more = () => {
+        while (response.write(new Uint8Array(65_536)));
+      };
+      response.on("drain", more);
+      return more();
+    }
     let body = "";
     for await (const part of request) body += part;
     const { method = "", url = "", headers } = request;
@@ -198,6 +211,37 @@ Deno.test("a WebSocket begins with the value, and goes on as it is", async () =>
   assert.equal(String(echo), "HELLO");
   assert.equal(seen[0]?.headers.authorization, `Bearer ${VALUE}`);
   tls.destroy();
+});
+
+Deno.test("an answer that cannot be looked into is not passed on", async () => {
+  const { ask, resources } = await world();
+  await using _ = resources;
+  const answer = await ask(
+    ...["GET /compressed HTTP/1.1", `Host: ${NAME}`, "Connection: close", "", ""],
+  );
+  assert.match(answer, /^HTTP\/1\.1 502 /);
+  assert(answer.includes("the encoding gzip"), answer);
+});
+
+Deno.test("a guest that leaves in the middle of an answer ends it, and a WebSocket has one host", async () => {
+  const { guest, seen, resources } = await world();
+  await using _ = resources;
+  const tls = await guest();
+  assert(tls);
+  tls.write(`GET /endless HTTP/1.1\r\nHost: ${NAME}\r\n\r\n`);
+  await once(tls, "data");
+  tls.destroy();
+  for (let i = 0; i < 500 && seen.length === 0; i++) await new Promise((go) => setTimeout(go, 10));
+  assert.equal(seen[0]?.method, "LEFT");
+  const other = await guest();
+  assert(other);
+  const closed = once(other, "close");
+  other.write(
+    `GET / HTTP/1.1\r\nHost: evil.example.com\r\nConnection: Upgrade\r\nUpgrade: websocket\r\n\r\n`,
+  );
+  other.resume();
+  await settled(closed);
+  assert.equal(seen.length, 1);
 });
 
 Deno.test("the authority is made once, is nobody else's to read, and signs names", async () => {

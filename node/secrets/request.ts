@@ -13,7 +13,7 @@ export type Secret = Pick<HostSecret, "placeholder" | "value">;
 /** Header fields of one connection, not of the request (RFC 9110 section 7.6.1). */
 const OF_THE_CONNECTION: ReadonlySet<string> = new Set([
   ...["connection", "keep-alive", "proxy-connection", "transfer-encoding", "upgrade", "te"],
-  ...["http2-settings", "host"],
+  ...["http2-settings", "host", "expect"],
 ]);
 
 /** How a value stands in a body. */
