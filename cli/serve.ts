@@ -320,7 +320,8 @@ export const serveCommand = buildCommand({
         kind: "boolean",
         default: false,
         withNegated: false,
-        brief: "let rules of programs reach private addresses and this host's 127.0.0.1",
+        brief:
+          "let programs reach private addresses and this host's 127.0.0.1, and publish elsewhere",
       },
       networkBandwidth: {
         kind: "parsed",

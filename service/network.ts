@@ -6,7 +6,7 @@
  */
 import { create } from "@bufbuild/protobuf";
 import { CloudletError } from "../base/errors.ts";
-import { ipv4Bytes } from "../base/addresses.ts";
+import { ipv4Bytes, isLoopback } from "../base/addresses.ts";
 import {
   type NetworkEvent,
   NetworkEvent_Asked as Asked,
@@ -98,7 +98,7 @@ export function networkOf(
     policy: access === "none"
       ? undefined
       : policyOf([...rules, ...rulesOf(secrets)], access === "public" ? "allow" : "deny", floor),
-    publish: publishedOf(publish),
+    publish: publishedOf(publish, floor === "always"),
     ...(secrets.length > 0 && { secrets }),
     ...bandwidthOf(asked.bandwidthKbit, bandwidth),
   };
@@ -121,12 +121,23 @@ function checkFloor({ action, target, text }: Rule): void {
   );
 }
 
-function publishedOf(ports: readonly PublishedPort[]): MachineNetwork["publish"] {
+/** @param onLoopback whether this host's other addresses are not the caller's to listen on */
+function publishedOf(
+  ports: readonly PublishedPort[],
+  onLoopback: boolean,
+): MachineNetwork["publish"] {
   const taken = new Set<string>();
   return ports.map(({ address: written, port, guestPort }) => {
     const address = written || "127.0.0.1";
     if (ipv4Bytes(address) === undefined) {
       throw refuse(`${JSON.stringify(address)} is no IPv4 address`, "publish on 127.0.0.1");
+    }
+    if (onLoopback && !isLoopback(address)) {
+      throw refuse(
+        `the service publishes no port on ${address}`,
+        "publish on 127.0.0.1, or ask its operator for serve --network-private",
+        "denied",
+      );
     }
     if (port > 65535 || guestPort < 1 || guestPort > 65535) {
       throw refuse(`the ports ${port} and ${guestPort} cannot be joined`, "use 1 to 65535");

@@ -32,6 +32,9 @@ Deno.test("no request gets more than the service allows", () => {
     assert.throws(() => networkOf(asked({ publish: [{ guestPort: 1 }] }), limits), /none to give/);
   }
   assert.throws(() => networkOf(asked({ access: PUBLIC }), most("listed")), /allows listed access/);
+  const everywhere = asked({ publish: [{ address: "0.0.0.0", guestPort: 80 }] });
+  assert.throws(() => networkOf(everywhere, most("public")), /publishes no port on 0\.0\.0\.0/);
+  assert.equal(networkOf(everywhere, OWN_NETWORK)?.publish[0]?.address, "0.0.0.0");
   assert.equal(networkOf(listed, most("listed"))?.policy?.otherwise, "deny");
   const open = networkOf(asked({ access: PUBLIC }), most("public"));
   assert.deepEqual(open?.policy, { rules: [], otherwise: "allow", floor: "always" });
