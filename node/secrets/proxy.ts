@@ -17,6 +17,7 @@ import { createServer, type Server, type Socket } from "node:net";
 import { timingSafeEqual } from "node:crypto";
 import { TLSSocket } from "node:tls";
 import { once } from "node:events";
+import { concatBytes } from "../../base/bytes.ts";
 import { messageOf } from "../../base/errors.ts";
 import { type HostSecret, matchesName } from "../network.ts";
 import type { Authority } from "./authority.ts";
@@ -132,10 +133,7 @@ export class SecretProxy implements AsyncDisposable {
         once(socket, "close").then(() => [undefined]),
       ]);
       if (piece === undefined) return undefined;
-      const both: Uint8Array = new Uint8Array(seen.length + piece.length);
-      both.set(seen);
-      both.set(piece as Uint8Array, seen.length);
-      seen = both;
+      seen = concatBytes([seen, piece as Uint8Array]);
     }
     socket.pause();
     const end = seen.indexOf(0x0a);
@@ -270,9 +268,7 @@ async function wholeBody(
   const length = Number(request.headers["content-length"] ?? (hasBody(request) ? Infinity : 0));
   const stream = replacedPieces(request, replacements);
   if (!(length <= MOST_GATHERED)) return stream;
-  const parts: Uint8Array[] = [];
-  for await (const part of stream) parts.push(part);
-  return new Uint8Array(await new Blob(parts as BlobPart[]).arrayBuffer());
+  return concatBytes(await Array.fromAsync(stream));
 }
 
 async function* replacedPieces(

@@ -3,6 +3,7 @@
  *
  * @module
  */
+import { concatBytes } from "../../base/bytes.ts";
 
 /** Bytes to look for, and what takes their place. */
 export type Replacement = readonly [find: Uint8Array, put: Uint8Array];
@@ -40,10 +41,7 @@ export class Replacer {
 
   /** Takes a piece; returns what is certain. */
   push(piece: Uint8Array): Uint8Array {
-    const bytes = new Uint8Array(this.#rest.length + piece.length);
-    bytes.set(this.#rest);
-    bytes.set(piece, this.#rest.length);
-    return this.#replace(bytes, this.#kept);
+    return this.#replace(concatBytes([this.#rest, piece]), this.#kept);
   }
 
   /** What is left at the end. */
@@ -67,22 +65,12 @@ export class Replacer {
     const end = Math.max(from, bytes.length - keep);
     parts.push(bytes.subarray(from, end));
     this.#rest = bytes.slice(end);
-    const whole = new Uint8Array(parts.reduce((sum, { length }) => sum + length, 0));
-    let to = 0;
-    for (const part of parts) {
-      whole.set(part, to);
-      to += part.length;
-    }
-    return whole;
+    return concatBytes(parts);
   }
 }
 
 /** The same of something whole. */
 export function replaced(bytes: Uint8Array, replacements: readonly Replacement[]): Uint8Array {
   const replacer = new Replacer(replacements);
-  const [first, last] = [replacer.push(bytes), replacer.end()];
-  const all = new Uint8Array(first.length + last.length);
-  all.set(first);
-  all.set(last, first.length);
-  return all;
+  return concatBytes([replacer.push(bytes), replacer.end()]);
 }

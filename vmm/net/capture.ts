@@ -4,6 +4,7 @@
  * @module
  */
 import { messageOf } from "../../base/errors.ts";
+import { ForwardingPort } from "./forwarding_port.ts";
 import type { NetworkPort, Plug } from "./link.ts";
 import { pcapRecord } from "./pcap.ts";
 import { watched } from "./watched.ts";
@@ -39,15 +40,20 @@ export function captured<Settings>(
       stop(messageOf(error));
     }
   });
-  return (link) => closing(plugged(link), file);
+  return (link) => new ClosingPort(plugged(link), file);
 }
 
-/** The port, which closes the file at its end. */
-function closing<Settings>(port: NetworkPort<Settings>, file: Deno.FsFile): NetworkPort<Settings> {
-  const dispose = port[Symbol.dispose].bind(port);
-  port[Symbol.dispose] = () => {
-    dispose();
-    file.close();
-  };
-  return port;
+/** A port with a file that ends with it. */
+class ClosingPort<Settings> extends ForwardingPort<Settings> {
+  readonly #file: Deno.FsFile;
+
+  constructor(port: NetworkPort<Settings>, file: Deno.FsFile) {
+    super(port);
+    this.#file = file;
+  }
+
+  override [Symbol.dispose](): void {
+    super[Symbol.dispose]();
+    this.#file.close();
+  }
 }

@@ -5,7 +5,7 @@
  */
 import { addressOf } from "../../ffi/mapping.ts";
 import { Pieces } from "../../ffi/pieces.ts";
-import type { DeviceState } from "../virtio/device.ts";
+import { ForwardingPort } from "./forwarding_port.ts";
 import {
   type Link,
   MOST_FRAME,
@@ -72,18 +72,12 @@ class FaultyLink implements Link {
   }
 }
 
-class FaultyPort<Settings> implements NetworkPort<Settings> {
-  constructor(
-    readonly port: NetworkPort<Settings>,
-    readonly faults: Faults,
-    readonly clock: Clock,
-  ) {}
-
-  configure(settings: Settings): void {
-    this.port.configure(settings);
+class FaultyPort<Settings> extends ForwardingPort<Settings> {
+  constructor(port: NetworkPort<Settings>, readonly faults: Faults, readonly clock: Clock) {
+    super(port);
   }
 
-  receive(frame: Pieces): void {
+  override receive(frame: Pieces): void {
     const bytes = new Uint8Array(Math.max(128, frame.length)); // small ones move about
     frame.read(bytes);
     const { length } = frame;
@@ -93,34 +87,6 @@ class FaultyPort<Settings> implements NetworkPort<Settings> {
       this.port.receive(pieces);
       this.port.flush();
     });
-  }
-
-  flush(): void {
-    this.port.flush();
-  }
-
-  ready(): void {
-    this.port.ready();
-  }
-
-  reset(): void {
-    this.port.reset();
-  }
-
-  counters(): Readonly<Record<string, number>> {
-    return this.port.counters();
-  }
-
-  save(): DeviceState {
-    return this.port.save();
-  }
-
-  restore(state: DeviceState): void {
-    this.port.restore(state);
-  }
-
-  [Symbol.dispose](): void {
-    this.port[Symbol.dispose]();
   }
 }
 

@@ -5,7 +5,7 @@
  * @module
  */
 import type { Pieces } from "../../ffi/pieces.ts";
-import type { DeviceState } from "../virtio/device.ts";
+import { ForwardingPort } from "./forwarding_port.ts";
 import type { Link, NetworkPort, Offload, Plug } from "./link.ts";
 import type { Clock } from "./timer.ts";
 import { TokenBucket } from "./token_bucket.ts";
@@ -84,58 +84,29 @@ class LimitedLink implements Link {
   }
 }
 
-class LimitedPort<Settings extends Bandwidth> implements NetworkPort<Settings> {
-  readonly #port: NetworkPort<Settings>;
+class LimitedPort<Settings extends Bandwidth> extends ForwardingPort<Settings> {
   readonly #link: LimitedLink;
   readonly #fromGuest: Way;
 
   constructor(port: NetworkPort<Settings>, link: LimitedLink, clock: Clock) {
-    this.#port = port;
+    super(port);
     this.#link = link;
     this.#fromGuest = new Way(clock);
     link.ready = () => port.ready();
   }
 
-  configure(settings: Settings): void {
+  override configure(settings: Settings): void {
     this.#fromGuest.rate = this.#link.way.rate = settings.bandwidth;
-    this.#port.configure(settings);
+    super.configure(settings);
   }
 
-  receive(frame: Pieces): void {
+  override receive(frame: Pieces): void {
     this.#fromGuest.passed(frame.length);
-    this.#port.receive(frame);
+    super.receive(frame);
   }
 
-  holdOff(): number {
-    return Math.max(this.#fromGuest.wait, this.#port.holdOff?.() ?? 0);
-  }
-
-  flush(): void {
-    this.#port.flush();
-  }
-
-  ready(): void {
-    this.#port.ready();
-  }
-
-  reset(): void {
-    this.#port.reset();
-  }
-
-  counters(): Readonly<Record<string, number>> {
-    return this.#port.counters();
-  }
-
-  save(): DeviceState {
-    return this.#port.save();
-  }
-
-  restore(state: DeviceState): void {
-    this.#port.restore(state);
-  }
-
-  [Symbol.dispose](): void {
-    this.#port[Symbol.dispose]();
+  override holdOff(): number {
+    return Math.max(this.#fromGuest.wait, super.holdOff());
   }
 }
 

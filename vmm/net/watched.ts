@@ -4,7 +4,7 @@
  * @module
  */
 import type { Pieces } from "../../ffi/pieces.ts";
-import type { DeviceState } from "../virtio/device.ts";
+import { ForwardingPort } from "./forwarding_port.ts";
 import type { Link, NetworkPort, Offload, Plug } from "./link.ts";
 
 /** Which way a frame goes. */
@@ -44,54 +44,17 @@ class WatchedLink implements Link {
   }
 }
 
-class WatchedPort<Settings> implements NetworkPort<Settings> {
-  readonly #port: NetworkPort<Settings>;
+class WatchedPort<Settings> extends ForwardingPort<Settings> {
   readonly #watcher: FrameWatcher;
 
   constructor(port: NetworkPort<Settings>, watcher: FrameWatcher) {
-    this.#port = port;
+    super(port);
     this.#watcher = watcher;
   }
 
-  configure(settings: Settings): void {
-    this.#port.configure(settings);
-  }
-
-  receive(frame: Pieces): void {
+  override receive(frame: Pieces): void {
     this.#watcher("from-guest", frame);
-    this.#port.receive(frame);
-  }
-
-  holdOff(): number {
-    return this.#port.holdOff?.() ?? 0;
-  }
-
-  flush(): void {
-    this.#port.flush();
-  }
-
-  ready(): void {
-    this.#port.ready();
-  }
-
-  reset(): void {
-    this.#port.reset();
-  }
-
-  counters(): Readonly<Record<string, number>> {
-    return this.#port.counters();
-  }
-
-  save(): DeviceState {
-    return this.#port.save();
-  }
-
-  restore(state: DeviceState): void {
-    this.#port.restore(state);
-  }
-
-  [Symbol.dispose](): void {
-    this.#port[Symbol.dispose]();
+    super.receive(frame);
   }
 }
 
