@@ -162,21 +162,12 @@ const SCENARIOS: Record<string, () => Promise<unknown>> = {
     };
   },
 
-  /** What tcpdump reads of a run's frames. */
+  /** A run's frames, for tcpdump outside of the namespace, in which it cannot become another user. */
   async captured() {
     await using _dns = await new NameServer({ "api.example.com": [SERVER] }).start();
     const pcap = join(directory, "frames.pcap");
     const { steps } = await inGuest(["http"], { allow: ["api.example.com:80"] }, pcap);
-    const read = (filter: string) => command("tcpdump", "-nr", pcap, filter);
-    const lines = async (filter: string) => (await read(filter)).trim().split("\n").length;
-    return {
-      http: steps.http,
-      question: (await read("udp dst port 53")).includes("A? api.example.com."),
-      syn: await lines("tcp[tcpflags] == tcp-syn and dst host 203.0.113.7 and dst port 80"),
-      answer: (await command("tcpdump", "-Anr", pcap, "tcp src port 80"))
-        .includes("hello from the internet"),
-      end: await lines("tcp[tcpflags] & tcp-fin != 0"),
-    };
+    return { http: steps.http, pcap: (await Deno.readFile(pcap)).toBase64() };
   },
 
   /** The same client in a guest and on this host: how long it takes to connect, and how much goes through. */
