@@ -22,6 +22,7 @@ export type {
   RunOutput,
   RunResult,
   RunUsage,
+  SecretOptions,
   ServerAddress,
   WrittenLanguage,
 } from "./api/library/run.ts";

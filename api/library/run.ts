@@ -52,7 +52,7 @@ export type {
   RunUsage,
 } from "./run_stream.ts";
 export type { OutputPiece } from "./output_files.ts";
-export type { NetworkOptions, NetworkReport } from "../network.ts";
+export type { NetworkOptions, NetworkReport, SecretOptions } from "../network.ts";
 
 const utf8 = new TextEncoder();
 
