@@ -15,6 +15,18 @@ async function remove(root: string, id: string): Promise<string> {
   return await removeEntry(await entry(root, id));
 }
 
+/**
+ * The same of what nobody here uses any more. A child that another thread of this process has just forked has
+ * its descriptors, and with them its locks, until it executes its program.
+ */
+async function removeSoon(root: string, name: string): Promise<string> {
+  for (let tries = 0;; tries++) {
+    const how = await remove(root, name);
+    if (how !== "in use" || tries === 100) return how;
+    await new Promise((go) => setTimeout(go, 20));
+  }
+}
+
 Deno.test("what a process has leased stays until it gives it back, however often it has it", async () => {
   await withCache(async (root) => {
     const path = await makeEntry(root, "images/a", { minutes: 5 });
@@ -25,7 +37,7 @@ Deno.test("what a process has leased stays until it gives it back, however often
     one![Symbol.dispose](); // the second time there is nothing to give back
     assert.equal(await remove(root, "images/a"), "in use");
     two![Symbol.dispose]();
-    assert.equal(await remove(root, "images/a"), "removed");
+    assert.equal(await removeSoon(root, "images/a"), "removed");
     assert.equal(await lease(path), undefined);
     assert.deepEqual([...Deno.readDirSync(join(root, "images"))], []); // no lock, nothing half
   });
@@ -97,9 +109,9 @@ Deno.test("of several entries all are leased, or none", async () => {
     const both = await leaseAll(files, root);
     assert.equal(await remove(root, "kernels/k"), "in use");
     both![Symbol.dispose]();
-    assert.equal(await remove(root, "kernels/k"), "removed");
+    assert.equal(await removeSoon(root, "kernels/k"), "removed");
     assert.equal(await leaseAll(files, root), undefined);
-    assert.equal(await remove(root, "images/a"), "removed");
+    assert.equal(await removeSoon(root, "images/a"), "removed");
   });
 });
 
@@ -109,13 +121,13 @@ Deno.test("files of a kind are in use together", async () => {
     await makeFile(root, "oci/blobs/b", 5);
     const files = await leaseFiles(root, "debian");
     assert.equal(await remove(root, "debian/pool/a.deb"), "in use");
-    assert.equal(await remove(root, "oci/blobs/b"), "removed");
+    assert.equal(await removeSoon(root, "oci/blobs/b"), "removed");
     files[Symbol.dispose]();
     const before = await entry(root, "debian/pool/a.deb");
     const { mtime } = await Deno.stat(before.path);
     await noteUse(before.path);
     assert.deepEqual((await Deno.stat(before.path)).mtime, mtime, "it may say something else");
     assert.equal(await removeEntry(before), "used since");
-    assert.equal(await remove(root, "debian/pool/a.deb"), "removed");
+    assert.equal(await removeSoon(root, "debian/pool/a.deb"), "removed");
   });
 });
