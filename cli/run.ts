@@ -172,7 +172,10 @@ function networkOptions(flags: RunFlags, config: Config | undefined): Pick<RunOp
   if (!given) return config?.network ? { network: config.network } : {};
   const { access: configured, ...lists } = config?.network ?? {};
   const chosen = access ?? configured;
-  if (access === "none") return { network: { access, publish: publish ?? [] } };
+  // It overrides the lists of the config; beside those of the command line it makes no sense.
+  if (access === "none") {
+    return { network: { access, allow: allow ?? [], publish: publish ?? [] } };
+  }
   return {
     network: {
       ...(chosen !== undefined && { access: chosen }),
