@@ -6,12 +6,13 @@
  */
 import { readTextIfAny } from "../base/files.ts";
 import { loadSettings } from "../base/settings.ts";
+import { formatIpv4 } from "../node/network.ts";
 import { parseResolver, type ResolverAddress, resolversOf } from "../node/resolvers.ts";
 import type { Verdict } from "./doctor_finding.ts";
 
 function written({ address, port }: ResolverAddress): string {
-  const bytes = [24, 16, 8, 0].map((shift) => address >>> shift & 255).join(".");
-  return port === 53 ? bytes : `${bytes}:${port}`;
+  const host = formatIpv4(address);
+  return port === 53 ? host : `${host}:${port}`;
 }
 
 /**

@@ -40,17 +40,11 @@ export class GuestNetwork implements AsyncDisposable {
   readonly #events = new EventQueue<MachineNetworkEvent>();
   readonly #ports = new AsyncDisposableStack();
   readonly #unanswered = new Set<number>();
-  #given: MachineNetwork | undefined;
   #authority = "";
 
   /** @param socket path of the vsock device's socket */
   constructor(socket: string) {
     this.#socket = socket;
-  }
-
-  /** What the machine was given; undefined before that. */
-  get given(): MachineNetwork | undefined {
-    return this.#given;
   }
 
   /** Certificate (PEM) that programs have to trust; empty for none. */
@@ -87,7 +81,6 @@ export class GuestNetwork implements AsyncDisposable {
     const interception = policy && secrets.length > 0 ? await this.#intercept(secrets) : undefined;
     if (capture !== undefined && policy !== undefined) await beginCapture(capture);
     setNetwork(devices, policy && { policy, upstreams, bandwidth, interception, capture });
-    this.#given = network;
   }
 
   async #intercept(secrets: readonly HostSecret[]) {

@@ -9,6 +9,7 @@ import type { Policy, Target } from "../vmm/net/policy.ts";
 export type { NetworkEvent } from "../vmm/net/gate.ts";
 export { isFloor, matchesName, type Policy, type Rule, type Target } from "../vmm/net/policy.ts";
 export { parseRule, policyOf } from "../vmm/net/rules.ts";
+export { formatIpv4 } from "../vmm/net/wire/ipv4.ts";
 
 /** A port of the host that leads to a port of the guest's 127.0.0.1. */
 export interface PublishedPort {

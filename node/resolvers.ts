@@ -4,9 +4,9 @@
  * @module
  */
 import { CloudletError } from "../base/errors.ts";
-import { ipv4Bytes } from "../base/addresses.ts";
 import { readTextIfAny } from "../base/files.ts";
 import { lazyImport } from "../base/lazy_import.ts";
+import { parseAddress } from "../vmm/net/wire/ipv4.ts";
 
 const DNS_PORT = 53;
 /** MAXNS of resolv.conf(5). */
@@ -20,18 +20,14 @@ export interface ResolverAddress {
   readonly port: number;
 }
 
-function number(bytes: readonly number[]): number {
-  return bytes.reduce((all, byte) => all * 256 + byte, 0);
-}
-
 /**
  * The resolvers of a resolv.conf(5). Those with an IPv6 address are left out: guests' questions are
  * asked over IPv4.
  */
 export function resolversOf(text: string): ResolverAddress[] {
   return text.split("\n").flatMap((line) => {
-    const bytes = ipv4Bytes(/^nameserver\s+(\S+)/.exec(line)?.[1] ?? "");
-    return bytes === undefined ? [] : [{ address: number(bytes), port: DNS_PORT }];
+    const address = parseAddress(/^nameserver\s+(\S+)/.exec(line)?.[1] ?? "");
+    return address === undefined ? [] : [{ address, port: DNS_PORT }];
   }).slice(0, MOST);
 }
 
@@ -41,10 +37,10 @@ export function resolversOf(text: string): ResolverAddress[] {
  * @throws {CloudletError} `invalid-input`
  */
 export function parseResolver(text: string): ResolverAddress {
-  const [, address = "", digits = String(DNS_PORT)] = /^([\d.]+)(?::(\d{1,5}))?$/.exec(text) ?? [];
-  const bytes = ipv4Bytes(address);
+  const [, written = "", digits = String(DNS_PORT)] = /^([\d.]+)(?::(\d{1,5}))?$/.exec(text) ?? [];
+  const address = parseAddress(written);
   const port = Number(digits);
-  if (bytes !== undefined && port > 0 && port < 65536) return { address: number(bytes), port };
+  if (address !== undefined && port > 0 && port < 65536) return { address, port };
   throw new CloudletError(`Cannot use ${JSON.stringify(text)} as a resolver`, {
     code: "invalid-input",
     remedy: "write an IPv4 address, with a port if it is not 53: 192.0.2.53:5353",

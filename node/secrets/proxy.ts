@@ -30,7 +30,7 @@ export interface SecretProxyOptions {
   readonly secrets: readonly HostSecret[];
   /** Whose certificates the guest believes. */
   readonly authority: Authority;
-  /** Certificates (PEM) that servers may have besides those that this process trusts. */
+  /** Certificates (PEM) that are trusted in the place of those that this process trusts. */
   readonly trusted?: readonly string[] | undefined;
   /** Hears of what could not be done. */
   readonly warn: (message: string) => void;

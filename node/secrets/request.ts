@@ -89,11 +89,10 @@ export function outgoing(
 
 /** What is replaced in an answer: a server that repeats a value tells the guest its placeholder. */
 export function backwards(secrets: readonly Secret[]): Replacement[] {
-  const pairs = secrets.flatMap(({ placeholder, value }) =>
+  return secrets.flatMap(({ placeholder, value }) =>
     [...new Set([value, JSON.stringify(value).slice(1, -1), encodeURIComponent(value)])]
-      .map((written) => [written, placeholder] as const)
+      .map((written) => replacement(written, placeholder))
   );
-  return pairs.map(([written, placeholder]) => replacement(written, placeholder));
 }
 
 /** The header fields of an answer. */

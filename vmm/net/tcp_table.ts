@@ -4,10 +4,10 @@
  *
  * @module
  */
-import { type LostConnection, MOST_CONNECTIONS } from "./saved.ts";
 import type { Pieces } from "../../ffi/pieces.ts";
 import type { Gate, Interception, Verdict } from "./gate.ts";
 import { Relay, type RelayHost } from "./relay.ts";
+import { type LostConnection, MOST_CONNECTIONS } from "./saved.ts";
 import type { HostSockets } from "./sockets.ts";
 import { advance } from "./tcp/sequence.ts";
 import { type Clock, WakeUp } from "./timer.ts";
