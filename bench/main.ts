@@ -37,6 +37,9 @@ const BENCHMARKS: Readonly<Record<string, () => Promise<void>>> = {
   async network() {
     await (await import("./network.ts")).benchNetwork();
   },
+  async nic() {
+    await (await import("./nic.ts")).benchNic();
+  },
   async density() {
     await (await import("./density.ts")).benchDensity();
   },

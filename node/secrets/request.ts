@@ -3,7 +3,7 @@
  *
  * @module
  */
-import type { IncomingMessage } from "node:http";
+import type { IncomingHttpHeaders } from "node:http";
 import type { HostSecret } from "../network.ts";
 import { type Replacement, replacement } from "./substitution.ts";
 
@@ -65,7 +65,11 @@ export interface Outgoing {
  * @param host that it is for
  */
 export function outgoing(
-  incoming: Pick<IncomingMessage, "method" | "url" | "headers">,
+  incoming: {
+    readonly method?: string | undefined;
+    readonly url?: string | undefined;
+    readonly headers: IncomingHttpHeaders;
+  },
   host: string,
   secrets: readonly Secret[],
 ): Outgoing {
@@ -78,6 +82,7 @@ export function outgoing(
   }
   headers["host"] = host;
   headers["accept-encoding"] = "identity"; // a value that comes back has to be seen
+  if ("grpc-accept-encoding" in headers) headers["grpc-accept-encoding"] = "identity";
   const write = inBody(String(incoming.headers["content-type"] ?? ""));
   return {
     method: incoming.method ?? "GET",
@@ -97,14 +102,14 @@ export function backwards(secrets: readonly Secret[]): Replacement[] {
 
 /** The header fields of an answer. */
 export function answered(
-  headers: IncomingMessage["headers"],
+  headers: IncomingHttpHeaders,
   secrets: readonly Secret[],
 ): Record<string, string | string[]> {
   const hide = (text: string) =>
     secrets.reduce((all, { placeholder, value }) => all.replaceAll(value, placeholder), text);
   const result: Record<string, string | string[]> = {};
   for (const [name, value] of Object.entries(headers)) {
-    if (value === undefined || OF_THE_CONNECTION.has(name)) continue;
+    if (value === undefined || OF_THE_CONNECTION.has(name) || name.startsWith(":")) continue;
     if (name === "content-length") continue; // it may be another one
     result[name] = Array.isArray(value) ? value.map(hide) : hide(value);
   }

@@ -30,26 +30,24 @@ function indexOf(bytes: Uint8Array, find: Uint8Array, from: number): number {
 export class Replacer {
   readonly #replacements: readonly Replacement[];
   /** Bytes that may be the beginning of something: less than the longest that is looked for. */
-  readonly #kept: number;
   #rest: Uint8Array = new Uint8Array(0);
 
   /** @param replacements none of which is empty; the first one that begins counts */
   constructor(replacements: readonly Replacement[]) {
     this.#replacements = replacements;
-    this.#kept = Math.max(0, ...replacements.map(([find]) => find.length - 1));
   }
 
   /** Takes a piece; returns what is certain. */
   push(piece: Uint8Array): Uint8Array {
-    return this.#replace(concatBytes([this.#rest, piece]), this.#kept);
+    return this.#replace(concatBytes([this.#rest, piece]), true);
   }
 
   /** What is left at the end. */
   end(): Uint8Array {
-    return this.#replace(this.#rest, 0);
+    return this.#replace(this.#rest, false);
   }
 
-  #replace(bytes: Uint8Array, keep: number): Uint8Array {
+  #replace(bytes: Uint8Array, more: boolean): Uint8Array {
     const parts: Uint8Array[] = [];
     let from = 0;
     for (;;) {
@@ -62,10 +60,22 @@ export class Replacer {
       parts.push(bytes.subarray(from, at), found[1]);
       from = at + found[0].length;
     }
-    const end = Math.max(from, bytes.length - keep);
+    const end = more ? this.#begun(bytes, from) : bytes.length;
     parts.push(bytes.subarray(from, end));
     this.#rest = bytes.slice(end);
     return concatBytes(parts);
+  }
+
+  /** Where something begins that the next piece may finish; a stream's last words wait for nothing else. */
+  #begun(bytes: Uint8Array, from: number): number {
+    const longest = Math.max(0, ...this.#replacements.map(([find]) => find.length - 1));
+    for (let at = Math.max(from, bytes.length - longest); at < bytes.length; at++) {
+      const tail = bytes.subarray(at);
+      const begins = ([find]: Replacement) =>
+        tail.length < find.length && tail.every((byte, i) => byte === find[i]);
+      if (this.#replacements.some(begins)) return at;
+    }
+    return bytes.length;
   }
 }
 

@@ -4,15 +4,13 @@
  *
  * @module
  */
+import { RateLimit } from "../../base/token_bucket.ts";
 import type { Pieces } from "../../ffi/pieces.ts";
 import { ForwardingPort } from "./forwarding_port.ts";
 import type { Link, NetworkPort, Offload, Plug } from "./link.ts";
 import type { Clock } from "./timer.ts";
-import { TokenBucket } from "./token_bucket.ts";
 
-/** What may pass at once, in milliseconds of the rate; one frame always does. */
-const BURST = 100;
-/** A frame may be longer than what may pass at once: the bucket is in debt then. */
+/** Bytes: one frame may always pass. */
 const LEAST_BURST = 1500;
 
 /** How much may pass. */
@@ -21,30 +19,8 @@ export interface Bandwidth {
   readonly bandwidth?: number | undefined;
 }
 
-/** One way. */
-class Way {
-  #bucket: TokenBucket | undefined;
-
-  constructor(readonly clock: Clock) {}
-
-  set rate(rate: number | undefined) {
-    if (rate === this.#bucket?.rate) return;
-    const burst = Math.max(LEAST_BURST, (rate ?? 0) * BURST / 1000);
-    this.#bucket = rate === undefined ? undefined : new TokenBucket(rate, burst, this.clock.now());
-  }
-
-  passed(bytes: number): void {
-    this.#bucket?.spend(bytes, this.clock.now());
-  }
-
-  /** Milliseconds until something may pass. */
-  get wait(): number {
-    return this.#bucket?.debt(this.clock.now()) ?? 0;
-  }
-}
-
 class LimitedLink implements Link {
-  readonly way: Way;
+  readonly way: RateLimit;
   readonly #link: Link;
   readonly #clock: Clock;
   /** Called when something may pass that could not. */
@@ -54,7 +30,7 @@ class LimitedLink implements Link {
   constructor(link: Link, clock: Clock) {
     this.#link = link;
     this.#clock = clock;
-    this.way = new Way(clock);
+    this.way = new RateLimit(() => clock.now(), LEAST_BURST);
   }
 
   get mtu(): number {
@@ -86,12 +62,12 @@ class LimitedLink implements Link {
 
 class LimitedPort<Settings extends Bandwidth> extends ForwardingPort<Settings> {
   readonly #link: LimitedLink;
-  readonly #fromGuest: Way;
+  readonly #fromGuest: RateLimit;
 
   constructor(port: NetworkPort<Settings>, link: LimitedLink, clock: Clock) {
     super(port);
     this.#link = link;
-    this.#fromGuest = new Way(clock);
+    this.#fromGuest = new RateLimit(() => clock.now(), LEAST_BURST);
     link.ready = () => port.ready();
   }
 

@@ -1,11 +1,11 @@
 import assert from "node:assert/strict";
 import fc from "fast-check";
+import { TokenBucket } from "../../base/token_bucket.ts";
 import { addressOf } from "../../ffi/mapping.ts";
 import { Pieces } from "../../ffi/pieces.ts";
 import { type Bandwidth, limited } from "./limited.ts";
 import type { Link, NetworkPort } from "./link.ts";
 import { FakeClock } from "./testing.ts";
-import { TokenBucket } from "./token_bucket.ts";
 
 Deno.test("a bucket gives no more than its rate and its burst, and all of that", () => {
   const step = fc.record({ wait: fc.nat(500), amount: fc.nat(40) });

@@ -5,12 +5,12 @@
  *
  * @module
  */
+import { TokenBucket } from "../../base/token_bucket.ts";
 import { addressOf } from "../../ffi/mapping.ts";
 import { Pieces } from "../../ffi/pieces.ts";
 import type { Gate } from "./gate.ts";
 import type { HostDatagrams, HostSockets } from "./sockets.ts";
 import { type Clock, WakeUp } from "./timer.ts";
-import { TokenBucket } from "./token_bucket.ts";
 import {
   DnsCode,
   type DnsQuestion,

@@ -117,19 +117,30 @@ export interface Device<Request = never> extends DeviceDescription, Disposable {
  * @param index of the queue
  * @param queue to work off
  * @param handle returns how many bytes it wrote to the chain
+ * @param holdOff milliseconds that the chain has to wait; it stays in the queue then, and so do those
+ *   behind it
+ * @returns milliseconds until the queue's next turn, which the caller sees to; 0 for none
  */
 export function drain(
   host: DeviceHost,
   index: number,
   queue: VirtQueue,
   handle: (queue: VirtQueue) => number,
-): void {
+  holdOff?: (queue: VirtQueue) => number,
+): number {
   queue.disableNotifications();
+  let wait = 0;
   // Bounded, so that a driver that keeps adding does not starve the other devices.
   for (let budget = queue.size; budget > 0 && queue.pop(); budget--) {
     const { head } = queue;
+    wait = holdOff?.(queue) ?? 0;
+    if (wait > 0) {
+      queue.unpop();
+      break;
+    }
     queue.push(head, handle(queue));
   }
   host.publish(index);
-  if (queue.enableNotifications()) host.again(index);
+  if (wait === 0 && queue.enableNotifications()) host.again(index);
+  return wait;
 }

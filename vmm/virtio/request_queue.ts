@@ -13,6 +13,8 @@ export abstract class RequestQueueDevice {
   /** What the device works with. */
   protected readonly host: DeviceHost;
   #queue: VirtQueue | undefined;
+  /** A request waits for its time. */
+  #holds = false;
 
   /** @param host what the device works with */
   constructor(host: DeviceHost) {
@@ -22,6 +24,11 @@ export abstract class RequestQueueDevice {
   /** Answers the request in the chain at hand; returns how many bytes it wrote to it. */
   protected abstract answer(queue: VirtQueue): number;
 
+  /** Milliseconds that the request in the chain at hand, and with it those behind it, has to wait. */
+  protected holdOff(_queue: VirtQueue): number {
+    return 0;
+  }
+
   /** See Device.activate. */
   activate(activation: Activation): void {
     this.#queue = activation.queues[REQUESTS];
@@ -29,12 +36,25 @@ export abstract class RequestQueueDevice {
 
   /** See Device.handleQueue. */
   handleQueue(_queue: number): void {
-    if (this.#queue === undefined) return;
-    drain(this.host, REQUESTS, this.#queue, (queue) => this.answer(queue));
+    if (this.#queue === undefined || this.#holds) return;
+    const wait = drain(
+      this.host,
+      REQUESTS,
+      this.#queue,
+      (queue) => this.answer(queue),
+      (queue) => this.holdOff(queue),
+    );
+    if (wait === 0) return;
+    this.#holds = true;
+    this.host.after(Math.ceil(wait), () => {
+      this.#holds = false;
+      this.handleQueue(REQUESTS);
+    });
   }
 
   /** See Device.reset. */
   reset(): void {
     this.#queue = undefined;
+    this.#holds = false;
   }
 }

@@ -8,6 +8,7 @@ import { OwnedFd } from "../../../ffi/fd.ts";
 import { check, errno, libc, retry } from "../../../ffi/libc.ts";
 import { O_CLOEXEC, O_RDONLY, O_RDWR } from "../../../ffi/uapi/mman.ts";
 import { CloudletError, messageOf } from "../../../base/errors.ts";
+import { RateLimit } from "../../../base/token_bucket.ts";
 import type { Device, DeviceHost, DeviceState } from "../../virtio/device.ts";
 import { Feature } from "../../virtio/mmio.ts";
 import type { VirtQueue } from "../../virtio/queue.ts";
@@ -52,6 +53,8 @@ export interface BlkOptions {
   readonly readOnly?: boolean;
   /** What the guest sees as the serial number: up to 20 ASCII characters. */
   readonly id?: string;
+  /** Bytes a second that are read, and that are written, at most; no limit when absent. */
+  readonly bandwidth?: number;
 }
 
 /** A disk. */
@@ -68,6 +71,8 @@ export class BlkDevice extends RequestQueueDevice implements Device {
   readonly #vector: IoVector;
   readonly #header = new Uint8Array(HEADER_BYTES);
   readonly #headerView = new DataView(this.#header.buffer);
+  /** By {@linkcode Type}: what is read, and what is written. */
+  readonly #limits: ReadonlyMap<number, RateLimit>;
   readonly #ranges = new Uint8Array(RANGE_BYTES * MAX_RANGES);
 
   /**
@@ -80,6 +85,11 @@ export class BlkDevice extends RequestQueueDevice implements Device {
     super(host);
     this.#readOnly = options.readOnly ?? false;
     this.#vector = new IoVector(host.memory);
+    this.#limits = new Map([Type.IN, Type.OUT].map((type) => {
+      const limit = new RateLimit(() => performance.now(), BLOCK);
+      limit.rate = options.bandwidth;
+      return [type, limit];
+    }));
     new TextEncoder().encodeInto(options.id ?? "cloudlet", this.#id);
     using stack = new DisposableStack();
     const flags = (this.#readOnly ? O_RDONLY : O_RDWR) | O_CLOEXEC;
@@ -117,6 +127,11 @@ export class BlkDevice extends RequestQueueDevice implements Device {
     view.setUint32(48, MAX_RANGE_SECTORS, true); // max_write_zeroes_sectors
     view.setUint32(52, MAX_RANGES, true); // max_write_zeroes_seg
     view.setUint8(56, 1); // write_zeroes_may_unmap
+  }
+
+  protected override holdOff(queue: VirtQueue): number {
+    if (queue.read(this.#header) < HEADER_BYTES) return 0;
+    return this.#limits.get(this.#headerView.getUint32(0, true))?.wait ?? 0;
   }
 
   protected override answer(queue: VirtQueue): number {
@@ -186,6 +201,7 @@ export class BlkDevice extends RequestQueueDevice implements Device {
       }
       done += count;
     }
+    this.#limits.get(toDisk ? Type.OUT : Type.IN)?.passed(length);
     return VIRTIO_BLK_S_OK;
   }
 

@@ -151,3 +151,46 @@ Deno.test("blk refuses a file that is no disk", () => {
     Deno.removeSync(path);
   }
 });
+
+Deno.test("blk holds back what comes too early, and a reset forgets what waits", () => {
+  const rate = 100_000;
+  using disk = new Disk({ bandwidth: rate });
+  const { driver, bench } = disk;
+  const block = new Uint8Array(4096).fill(0x5a);
+  const write = (sector: number) => {
+    const header = new Uint8Array(16);
+    const view = new DataView(header.buffer);
+    view.setUint32(0, OUT, true);
+    view.setBigUint64(8, BigInt(sector), true);
+    driver.queues[0]!.add([driver.place(header), driver.place(block), driver.room(1)]);
+  };
+  const start = performance.now();
+  const many = 12; // 49,152 bytes, of which 10,000 may pass at once
+  for (let i = 0; i < many; i++) write(8 * i);
+  driver.kick(0);
+  let done = driver.queues[0]!.collect().length;
+  assert(done > 0 && done < many, `${done}`);
+  const header = new Uint8Array(16);
+  const target = driver.room(512);
+  driver.queues[0]!.add([driver.place(header), target, driver.room(1)]);
+  while (done < many + 1) {
+    bench.poller.runOnce(10);
+    done += driver.queues[0]!.collect().length;
+    assert(performance.now() < start + 10_000);
+  }
+  const least = (many * 4096 - 10_000 - 4096) / rate * 1000;
+  assert(performance.now() - start >= least, "faster than its rate");
+  assert.deepEqual(
+    Deno.readFileSync(disk.path).subarray(0, many * 4096),
+    new Uint8Array(many * 4096).fill(0x5a),
+  );
+
+  for (let i = 0; i < many; i++) write(0);
+  driver.kick(0);
+  const again = driver.start(); // which resets the device while requests wait
+  const chain = [again.place(header), again.room(512), again.room(1)];
+  again.queues[0]!.add(chain);
+  again.kick(0);
+  assert.equal(again.queues[0]!.collect().length, 1);
+  assert.equal(again.bytesOf(chain[2]!)[0], OK);
+});

@@ -51,3 +51,47 @@ export class TokenBucket {
     return this.#tokens >= 0 ? 0 : -this.#tokens / this.rate * 1000;
   }
 }
+
+/** What may pass at once, in milliseconds of the rate. */
+const BURST = 100;
+
+/**
+ * A limit on what passes one way, which may change. What passes may be longer than what may pass at once:
+ * the limit is in debt then, and what comes next waits.
+ */
+export class RateLimit {
+  readonly #now: () => number;
+  readonly #leastBurst: number;
+  #bucket: TokenBucket | undefined;
+
+  /**
+   * Without a limit at first.
+   *
+   * @param now milliseconds from any origin, never less than before
+   * @param leastBurst what passes at once, however low the rate
+   */
+  constructor(now: () => number, leastBurst: number) {
+    this.#now = now;
+    this.#leastBurst = leastBurst;
+  }
+
+  /** Units a second; undefined is no limit. */
+  set rate(rate: number | undefined) {
+    if (rate === this.#bucket?.rate) return;
+    if (rate === undefined) this.#bucket = undefined;
+    else {
+      const burst = Math.max(this.#leastBurst, rate * BURST / 1000);
+      this.#bucket = new TokenBucket(rate, burst, this.#now());
+    }
+  }
+
+  /** So much has passed. */
+  passed(amount: number): void {
+    this.#bucket?.spend(amount, this.#now());
+  }
+
+  /** Milliseconds until something may pass. */
+  get wait(): number {
+    return this.#bucket?.debt(this.#now()) ?? 0;
+  }
+}

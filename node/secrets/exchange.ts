@@ -1,0 +1,222 @@
+/**
+ * One request of a guest to a host that gets a secret: checked, sent on with the value, answered without it.
+ *
+ * @module
+ */
+import type { IncomingMessage, ServerResponse } from "node:http";
+import type { Http2ServerRequest, Http2ServerResponse } from "node:http2";
+import type { Socket } from "node:net";
+import type { Writable } from "node:stream";
+import { concatBytes } from "../../base/bytes.ts";
+import { messageOf } from "../../base/errors.ts";
+import { drained } from "../drained.ts";
+import type { HostSecret } from "../network.ts";
+import { answered, backwards, outgoing } from "./request.ts";
+import { type Replacement, Replacer } from "./substitution.ts";
+import type { Answer, Server, Upstream } from "./upstream.ts";
+
+/** Where a connection of the guest goes, and what may be put into it. */
+export interface Destination extends Server {
+  readonly secrets: readonly HostSecret[];
+}
+
+/** By either HTTP. */
+export type GuestRequest = IncomingMessage | Http2ServerRequest;
+/** By the same. */
+export type GuestResponse = ServerResponse | Http2ServerResponse;
+
+/** Bytes of a body that are gathered, so that its length is known beforehand. */
+const MOST_GATHERED = 4 << 20;
+/** RFC 9113 section 7. */
+const INTERNAL_ERROR = 2;
+
+/**
+ * Serves one; never rejects.
+ *
+ * @param warn hears of what could not be done
+ */
+export async function serveRequest(
+  request: GuestRequest,
+  response: GuestResponse,
+  destination: Destination,
+  upstream: Upstream,
+  warn: (message: string) => void,
+): Promise<void> {
+  const { name } = destination;
+  const host = hostOf(request);
+  if (host !== name) return refuse(response, 421, `the request is for ${host}, not for ${name}`);
+  const coding = unreadable(request.headers);
+  if (coding !== undefined) {
+    warn(`A body for ${name} was refused: its encoding is ${coding}`);
+    const why =
+      `a secret cannot be put into a body with the encoding ${coding}; send it without one`;
+    return refuse(response, 415, why);
+  }
+  try {
+    await passedOn(request, response, destination, upstream);
+  } catch (error) {
+    const why = messageOf(error);
+    warn(`${name} could not be reached with its secret: ${why}`);
+    if (!response.headersSent) refuse(response, 502, `${name} cannot be reached: ${why}`);
+    else if ("stream" in response) response.stream.close(INTERNAL_ERROR);
+    else response.destroy();
+  }
+}
+
+/** Both ways at once: who streams may want to hear something before the next word. */
+async function passedOn(
+  request: GuestRequest,
+  response: GuestResponse,
+  destination: Destination,
+  upstream: Upstream,
+): Promise<void> {
+  const { name, secrets } = destination;
+  const http2 = request.httpVersionMajor === 2;
+  const asked = outgoing(request, name, secrets);
+  delete asked.headers["content-length"]; // it may be another one
+  const body = await wholeBody(request, asked.body);
+  if (body instanceof Uint8Array && hasLength(request)) {
+    asked.headers["content-length"] = String(body.length);
+  }
+  const exchange = await upstream.ask(destination, asked, http2);
+  let passed = false;
+  // A guest that has left, before its answer or in the middle of it.
+  response.on("close", () => passed || exchange.cancel());
+  const sent = send(body, exchange.body).catch((error) => {
+    if (!passed) throw error; // a server may answer without having read everything
+  });
+  sent.catch(() => {});
+  const answer = exchange.answer.then(async (got) => {
+    await passAnswer(got, response, secrets);
+    passed = true;
+  });
+  await Promise.all([answer, Promise.race([sent, answer])]);
+}
+
+async function send(body: Uint8Array | AsyncIterable<Uint8Array>, to: Writable): Promise<void> {
+  if (body instanceof Uint8Array) return void to.end(body);
+  for await (const piece of body) {
+    if (piece.length > 0 && !to.write(piece)) await drained(to);
+  }
+  to.end();
+}
+
+async function passAnswer(
+  got: Answer,
+  response: GuestResponse,
+  secrets: readonly HostSecret[],
+): Promise<void> {
+  const coding = unreadable(got.headers);
+  if (coding !== undefined) throw new Error(`its answer has the encoding ${coding}`);
+  writeHead(response, got.status, answered(got.headers, secrets));
+  const replacer = new Replacer(backwards(secrets));
+  for await (const piece of got.body) {
+    const certain = replacer.push(piece);
+    if (certain.length > 0 && !write(response, certain)) await drained(response as Writable);
+  }
+  const trailers = answered(got.trailers(), secrets);
+  if (Object.keys(trailers).length > 0) addTrailers(response, trailers);
+  const rest = replacer.end();
+  if (rest.length > 0) write(response, rest);
+  response.end();
+}
+
+/** The types of both HTTPs differ, their methods do not. */
+function writeHead(
+  response: GuestResponse,
+  status: number,
+  fields: Record<string, string | string[]>,
+): void {
+  (response as ServerResponse).writeHead(status, fields);
+}
+
+function write(response: GuestResponse, bytes: Uint8Array): boolean {
+  return (response as ServerResponse).write(bytes);
+}
+
+function addTrailers(response: GuestResponse, fields: Record<string, string | string[]>): void {
+  for (const [name, value] of Object.entries(fields)) {
+    (response as ServerResponse).addTrailers({ [name]: String(value) });
+  }
+}
+
+/** An encoding behind which a value cannot be seen; gRPC names its own in a field of its own. */
+function unreadable(headers: GuestRequest["headers"]): string | undefined {
+  const codings = [headers["content-encoding"], headers["grpc-encoding"]];
+  return codings.map((coding) => coding?.toString().trim().toLowerCase())
+    .find((coding) => coding !== undefined && coding !== "identity");
+}
+
+/** The host that a request is for: behind a shared address another one would get what is this one's. */
+function hostOf({ headers }: Pick<GuestRequest, "headers">): string {
+  const host = headers[":authority"] ?? headers.host ?? "";
+  return String(host).toLowerCase().replace(/:443$/, "");
+}
+
+function hasLength({ headers }: GuestRequest): boolean {
+  return headers["content-length"] !== undefined;
+}
+
+/** HTTP/2 needs no field to say that a body follows. */
+function hasBody(request: GuestRequest): boolean {
+  return hasLength(request) || request.headers["transfer-encoding"] !== undefined ||
+    request.httpVersionMajor === 2 && !["GET", "HEAD"].includes(request.method ?? "");
+}
+
+/** A body with its length known, replaced as a whole; one without, or a large one, as a stream. */
+async function wholeBody(
+  request: GuestRequest,
+  replacements: readonly Replacement[],
+): Promise<Uint8Array | AsyncIterable<Uint8Array>> {
+  const length = Number(request.headers["content-length"] ?? (hasBody(request) ? Infinity : 0));
+  const stream = replacedPieces(request, replacements);
+  if (!(length <= MOST_GATHERED)) return stream;
+  return concatBytes(await Array.fromAsync(stream));
+}
+
+async function* replacedPieces(
+  source: AsyncIterable<unknown>,
+  replacements: readonly Replacement[],
+): AsyncGenerator<Uint8Array> {
+  const replacer = new Replacer(replacements);
+  for await (const piece of source) yield replacer.push(piece as Uint8Array);
+  yield replacer.end();
+}
+
+function refuse(response: GuestResponse, status: number, why: string): void {
+  writeHead(response, status, { "content-type": "text/plain" });
+  response.end(`cloudlet: ${why}\n`);
+}
+
+/** WebSockets: the first request has the secret, what follows is passed on as it is. */
+export function serveUpgrade(
+  request: IncomingMessage,
+  socket: Socket,
+  head: Uint8Array,
+  destination: Destination,
+  upstream: Upstream,
+): void {
+  if (hostOf(request) !== destination.name) return void socket.destroy();
+  const asked = outgoing(request, destination.name, destination.secrets);
+  asked.headers["connection"] = "Upgrade";
+  asked.headers["upgrade"] = String(request.headers.upgrade ?? "websocket");
+  const sent = upstream.request(destination, asked);
+  socket.on("error", () => sent.destroy());
+  sent.on("error", () => socket.destroy());
+  sent.on("response", () => socket.destroy()); // it would not
+  sent.on("upgrade", (got, server, first) => {
+    const fields = Object.entries(answered(got.headers, destination.secrets)).flatMap((
+      [name, value],
+    ) => [value].flat().map((text) => `${name}: ${text}\r\n`));
+    socket.write(
+      `HTTP/1.1 101 Switching Protocols\r\nconnection: Upgrade\r\n` +
+        `upgrade: ${asked.headers["upgrade"]}\r\n${fields.join("")}\r\n`,
+    );
+    // Under Deno an empty write holds up those behind it.
+    if (first.length > 0) socket.write(first);
+    if (head.length > 0) server.write(head);
+    server.on("error", () => socket.destroy());
+    socket.pipe(server).pipe(socket);
+  });
+  sent.end();
+}
