@@ -9,6 +9,7 @@ import {
   Outcome_Kind as Kind,
 } from "../proto/gen/cloudlet/agent/agent_pb.ts";
 import { Child, type ChildStatus } from "./child.ts";
+import { joinDependencies, withDependencies } from "./dependencies.ts";
 import { execUserOf } from "./exec_user.ts";
 import type { Execution, Response } from "./execution.ts";
 import { follow } from "./follow.ts";
@@ -36,6 +37,8 @@ export interface ExecutorOptions {
 export interface Leftovers {
   /** Directory to remove when it is over. */
   directory?: string;
+  /** To be called before. */
+  release?: () => void;
 }
 
 /** See the module. */
@@ -85,6 +88,9 @@ export class Executor {
         execution.child = idle.child; // which now ends with it
         workspace.fill(job.sources.filter(({ path }) => !isThere(idle.needs, path)));
       }
+      const release = leftovers.release = this.#options.guest
+        ? joinDependencies(workspace.project)
+        : () => {};
       const project = workspace.asProject(job.sources, job);
       if (job.built.length > 0) {
         workspace.fillOutput(job.built);
@@ -95,12 +101,16 @@ export class Executor {
           return;
         }
       }
-      prepared = { directory, workspace, project, sources: job.sources, job, idle };
+      prepared = { directory, workspace, project, sources: job.sources, job, release, idle };
       if (job.action === Action.PREPARE) {
         const earlier = this.#prepared.keep(prepared);
         execution.child = earlier?.idle?.child; // ends with this execution; the new one stays idle
-        if (earlier === undefined) delete leftovers.directory;
-        else leftovers.directory = earlier.directory;
+        delete leftovers.directory;
+        delete leftovers.release;
+        if (earlier !== undefined) {
+          leftovers.directory = earlier.directory;
+          leftovers.release = earlier.release;
+        }
         const wanted = job.builtStays ? [] : job.language.built?.(project) ?? [];
         for (const built of workspace.readOutput(wanted)) {
           yield { stage: Stage.BUILDING, built };
@@ -124,7 +134,14 @@ export class Executor {
 
   /** Of the program. */
   #environment({ language, environment }: Job): Record<string, string> {
-    return { ...this.#options.environment, ...language.environment, ...environment };
+    const variables = { ...this.#options.environment, ...language.environment, ...environment };
+    return this.#options.guest ? withDependencies(variables) : variables;
+  }
+
+  #buildEnvironment({ language, buildEnvironment }: Job): Record<string, string> {
+    const { environment, guest } = this.#options;
+    const variables = { ...environment, ...language.buildEnvironment };
+    return { ...guest ? withDependencies(variables) : variables, ...buildEnvironment };
   }
 
   /** Builds the project; returns the last response when that fails. */
@@ -144,11 +161,7 @@ export class Executor {
       start: () =>
         Child.spawn({
           command,
-          environment: {
-            ...this.#options.environment,
-            ...job.language.buildEnvironment,
-            ...job.buildEnvironment,
-          },
+          environment: this.#buildEnvironment(job),
           directory: workspace.project,
           stdin: false,
         }),

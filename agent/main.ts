@@ -10,6 +10,7 @@
  * @module
  */
 import { AGENT_PORT } from "../workload/vsock_ports.ts";
+import { withDependencies } from "./dependencies.ts";
 import { becomeInvisible } from "./process_state.ts";
 import { Runner } from "./runner.ts";
 import { serveAgent, type ServerAddress } from "./server.ts";
@@ -32,6 +33,13 @@ function environment(): Record<string, string> {
     result[name] = own ?? value;
   }
   return result;
+}
+
+/** The same in a guest, where interpreters may have been installed for the program. */
+function guestEnvironment(): Record<string, string> {
+  const variables = withDependencies(environment());
+  Deno.env.set("PATH", variables["PATH"]!);
+  return variables;
 }
 
 /** Where workloads are: below /tmp, or beside the agent where the image has none for everybody. */
@@ -62,7 +70,11 @@ function main(args: readonly string[]): void {
   }
   const guest = address.transport === "vsock";
   becomeInvisible(guest);
-  const runner = new Runner({ root: root ?? workloadRoot(), environment: environment(), guest });
+  const runner = new Runner({
+    root: root ?? workloadRoot(),
+    environment: guest ? guestEnvironment() : environment(),
+    guest,
+  });
   if (address.transport === "unix") { // in a microVM nothing outlives the agent
     Deno.addSignalListener("SIGTERM", () => {
       runner.end();

@@ -21,6 +21,8 @@ export interface Prepared {
   readonly sources: readonly File[];
   /** The job that prepared it. */
   readonly job: Job;
+  /** Undoes what stands in the way of removing the directory. */
+  readonly release: () => void;
   /** An idle interpreter for its first run. */
   idle: IdleInterpreter | undefined;
 }

@@ -164,10 +164,11 @@ export class Runner {
     });
   }
 
-  async #cleanUp({ directory }: Leftovers): Promise<void> {
+  async #cleanUp({ directory, release }: Leftovers): Promise<void> {
     await new Promise((resolve) => setTimeout(resolve, 0));
     // While another execution runs, its orphans and the ended one's cannot be told apart.
     if (this.#running.size === 0) endDescendants(this.#executor.idlePids);
+    release?.();
     if (directory === undefined) return;
     await Deno.remove(directory, { recursive: true }).catch(() => {}); // a mount point, say: leave it
   }

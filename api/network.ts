@@ -43,6 +43,16 @@ export interface NetworkOptions {
   readonly secrets?: Readonly<Record<string, SecretOptions>>;
 }
 
+/**
+ * What installing a project's packages may reach: the internet, or these hosts, as in
+ * {@linkcode NetworkOptions.allow}; or rules in full, without ports.
+ */
+export type BuildNetworkOptions =
+  | "none"
+  | "public"
+  | readonly string[]
+  | Omit<NetworkOptions, "publish">;
+
 /** A value, and the hosts that get it. */
 export interface SecretOptions {
   /** The value. */
@@ -68,6 +78,8 @@ export type NetworkReport =
     readonly rule?: string;
     /** Whether only a rule for just this address allows it. */
     readonly floor: boolean;
+    /** Whether it was not the program, but what installs its packages. */
+    readonly building?: boolean;
   }
   | {
     /** The host listens, or has reset a client because nothing listens in the guest. */
@@ -159,6 +171,12 @@ export function toNetwork(
   };
 }
 
+/** The network of building as the wire has it; as {@linkcode toNetwork}. */
+export function toBuildNetwork(network: BuildNetworkOptions) {
+  if (typeof network === "string") return toNetwork({ access: network });
+  return toNetwork(Array.isArray(network) ? { allow: network } : network as NetworkOptions);
+}
+
 const ASKED: Readonly<Record<Asked, "tcp" | "udp" | "name" | "server-name">> = {
   [Asked.TCP]: "tcp",
   [Asked.UDP]: "udp",
@@ -168,7 +186,7 @@ const ASKED: Readonly<Record<Asked, "tcp" | "udp" | "name" | "server-name">> = {
 
 /** What happened, as people read it. */
 export function toReport(event: NetworkEvent): NetworkReport {
-  const { kind, name, address, port, rule, floor, guestPort } = event;
+  const { kind, name, address, port, rule, floor, guestPort, building } = event;
   if (kind === Kind.SECRET) return { kind: "secret", message: event.message };
   if (kind !== Kind.DENIED) {
     return { kind: kind === Kind.PUBLISHED ? "published" : "unanswered", address, port, guestPort };
@@ -181,5 +199,6 @@ export function toReport(event: NetworkEvent): NetworkReport {
     ...(port !== 0 && { port }),
     ...(rule !== "" && { rule }),
     floor,
+    ...(building && { building }),
   };
 }

@@ -92,14 +92,16 @@ const network = z.strictObject({
     "Values that the program never has, by the variable with its placeholder, which is replaced in " +
       "requests to the hosts over TLS",
   ),
-}).transform(({ access, allow, deny, publish, bandwidth, secrets }) => ({
-  ...(access !== undefined && { access }),
-  ...(allow !== undefined && { allow }),
-  ...(deny !== undefined && { deny }),
-  ...(publish !== undefined && { publish }),
-  ...(bandwidth !== undefined && { bandwidth }),
-  ...(secrets !== undefined && { secrets }),
-}));
+});
+
+/** Without the fields that are absent. */
+type Present<T> = { [K in keyof T]?: Exclude<T[K], undefined> };
+
+function present<T extends object>(object: T): Present<T> {
+  return Object.fromEntries(
+    Object.entries(object).filter(([, value]) => value !== undefined),
+  ) as Present<T>;
+}
 
 const variables = z.record(noNul.regex(/^[^=]+$/, "is no name of a variable"), noNul);
 
@@ -122,6 +124,17 @@ export const runRequest = z.strictObject({
     "source-code-path": optional(z.string()),
     release: optional(z.boolean()).describe("Build with optimisation"),
     env: optional(variables).describe("Variables added to the environment of building"),
+    network: optional(z.union([
+      z.enum(["none", "public"]),
+      z.array(z.string()).max(1000),
+      network.omit({ publish: true }).transform(present),
+    ])).describe(
+      "What installing the project's packages may reach: the internet, a list of HOST[:PORT], or rules in " +
+        "full; no more than the server allows (`serve --network`)",
+    ),
+    install: optional(z.boolean()).describe("False runs the project without its packages"),
+    groups: optional(z.array(z.string()).max(64))
+      .describe("Dependency groups of pyproject.toml that are installed as well"),
   })),
   id: optional(runId).describe("Id of the run; made up when absent"),
   run_name: optional(runName).describe("A name that no other run under way has"),
@@ -140,7 +153,7 @@ export const runRequest = z.strictObject({
   image: optional(z.union([z.string(), image])).describe(
     "The root file system: an OCI image as docker users write it, or more; the language's own when absent",
   ),
-  network: optional(network).describe(
+  network: optional(network.transform(present)).describe(
     "What the program may reach and what reaches it; nothing when absent, and no more than the server " +
       "allows (`serve --network`)",
   ),

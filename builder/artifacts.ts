@@ -12,7 +12,7 @@ import { loadSettings } from "../base/settings.ts";
 import { cacheKey, Store } from "../base/store.ts";
 import { contentBytes } from "./content.ts";
 import type { Debian } from "./debian/debian.ts";
-import { type AddedFile, type Additions, additionsKey } from "./image/additions.ts";
+import type { AddedFile, AddedLayer, Additions } from "./image/additions.ts";
 import { type ImageDeclaration, imageDeclaration } from "./image/declarations.ts";
 import { findImage, type Image, imageStore } from "./image/image.ts";
 import { DEFAULT_SUITE, joinLanguage } from "./image/versions.ts";
@@ -25,6 +25,15 @@ import { KERNEL_SUITE } from "./kernel/suite.ts";
 import { checkReference, type RegistryPolicy } from "./oci/policy.ts";
 import { parseReference } from "./oci/reference.ts";
 import { Held } from "./held.ts";
+import {
+  type ChangeMaker,
+  changesKey,
+  changeStore,
+  dependencyStore,
+  installedEntry,
+  installedLayer,
+  LAYER,
+} from "./layers.ts";
 import { ImageBudget, imageLimits } from "./limits.ts";
 import { readRef, writeRef } from "./refs.ts";
 import { Tree } from "./tree.ts";
@@ -71,15 +80,9 @@ export interface RootRequest {
   readonly files: readonly AddedFile[];
   /** Shell commands whose changes belong to the image, after the files. */
   readonly run: readonly string[];
+  /** Key of what was installed for a program ({@linkcode dependencyStore}); nothing when absent. */
+  readonly dependencies?: string | undefined;
 }
-
-/** Runs commands in an image and writes what they changed, as a layer, to a new file. */
-export type ChangeMaker = (
-  image: Image,
-  run: readonly string[],
-  path: string,
-  budget: ImageBudget,
-) => Promise<void>;
 
 /**
  * Builds and finds what `work` asks for. All of it stays in the cache until `work` has ended; then the
@@ -254,47 +257,48 @@ export class Builder {
    *   building throw
    */
   async rootImage(request: RootRequest, changes: ChangeMaker): Promise<Image> {
-    const { run } = request;
-    const base = await this.#withFiles(request, undefined);
-    if (run.length === 0) return base;
-    const store = new Store(join(cacheDir(), "layers"));
-    // Not the image's own key: what commands change does not depend on the agent beside them.
-    const key = cacheKey({
-      format: 1,
-      from: base.manifest.from?.digest ?? null,
-      packages: base.manifest.packages.map(({ sha256 }) => sha256),
-      ...additionsKey({ files: request.files }),
-      run,
-    });
-    const make = async (directory: string) => {
-      const limits = imageLimits((await loadSettings()).images);
-      using budget = new ImageBudget(base.manifest.name, limits, this.#signal);
-      await changes(base, run, join(directory, "layer.tar"), budget).catch((error) => {
-        throw budget.explain(error);
-      });
-    };
-    const { path } = await this.#entry(store, async () => ({
-      key,
-      path: await store.getOrMake(
-        key,
-        make,
-        () => this.#progress.info("Another process runs the image's commands; waiting for it"),
-        this.#signal,
-      ),
-    }));
+    const layers = await this.#changed(request, changes);
+    const { dependencies } = request;
+    if (dependencies !== undefined) {
+      const find = () => installedEntry(dependencies);
+      layers.push(installedLayer(await this.#entry(dependencyStore(), find)));
+    }
     return await this.#withFiles(
-      { ...request, pull: false }, // asked for a moment ago
-      { key, path: join(path, "layer.tar") },
+      layers.length === 0 ? request : { ...request, pull: false },
+      layers,
     );
   }
 
-  async #withFiles(request: RootRequest, layer: Additions["layer"]): Promise<Image> {
-    return await this.#entry(imageStore(), () => this.#findOrBuild(request, layer));
+  /** What the request's commands change: a layer, or none. */
+  async #changed(request: RootRequest, changes: ChangeMaker): Promise<AddedLayer[]> {
+    const { run } = request;
+    if (run.length === 0) return [];
+    const base = await this.#withFiles(request, []);
+    const store = changeStore();
+    const key = changesKey(base, request);
+    const make = async (directory: string) => {
+      const limits = imageLimits((await loadSettings()).images);
+      using budget = new ImageBudget(base.manifest.name, limits, this.#signal);
+      await changes(base, run, join(directory, LAYER), budget).catch((error) => {
+        throw budget.explain(error);
+      });
+    };
+    const wait = () =>
+      this.#progress.info("Another process runs the image's commands; waiting for it");
+    const { path } = await this.#entry(store, async () => ({
+      key,
+      path: await store.getOrMake(key, make, wait, this.#signal),
+    }));
+    return [{ key, path: join(path, LAYER) }];
   }
 
-  async #findOrBuild(request: RootRequest, layer: Additions["layer"]): Promise<Image> {
+  async #withFiles(request: RootRequest, layers: Additions["layers"]): Promise<Image> {
+    return await this.#entry(imageStore(), () => this.#findOrBuild(request, layers));
+  }
+
+  async #findOrBuild(request: RootRequest, layers: Additions["layers"]): Promise<Image> {
     const { language, version, from, packages, files, pull } = request;
-    const additions: Additions = { files, layer };
+    const additions: Additions = { files, layers };
     const settings = await loadSettings();
     const { registry, images } = settings;
     const limits = imageLimits(images);

@@ -10,7 +10,7 @@ import { z } from "zod";
 import { type LanguageName, languageNamed, languages } from "../workload/languages.ts";
 import type { WrittenLanguage } from "../api/library/options.ts";
 import { languageOfSource } from "../api/library/source.ts";
-import type { NetworkOptions } from "../api/network.ts";
+import type { BuildNetworkOptions, NetworkOptions } from "../api/network.ts";
 import { languageVersion, splitLanguage } from "../builder/image/versions.ts";
 import { CloudletError, messageOf } from "../base/errors.ts";
 import { reasonOfFile } from "../base/files.ts";
@@ -18,7 +18,8 @@ import { nearest } from "../base/nearest.ts";
 import { type SchemaProblem, schemaProblems } from "../base/schema_problems.ts";
 import { formatReference, parseReference } from "../builder/oci/reference.ts";
 import { isKernelSource } from "../builder/kernel/source.ts";
-import { networkOf } from "./config_network.ts";
+import { buildNetworkOf, networkOf } from "./config_network.ts";
+import { buildNetworkTable, networkTable, text } from "./config_schema.ts";
 import { parseDuration, parseMemory } from "./units.ts";
 import { lazyImport } from "../base/lazy_import.ts";
 
@@ -45,6 +46,12 @@ export interface Config {
   readonly release: boolean;
   /** Variables added to the environment of building. */
   readonly buildEnv: Readonly<Record<string, string>>;
+  /** What installing the project's packages may reach; undefined for nothing. */
+  readonly buildNetwork: BuildNetworkOptions | undefined;
+  /** False runs the project without the packages that it names. */
+  readonly install: boolean;
+  /** Dependency groups that are installed as well. */
+  readonly groups: readonly string[];
   /** How the program is started. */
   readonly run: {
     /** Its arguments, without its own name. */
@@ -116,8 +123,6 @@ const language = z.unknown().transform((value, context): WrittenLanguage => {
     return z.NEVER;
   }
 });
-const noNul = (text: string) => !text.includes("\0");
-const text = z.string().refine(noNul, "must not have a NUL byte in it");
 const path = text.min(1, "must not be empty");
 
 const variables = z.record(
@@ -139,6 +144,9 @@ const schema = z.strictObject({
     "entry-point": path.optional(),
     release: z.boolean().default(false),
     env: variables,
+    network: buildNetworkTable,
+    install: z.boolean().default(true),
+    groups: z.array(text).default([]),
   }).prefault({}),
   run: z.strictObject({
     args: z.array(text).default([]),
@@ -151,17 +159,7 @@ const schema = z.strictObject({
     memory: unit(parseMemory).optional(),
     kernel: path.optional(),
   }).prefault({}),
-  network: z.strictObject({
-    access: z.enum(["none", "listed", "public"]).optional(),
-    allow: z.array(text).default([]),
-    deny: z.array(text).default([]),
-    publish: z.array(text).default([]),
-    bandwidth: text.optional(),
-    secrets: z.record(
-      text,
-      z.strictObject({ env: text.min(1, "must not be empty"), hosts: z.array(text).min(1) }),
-    ).default({}),
-  }).prefault({}),
+  network: networkTable.prefault({}),
   image: z.strictObject({
     from: path.optional(),
     packages: z.array(text.regex(/^[a-z0-9][a-z0-9+.-]+$/, "is no name of a Debian package"))
@@ -176,7 +174,7 @@ const schema = z.strictObject({
 export const KEYS: Readonly<Record<string, readonly string[]>> = {
   "": Object.keys(schema.shape),
   server: ["address", "port"],
-  build: ["source-code-path", "entry-point", "release", "env"],
+  build: ["source-code-path", "entry-point", "release", "env", "network", "install", "groups"],
   run: ["args", "env", "stdin", "timeout"],
   vm: ["vcpus", "memory", "kernel"],
   network: ["access", "allow", "deny", "publish", "bandwidth", "secrets"],
@@ -325,6 +323,7 @@ export async function parseConfig(content: string, file: string): Promise<Config
     ? values.vm.kernel
     : optionalFile(["vm", "kernel"], values.vm.kernel);
   const network = networkOf(values.network, problems);
+  const buildNetwork = buildNetworkOf(values.build.network, problems);
   if (language === undefined && source !== undefined && problems.length === 0) {
     problems.push({
       path: ["language"],
@@ -344,6 +343,9 @@ export async function parseConfig(content: string, file: string): Promise<Config
     entryPoint,
     release: values.build.release,
     buildEnv: values.build.env,
+    buildNetwork,
+    install: values.build.install,
+    groups: values.build.groups,
     run: { args: values.run.args, env: values.run.env, stdin, timeout: values.run.timeout },
     vm: { vcpus: values.vm.vcpus, memory: values.vm.memory, kernel },
     network,

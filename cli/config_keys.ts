@@ -35,6 +35,14 @@ export const CONFIG_KEYS: readonly ConfigKey[] = [
   { table: "build", key: "entry-point", example: '"main.py"', what: "the file of it that is run" },
   { table: "build", key: "release", example: "false", what: "optimise" },
   { table: "build", key: "env", example: '{ RUSTFLAGS = "-g" }', what: "the compiler's variables" },
+  {
+    table: "build",
+    key: "network",
+    example: '"public"',
+    what: "or hosts: what installing its packages may reach",
+  },
+  { table: "build", key: "install", example: "true", what: "its packages; false runs it without" },
+  { table: "build", key: "groups", example: '["test"]', what: "groups of pyproject.toml, too" },
   { table: "run", key: "args", example: '["20"]', what: "arguments of the program" },
   { table: "run", key: "env", example: '{ GREETING = "hello" }', what: "its variables" },
   {

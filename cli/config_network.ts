@@ -4,6 +4,7 @@
  * @module
  */
 import {
+  type BuildNetworkOptions,
   type NetworkOptions,
   parseBandwidth,
   parsePublished,
@@ -11,17 +12,7 @@ import {
 } from "../api/network.ts";
 import { CloudletError, messageOf } from "../base/errors.ts";
 import type { SchemaProblem } from "../base/schema_problems.ts";
-
-/** As the file has it. */
-export interface NetworkTable {
-  readonly access?: NetworkOptions["access"] | undefined;
-  readonly allow: readonly string[];
-  readonly deny: readonly string[];
-  readonly publish: readonly string[];
-  readonly bandwidth?: string | undefined;
-  /** By the program's variable: the variable of this process that has the value, and who gets it. */
-  readonly secrets: Readonly<Record<string, { env: string; hosts: readonly string[] }>>;
-}
+import type { NetworkTable } from "./config_schema.ts";
 
 /**
  * The value of a secret.
@@ -58,16 +49,18 @@ export function parseSecret(text: string): readonly [name: string, secret: Secre
  * The network that a config gives its program; undefined for none. Rules are checked by the service.
  *
  * @param problems gets what cannot be read
+ * @param table where it is written
  */
 export function networkOf(
   { access, allow, deny, publish, bandwidth, secrets }: NetworkTable,
   problems: SchemaProblem[],
+  table: readonly string[] = ["network"],
 ): NetworkOptions | undefined {
   const readable = (path: string[], read: () => unknown) => {
     try {
       read();
     } catch (error) {
-      problems.push({ path: ["network", ...path], message: messageOf(error) });
+      problems.push({ path: [...table, ...path], message: messageOf(error) });
     }
   };
   publish.forEach((port, i) => readable(["publish", String(i)], () => parsePublished(port)));
@@ -85,4 +78,19 @@ export function networkOf(
     ...{ allow, deny, publish, secrets: values },
     ...(bandwidth !== undefined && { bandwidth }),
   };
+}
+
+/** What installing a project's packages may reach, as `[build] network` has it; undefined for nothing. */
+export function buildNetworkOf(
+  network: "none" | "public" | readonly string[] | Omit<NetworkTable, "publish"> | undefined,
+  problems: SchemaProblem[],
+): BuildNetworkOptions | undefined {
+  if (network === undefined || typeof network === "string" || isList(network)) return network;
+  const { publish: _, ...rest } =
+    networkOf({ ...network, publish: [] }, problems, ["build", "network"]) ?? {};
+  return rest;
+}
+
+function isList(network: object): network is readonly string[] {
+  return Array.isArray(network);
 }

@@ -44,6 +44,9 @@ server = { address = "10.0.0.1", port = 50052 }
 source-code-path = "main.py"
 release = true
 env = { RUSTFLAGS = "-g" }
+network = { allow = ["pypi.org"] }
+install = true
+groups = ["test"]
 [run]
 args = ["a", "b c"]
 env = { A = "1", B = "x=y" }
@@ -75,6 +78,9 @@ run = ["touch /etc/made"]
       entryPoint: undefined,
       release: true,
       buildEnv: { RUSTFLAGS: "-g" },
+      buildNetwork: { allow: ["pypi.org"], deny: [], secrets: {} },
+      install: true,
+      groups: ["test"],
       run: {
         args: ["a", "b c"],
         env: { A: "1", B: "x=y" },

@@ -14,7 +14,8 @@ export function networkLine(report: NetworkReport): string {
       ? `http://${address}:${port} leads to port ${guestPort} of the program`
       : `a client of ${address}:${port} was reset; nothing listens on port ${guestPort} in the microVM`;
   }
-  const { asked, name, address, port, rule, floor } = report;
+  const { asked, name, address, port, rule, floor, building } = report;
+  const allow = building === true ? "--build-network" : "--allow";
   const host = name ?? address ?? "";
   const destination = `${host}${port === undefined ? "" : `:${port}`}${
     asked === "udp" ? "/udp" : ""
@@ -26,9 +27,9 @@ export function networkLine(report: NetworkReport): string {
   }
   if (floor && name !== undefined && name !== "host") {
     return `denied ${told}: it is at the private address ${address}; ` +
-      `allow it with --allow ${address}`;
+      `allow it with ${allow} ${address}`;
   }
-  return `denied ${told}; allow it with --allow ${told}`;
+  return `denied ${told}; allow it with ${allow} ${told}`;
 }
 
 /** Names are the guest's: no control character of them gets to a terminal. */

@@ -13,7 +13,7 @@ import {
   type RunOptions,
   type RunResult,
 } from "../api/library/run.ts";
-import type { SecretOptions } from "../api/network.ts";
+import type { BuildNetworkOptions, SecretOptions } from "../api/network.ts";
 import { CloudletError } from "../base/errors.ts";
 import { silentProgress } from "../base/progress.ts";
 import { takeSignals } from "../base/signals.ts";
@@ -58,6 +58,14 @@ export interface RunFlags {
   /** A source file without the project around it. */
   readonly alone: boolean;
   readonly release?: boolean;
+  /** What installing the project's packages may reach. */
+  readonly buildNetwork?: readonly string[];
+  /** What installing has placeholders of. */
+  readonly buildSecret?: readonly (readonly [name: string, secret: SecretOptions])[];
+  /** False runs the project without the packages that it names. */
+  readonly install?: boolean;
+  /** Dependency groups that are installed as well. */
+  readonly group?: readonly string[];
   readonly json: boolean;
   readonly quiet: boolean;
   readonly verbose: boolean;
@@ -156,10 +164,37 @@ async function merge(
     ...(flags.file && { files: Object.fromEntries(flags.file) }),
     ...(flags.output && { outputs: flags.output.map(({ path }) => path) }),
     ...networkOptions(flags, config),
+    ...buildOptions(flags, config),
     ...(flags.pcap !== undefined && { pcap: flags.pcap }),
     snapshot: flags.snapshot,
     cold: flags.cold,
     ...(remote && { server: serverFromFlags(flags, config?.server) }),
+  };
+}
+
+/** Flags override the config. */
+function buildOptions(
+  { buildNetwork: hosts = [], buildSecret = [], install, group }: RunFlags,
+  config: Config | undefined,
+): Pick<RunOptions, "buildNetwork" | "install" | "dependencyGroups"> {
+  const words = hosts.filter((host) => host === "public" || host === "none");
+  if (words.length > 0 && hosts.length > 1) {
+    throw new CloudletError(`Cannot give building the network ${hosts.join(", ")}`, {
+      code: "invalid-input",
+      remedy: "say public, none, or hosts",
+    });
+  }
+  const network: BuildNetworkOptions | undefined = hosts.length + buildSecret.length === 0
+    ? config?.buildNetwork
+    : {
+      ...(words[0] !== undefined && { access: words[0] as "public" | "none" }),
+      allow: words.length > 0 ? [] : hosts,
+      secrets: Object.fromEntries(buildSecret),
+    };
+  return {
+    ...(network !== undefined && { buildNetwork: network }),
+    install: install ?? config?.install ?? true,
+    dependencyGroups: group ?? config?.groups ?? [],
   };
 }
 

@@ -30,9 +30,10 @@ export function partsKey(
   >,
   kernel = "",
 ): string {
-  const { version = "", from = "", pull, insecure, run, files } = image ?? PLAIN_IMAGE;
+  const { version = "", from = "", pull, insecure, run, files, dependencies = "" } = image ??
+    PLAIN_IMAGE;
   const source = { language, version, from, pull, insecure };
-  const root = { ...source, packages, run, files: filesKey(files) };
+  const root = { ...source, packages, run, files: filesKey(files), dependencies };
   return cacheKey({ kernel, smp: vcpus > 1, root });
 }
 

@@ -43,6 +43,8 @@ export interface HostMachine extends AsyncDisposable {
   readonly keep?:
     | ((call?: Pick<HostMachineRequest, "signal" | "progress">) => Promise<boolean>)
     | undefined;
+  /** Keeps what was installed in it; absent where it cannot be. */
+  keepDependencies?(key: string, signal: AbortSignal): Promise<void>;
   /**
    * Makes a machine that goes on from where this one is now, which goes on as well.
    *

@@ -26,7 +26,7 @@ const LINE = 200; // characters of a line that tells how far the commands are
 /** What the commands may say, and how long they may take. */
 const OUTPUT = { messages: 4_000_000, bytes: 1 << 26, time: 4 * 3_600_000 };
 /** How long sending a layer may take, in milliseconds. */
-const LAYER_TIME = 3_600_000;
+export const LAYER_TIME = 3_600_000;
 
 /**
  * What a machine may send of a layer: its memory twice, since an archive has holes as zeros, and a
@@ -34,7 +34,7 @@ const LAYER_TIME = 3_600_000;
  *
  * @param memory MiB
  */
-function layerLimits(memory: number): StreamLimits {
+export function layerLimits(memory: number): StreamLimits {
   const bytes = (2 * memory + 64) * 2 ** 20;
   return { bytes, messages: 1000 + bytes / 65536 };
 }

@@ -118,6 +118,16 @@ export class LocalMachine implements Machine {
     }
   }
 
+  async keepDependencies(key: string, { signal }: CallOptions = {}): Promise<void> {
+    if (this.host.keepDependencies === undefined) {
+      throw new CloudletError(`Cannot keep what is in the machine ${this.facts.id}`, {
+        code: "conflict",
+        remedy: "install packages in a microVM",
+      });
+    }
+    await this.host.keepDependencies(key, signal ?? new AbortController().signal);
+  }
+
   async *keep({ signal }: CallOptions = {}): AsyncGenerator<KeepEvent> {
     const { keep } = this.host;
     if (keep === undefined) {

@@ -6,6 +6,7 @@
  */
 import { CloudletError } from "../base/errors.ts";
 import type { Progress } from "../base/progress.ts";
+import { dependencyStore } from "../builder/layers.ts";
 import { partsKey } from "./boot_parts.ts";
 import { Admission, type AdmissionLimits, type Lease } from "./admission.ts";
 import type { Clock } from "./clock.ts";
@@ -142,6 +143,10 @@ export class LocalNode<C extends Waiting = never> implements Node {
     }, options);
   }
 
+  async hasDependencies(key: string): Promise<boolean> {
+    return await dependencyStore().get(key) !== undefined;
+  }
+
   /** Streams what happens until there is a machine. */
   async *#provide(order: Order, { signal }: CallOptions): AsyncGenerator<CreateEvent> {
     const abandoned = new AbortController();
@@ -229,5 +234,6 @@ export class LocalNode<C extends Waiting = never> implements Node {
 function fits(kind: Kind, request: MachineRequest): boolean {
   return request.language === kind.language && request.memory === kind.memory &&
     request.vcpus === VCPUS && request.layer === undefined && request.needs === undefined &&
+    request.idle !== false &&
     partsKey(request) === kind.parts;
 }

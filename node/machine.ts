@@ -14,6 +14,7 @@ import { hardwareOf } from "./hardware.ts";
 import type { GuestNetwork } from "./guest_network.ts";
 import type { HostForkRequest, HostMachine, HostMachineRequest } from "./host_machine.ts";
 import type { MachineNetwork, MachineNetworkEvent } from "./network.ts";
+import { keepDependencies } from "./keep_dependencies.ts";
 import { describe } from "./readiness.ts";
 import { keepLayer } from "./recipes.ts";
 import { snapshotStore } from "./snapshots.ts";
@@ -82,6 +83,11 @@ export class MicroVm implements HostMachine {
     await card.plug(vm.devices, network, this.#made.capture);
     if (network.policy === undefined) return;
     await agent.awaitNetwork({ authority: card.authority }, { signal });
+  }
+
+  async keepDependencies(key: string, signal: AbortSignal): Promise<void> {
+    const { agent, request } = this.#made;
+    await keepDependencies({ agent }, key, request.memory, signal);
   }
 
   networkEvents(end: Promise<unknown>): AsyncIterable<MachineNetworkEvent> {

@@ -68,6 +68,8 @@ export interface Node extends AsyncDisposable {
    *   or the wait is too long, `guest` when the machine does not start, and what the builders throw
    */
   create(request: MachineRequest, options?: CallOptions): AsyncIterable<CreateEvent>;
+  /** Whether a machine has kept, by {@linkcode Machine.keepDependencies}, what the key names. */
+  hasDependencies(key: string): Promise<boolean>;
 }
 
 /** What {@linkcode Node.create} and {@linkcode Machine.fork} say; the machine comes last. */
@@ -111,6 +113,8 @@ export interface MachineRequest {
    * language.
    */
   readonly needs?: InterpreterNeeds | undefined;
+  /** Whether an interpreter of the language waits in it; true when absent. */
+  readonly idle?: boolean;
   /** Prepare the layer anew, although there is one. */
   readonly rebuild?: boolean;
 }
@@ -170,6 +174,13 @@ export interface Machine extends AsyncDisposable {
   /** What a person may want to know of its network, until the call or the machine ends. */
   networkEvents(options?: CallOptions): AsyncIterable<MachineNetworkEvent>;
 
+  /**
+   * Keeps what was installed in it (workload/dependencies/paths.ts) for machines whose image has it.
+   *
+   * @param key names it
+   * @throws {CloudletError} `invalid-input` when it is too large, `conflict` where nothing can be kept
+   */
+  keepDependencies(key: string, options?: CallOptions): Promise<void>;
   /** Keeps the machine as it is for later requests of its layer; it then goes on. */
   keep(options?: CallOptions): AsyncIterable<KeepEvent>;
   /**

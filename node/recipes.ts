@@ -66,7 +66,7 @@ function requirementsOf(
     cmdline: KERNEL_ARGUMENTS,
     memory: request.memory * MIB,
     vcpus: request.vcpus,
-    warm: request.language,
+    warm: request.idle === false ? "" : request.language,
     ...more,
   });
 }
@@ -150,7 +150,7 @@ async function readySnapshot(
     const clockStepNs = -BEHIND - await clockError(agent, signal);
     await agent.resume({ ...newIdentity(), clockStepNs }, { signal });
     await reclaimFreeMemory(vm, signal);
-    await warmUp(agent, language, signal); // last: what is warm cools down
+    if (request.idle !== false) await warmUp(agent, language, signal); // last: what is warm cools down
     await untilIdle(vm, signal);
     await vm.pause();
     await saveSnapshot(vm, directory, requires);

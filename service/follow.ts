@@ -30,6 +30,8 @@ export interface Followed {
   readonly responses: AsyncIterable<ExecuteResponse>;
   /** Takes what building made; the agent runs the program itself when absent. */
   readonly built?: BuiltFiles | undefined;
+  /** Whether it is not the program yet, although nothing is built. */
+  readonly preparing?: boolean | undefined;
   /** What happens in its network, if it has one. */
   readonly network?: RunNetwork | undefined;
   /** See `RunLimits.firstAnswer`. */
@@ -43,7 +45,16 @@ export interface Followed {
  * @throws {ConnectError} what the agent refused
  */
 export async function* follow(
-  { run, machine, remarks, responses, built, network, firstAnswer = FIRST_ANSWER }: Followed,
+  {
+    run,
+    machine,
+    remarks,
+    responses,
+    built,
+    preparing = false,
+    network,
+    firstAnswer = FIRST_ANSWER,
+  }: Followed,
 ): AsyncGenerator<ExecuteResponse, ExecuteResponse> {
   const why = `its agent has said nothing for ${firstAnswer / 1000} s`;
   const silence = setTimeout(() => run.fail(guestEnded(why)), firstAnswer);
@@ -54,7 +65,7 @@ export async function* follow(
       const { done, value: event } = network ? yield* network.during(next) : await next;
       if (done) break;
       clearTimeout(silence);
-      run.agentKnows(machine, built === undefined);
+      run.agentKnows(machine, built === undefined && !preparing);
       run.note(event);
       for (const text of remarks.take()) yield debug(run, text);
       if (event.built !== undefined) {

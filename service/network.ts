@@ -45,7 +45,7 @@ export interface NetworkLimits {
 }
 
 /** A network, with the names of its secrets. */
-export type RunNetworkRequest = MachineNetwork & {
+export type RunNetworkRequest = Omit<MachineNetwork, "secrets"> & {
   readonly secrets?: readonly NamedSecret[] | undefined;
 };
 

@@ -21,13 +21,16 @@ import { ActiveRun } from "./active_run.ts";
 import { checkCapacity, checkMemory } from "../node/admission.ts";
 import { asImageWants } from "../node/image_program.ts";
 import type { MachineNetwork } from "../node/network.ts";
-import type { Capacity, CreateEvent, Machine, Node } from "../node/node.ts";
+import type { Capacity, Machine, Node } from "../node/node.ts";
 import { BuiltFiles } from "./built_files.ts";
-import { forAction, guestEnded } from "./agent_events.ts";
+import { forAction } from "./agent_events.ts";
+import { imageWith, type WantedDependencies, wantedDependencies } from "./dependencies.ts";
 import { follow, type Followed } from "./follow.ts";
-import { debug, endWith, response } from "./responses.ts";
-import { endMachine, unlessAborted } from "./giving_up.ts";
-import { kept, machineOf } from "./node_calls.ts";
+import { Installations } from "./install.ts";
+import { endWith, response } from "./responses.ts";
+import { unlessAborted } from "./giving_up.ts";
+import { kept } from "./node_calls.ts";
+import { RunMachines } from "./run_machine.ts";
 import { RunNetwork } from "./run_network.ts";
 import { type RemarkLevel, RunProgress } from "./run_progress.ts";
 import { isBuilt, type PreparedWorkloads, workloadKey } from "./prepared.ts";
@@ -63,12 +66,15 @@ export class Orchestrator implements AsyncDisposable {
   readonly #options: OrchestratorOptions;
   readonly #node: Node;
   readonly #active = new Map<string, ActiveRun>();
+  readonly #machines: RunMachines;
+  readonly #installations = new Installations();
   #closing = false;
 
   /** @param options what it is made of */
   constructor(options: OrchestratorOptions) {
     this.#options = options;
     this.#node = options.node;
+    this.#machines = new RunMachines(options.limits.maxTime);
   }
 
   /** Machines and memory in use, and who waits: at this moment. */
@@ -114,6 +120,8 @@ export class Orchestrator implements AsyncDisposable {
     const found = asked.action === "run" ? await this.#options.prepared.find(asked) : undefined;
     const workload = found === undefined ? asked : { ...asked, execute: found };
     checkCapacity(this.#node.capacity, workload.memory); // refused before anything is streamed
+    const wanted = await this.#wanted(workload, found !== undefined);
+    client.throwIfAborted();
     yield* this.#account(
       {
         id: workload.id,
@@ -126,8 +134,14 @@ export class Orchestrator implements AsyncDisposable {
       },
       workload.id,
       client,
-      (run) => this.#inMachine(run, workload, found !== undefined),
+      (run) => this.#inMachine(run, workload, found !== undefined, wanted),
     );
+  }
+
+  /** What has to be installed for a workload; what was built elsewhere has it in itself. */
+  async #wanted(workload: Workload, found: boolean): Promise<WantedDependencies | undefined> {
+    if (!workload.build.install || found && isBuilt(workload.language)) return undefined;
+    return await wantedDependencies(workload, this.#node);
   }
 
   /**
@@ -209,43 +223,24 @@ export class Orchestrator implements AsyncDisposable {
     }
   }
 
-  /** Waits for a place and for the machine, which ends with the run; yields remarks. */
-  async *#machine(
-    run: ActiveRun,
-    remarks: RunProgress,
-    events: AsyncIterable<CreateEvent>,
-  ): AsyncGenerator<ExecuteResponse, Machine> {
-    const booting = machineOf(events, remarks.progress, () => this.#limitTime(run));
-    run.own({ [Symbol.asyncDispose]: () => endMachine(booting) });
-    const boot = remarks.during(unlessAborted(booting, run.signal));
-    let step = await boot.next();
-    for (; !step.done; step = await boot.next()) yield debug(run, step.value);
-    run.signal.throwIfAborted();
-    run.started();
-    void step.value.ended.then((reason) => run.fail(guestEnded(reason)));
-    return step.value;
-  }
-
-  /** The run has its place: from now on its time is limited. */
-  #limitTime(run: ActiveRun): void {
-    if (run.verdict !== undefined) return;
-    const { maxTime } = this.#options.limits;
-    const message = `it took longer than the service allows, ${maxTime / 1000} s`;
-    const tooLong = setTimeout(
-      () => void run.end({ outcome: "timed-out", exitCode: KILLED, message }),
-      maxTime,
-    );
-    run.own({ [Symbol.dispose]: () => clearTimeout(tooLong) });
-  }
-
   async *#inMachine(
     run: ActiveRun,
     workload: Workload,
     found: boolean,
+    wanted: WantedDependencies | undefined,
   ): AsyncGenerator<ExecuteResponse> {
     const { progress, prepared } = this.#options;
-    const { action, language, id, memory, vcpus, packages, image } = workload;
+    const { action, language, id, memory, vcpus, packages } = workload;
     const remarks = new RunProgress(workload.remarkLevel, progress);
+    let { image } = workload;
+    if (wanted !== undefined) {
+      const failed = yield* this.#installations.install(run, workload, wanted, {
+        ...{ node: this.#node, machines: this.#machines, remarks },
+        follow: (followed) => this.#follow(followed),
+      });
+      if (failed !== undefined) return yield* endWith(run, failed);
+      image = imageWith(image, wanted.key);
+    }
     const layer = found || action === "prepare" || isBuilt(language)
       ? workloadKey(workload)
       : undefined;
@@ -256,7 +251,7 @@ export class Orchestrator implements AsyncDisposable {
       rebuild: action === "prepare",
     };
     const { signal } = run;
-    const machine = yield* this.#machine(run, remarks, this.#node.create(asked, { signal }));
+    const machine = yield* this.#machines.take(run, remarks, this.#node.create(asked, { signal }));
     const { facts } = machine;
     let execute = asImageWants(workload.execute, facts.program);
     // What is built has no network, whatever the program has.
@@ -293,7 +288,7 @@ export class Orchestrator implements AsyncDisposable {
     // The ports of this host are the original's.
     const shared = asked?.policy && { ...asked, publish: [] };
     const events = original.fork({ id, execution, network: shared }, { signal });
-    const machine = yield* this.#machine(run, remarks, events);
+    const machine = yield* this.#machines.take(run, remarks, events);
     run.network = shared;
     const network = shared && new RunNetwork(run, machine);
     const responses = machine.attach({ executionId: execution }, { signal });

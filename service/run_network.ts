@@ -14,6 +14,7 @@ import { debug } from "./responses.ts";
 /** What happens in the network of one run. */
 export class RunNetwork {
   readonly #run: ActiveRun;
+  readonly #building: boolean;
   readonly #events = new EventQueue<MachineNetworkEvent>();
 
   /** Gives a machine its network, and listens to it. */
@@ -28,9 +29,11 @@ export class RunNetwork {
    *
    * @param run that hears of it
    * @param machine whose network it is
+   * @param building whether it is not the program's
    */
-  constructor(run: ActiveRun, machine: Machine) {
+  constructor(run: ActiveRun, machine: Machine, building = false) {
     this.#run = run;
+    this.#building = building;
     void this.#listen(machine).catch(() => {}); // the machine is gone, and with it its network
   }
 
@@ -50,7 +53,7 @@ export class RunNetwork {
     let step = await events.next();
     for (; !step.done; step = await events.next()) {
       yield Object.assign(debug(this.#run, inWords(step.value)), {
-        network: networkEvent(step.value),
+        network: { ...networkEvent(step.value), building: this.#building },
       });
     }
     return step.value;

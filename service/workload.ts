@@ -21,7 +21,7 @@ import { languageVersion } from "../builder/image/versions.ts";
 import { formatReference, parseReference } from "../builder/oci/reference.ts";
 import type { MachineImage } from "../node/node.ts";
 import type { MachineNetwork } from "../node/network.ts";
-import { type NetworkLimits, networkOf } from "./network.ts";
+import { type NetworkLimits, networkOf, type RunNetworkRequest } from "./network.ts";
 import { secretOptions } from "./secrets.ts";
 import type { RemarkLevel } from "./run_progress.ts";
 
@@ -58,6 +58,15 @@ export interface Workload {
   readonly image: MachineImage | undefined;
   /** What its program may reach and what reaches it; undefined for no network. */
   readonly network: MachineNetwork | undefined;
+  /** Installing what the project names. */
+  readonly build: {
+    /** What that may reach; undefined for nothing. */
+    readonly network: RunNetworkRequest | undefined;
+    /** False when the program runs without it. */
+    readonly install: boolean;
+    /** Dependency groups that are wanted. */
+    readonly groups: readonly string[];
+  };
   readonly remarkLevel: RemarkLevel;
   /** What the agent is asked. */
   readonly execute: ExecuteRequest;
@@ -183,6 +192,19 @@ export function remarkLevelOf(level: LogLevel): RemarkLevel {
   throw refuse(`there is no log level number ${level}`, "use 0 to 3");
 }
 
+/** How the project's packages are installed. */
+function buildOf(request: RunVmmRequest, limits: RunLimits): Workload["build"] {
+  const network = networkOf(request.buildNetwork, limits.network);
+  if (network !== undefined && network.publish.length > 0) {
+    throw refuse("building was to publish ports", "publish them for the program");
+  }
+  const groups = request.dependencyGroups;
+  if (groups.length > 64 || groups.some((name) => !/^[A-Za-z0-9._-]{1,100}$/.test(name))) {
+    throw refuse("a dependency group has no name of one", "use letters, digits, -, _ and .");
+  }
+  return { network, install: !request.noInstall, groups };
+}
+
 /**
  * Checks a request.
  *
@@ -248,6 +270,7 @@ export function workloadOf(request: RunVmmRequest, limits: RunLimits): Workload 
     packages: request.packages,
     image: imageOf(request, language, limits),
     network,
+    build: buildOf(request, limits),
     remarkLevel,
     execute,
   };

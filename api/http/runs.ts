@@ -43,10 +43,11 @@ export function mountRuns(app: Hono, { vmm, store, check, limited }: Parts): voi
   app.post("/configuration", limited, async (c) => {
     const body = await readJson(c.req.raw, runRequest);
     check(toRunVmmRequest(body));
-    const { code, files, stdin, stdin_base64, network, ...rest } = body;
+    const { code, files, stdin, stdin_base64, network, build, ...rest } = body;
     return c.json({
       ...rest,
       ...(network && { network: withoutValues(network) }),
+      ...(build && { build: withoutBuildValues(build) }),
       files: files?.map(({ path }) => path) ?? null,
       code_bytes: code === undefined ? null : new TextEncoder().encode(code).length,
       stdin_bytes: stdin_base64?.length ?? new TextEncoder().encode(stdin ?? "").length,
@@ -70,11 +71,17 @@ export function mountRuns(app: Hono, { vmm, store, check, limited }: Parts): voi
 }
 
 /** A network whose secrets are not told: what is sent back is easily kept somewhere. */
-function withoutValues(network: NonNullable<RunRequest["network"]>) {
+function withoutValues(network: Pick<NonNullable<RunRequest["network"]>, "secrets">) {
   const { secrets, ...rest } = network;
   if (secrets === undefined) return rest;
   const hosts = Object.entries(secrets).map(([name, { hosts }]) => [name, { hosts }] as const);
   return { ...rest, secrets: Object.fromEntries(hosts) };
+}
+
+function withoutBuildValues(build: NonNullable<RunRequest["build"]>) {
+  const { network } = build;
+  if (typeof network !== "object" || Array.isArray(network)) return build;
+  return { ...build, network: withoutValues(network) };
 }
 
 /**

@@ -19,7 +19,7 @@ import {
 } from "../../proto/gen/vmmorchestrator/vmm_pb.ts";
 import { splitLanguage } from "../../builder/image/versions.ts";
 import { ACTIONS, languageNumber, versionOf } from "../names.ts";
-import { toNetwork, toReport } from "../network.ts";
+import { toBuildNetwork, toNetwork, toReport } from "../network.ts";
 import { outcomeName } from "../../service/outcome.ts";
 import type { LogEntry, RunRecord } from "../../service/run_store.ts";
 import type { Problem } from "./problem.ts";
@@ -55,6 +55,9 @@ export function toRunVmmRequest(body: RunRequest): RunVmmRequest {
     packages: body.packages ?? [],
     ...(body.image !== undefined && { image: toImage(body.image) }),
     ...(body.network !== undefined && { network: toNetwork(body.network) }),
+    ...(body.build?.network !== undefined && { buildNetwork: toBuildNetwork(body.build.network) }),
+    noInstall: body.build?.install === false,
+    dependencyGroups: body.build?.groups ?? [],
     options: {
       executionId: body.id ?? "",
       args: body.args ?? [],

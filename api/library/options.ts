@@ -6,7 +6,7 @@
 import type { LanguageName } from "../../workload/languages.ts";
 import { CloudletError } from "../../base/errors.ts";
 import type { Progress } from "../../base/progress.ts";
-import type { NetworkOptions } from "../network.ts";
+import type { BuildNetworkOptions, NetworkOptions } from "../network.ts";
 
 /** A language, with a version or without one. */
 export type WrittenLanguage = LanguageName | `${LanguageName}@${string}`;
@@ -48,6 +48,16 @@ export interface RunOptions {
   readonly env?: Readonly<Record<string, string>>;
   /** Variables added to the environment of building it. */
   readonly buildEnv?: Readonly<Record<string, string>>;
+  /**
+   * What installing the packages that the project's manifests name may reach (docs/packages.md). They are
+   * installed in a microVM, once for all runs of the same manifests; without a network a project whose
+   * packages are not installed yet is refused.
+   */
+  readonly buildNetwork?: BuildNetworkOptions;
+  /** False runs the project without the packages that its manifests name. */
+  readonly install?: boolean;
+  /** Dependency groups of pyproject.toml that are installed as well. */
+  readonly dependencyGroups?: readonly string[];
   /**
    * Its standard input; empty when absent. A stream is not iterated before the program reads, so that
    * one that is not read keeps what it has.

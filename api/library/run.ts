@@ -22,7 +22,7 @@ import {
   RunVmmRequestSchema,
 } from "../../proto/gen/vmmorchestrator/vmm_pb.ts";
 import { ACTIONS, languageNumber, versionOf } from "../names.ts";
-import { toNetwork } from "../network.ts";
+import { toBuildNetwork, toNetwork } from "../network.ts";
 import {
   checkOptions,
   fromOf,
@@ -52,7 +52,12 @@ export type {
   RunUsage,
 } from "./run_stream.ts";
 export type { OutputPiece } from "./output_files.ts";
-export type { NetworkOptions, NetworkReport, SecretOptions } from "../network.ts";
+export type {
+  BuildNetworkOptions,
+  NetworkOptions,
+  NetworkReport,
+  SecretOptions,
+} from "../network.ts";
 
 const utf8 = new TextEncoder();
 
@@ -189,6 +194,10 @@ export async function toRequest(
     packages: [...options.packages ?? []],
     ...(options.image !== undefined && { image: await toImage(options.image, remark) }),
     ...(options.network !== undefined && { network: toNetwork(options.network) }),
+    ...(options.buildNetwork !== undefined &&
+      { buildNetwork: toBuildNetwork(options.buildNetwork) }),
+    noInstall: options.install === false,
+    dependencyGroups: [...options.dependencyGroups ?? []],
     options: {
       args: [...options.args ?? []],
       env: options.env ?? {},

@@ -33,6 +33,7 @@ export const KINDS: readonly Kind[] = [
   { name: "snapshots", what: "machines to restore", form: "directories" },
   { name: "workloads", what: "prepared programs", form: "directories" },
   { name: "layers", what: "what commands changed in images", form: "directories" },
+  { name: "dependencies", what: "what was installed for programs", form: "directories" },
   { name: "toolchains", what: "compilers of kernels", form: "directories" },
   { name: "debian", what: "packages and their indexes", form: "files" },
   { name: "oci", what: "layers and tags of registries", form: "files" },

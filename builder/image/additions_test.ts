@@ -13,7 +13,7 @@ Deno.test("added files may be links and directories, and no file goes where a li
     { path: "opt/a/empty", content: none, mode: 0, directory: true },
   ];
   using budget = new ImageBudget("an image");
-  await applyAdditions(tree, { files }, budget);
+  await applyAdditions(tree, { files, layers: [] }, budget);
   const link = tree.lookup("opt/a/current");
   equal(link?.type === "symlink" && link.target, "1/x");
   equal(tree.lookup("opt/a/empty")?.type, "directory");

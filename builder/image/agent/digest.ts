@@ -1,2 +1,2 @@
 /** SHA-256 of agent.js in hex; `deno task bundle` writes both. */
-export const AGENT_SHA256 = "2d9f06baecad3880b7dc0054fe8de0b3f1087f0776c43c14054652b14f876c73";
+export const AGENT_SHA256 = "71e9b4a10df22a560de500a71e0fd509b0554d98bcb1ea23f0196d03f5d63e8a";
