@@ -8,7 +8,8 @@ import { CloudletError, messageOf } from "../base/errors.ts";
 import { lazyImport } from "../base/lazy_import.ts";
 import { setNetwork } from "../vmm/devices/net/kind.ts";
 import type { DeviceRequests } from "../vmm/devices/kind.ts";
-import type { HostSecret, MachineNetwork, MachineNetworkEvent, PublishedPort } from "./network.ts";
+import type { Intercepted } from "./interception/open.ts";
+import type { MachineNetwork, MachineNetworkEvent, PublishedPort } from "./network.ts";
 import { EventQueue } from "./progress_events.ts";
 import { ListeningPort } from "./published_port.ts";
 import { findResolvers, type ResolverAddress } from "./resolvers.ts";
@@ -67,7 +68,7 @@ export class GuestNetwork implements AsyncDisposable {
    *   when the capture cannot be written
    */
   async plug(devices: DeviceRequests, network: MachineNetwork, capture?: string): Promise<void> {
-    const { policy, publish, bandwidth, secrets = [] } = network;
+    const { policy, publish, bandwidth, secrets = [], downloads = false } = network;
     if (publish.length > MOST_PORTS) {
       throw new CloudletError(
         `Cannot publish ${publish.length} ports: ${MOST_PORTS} are the most`,
@@ -78,23 +79,27 @@ export class GuestNetwork implements AsyncDisposable {
     }
     const upstreams: ResolverAddress[] = policy === undefined ? [] : await findResolvers();
     for (const port of publish) await this.#publish(port);
-    const interception = policy && secrets.length > 0 ? await this.#intercept(secrets) : undefined;
+    const interception = policy && (secrets.length > 0 || downloads)
+      ? await this.#intercept({ secrets, downloads })
+      : undefined;
     if (capture !== undefined && policy !== undefined) await beginCapture(capture);
     setNetwork(devices, policy && { policy, upstreams, bandwidth, interception, capture });
   }
 
-  async #intercept(secrets: readonly HostSecret[]) {
-    const { openSecrets } = await lazyImport<typeof import("./secrets/open.ts")>(
-      "./secrets/open.ts",
+  async #intercept(intercepted: Intercepted) {
+    const { openProxy } = await lazyImport<typeof import("./interception/open.ts")>(
+      "./interception/open.ts",
       import.meta.url,
     ); // and with it what makes certificates
-    const { proxy, certificate } = await openSecrets(
-      secrets,
+    const { proxy, certificate } = await openProxy(
+      intercepted,
       (message) => this.#events.push({ kind: "secret", message }),
     );
     const { port, token } = this.#ports.use(proxy);
     this.#authority = certificate;
-    return { port, token, hosts: secrets.flatMap(({ hosts }) => hosts) };
+    const { secrets, downloads } = intercepted;
+    const hosts = downloads ? "all" as const : secrets.flatMap(({ hosts }) => hosts);
+    return { port, token, hosts };
   }
 
   async #publish(asked: PublishedPort): Promise<void> {

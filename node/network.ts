@@ -39,6 +39,8 @@ export interface MachineNetwork {
   readonly publish: readonly PublishedPort[];
   /** Bytes a second, each way; no limit when absent. */
   readonly bandwidth?: number | undefined;
+  /** Whether what is fetched is kept for others who ask for it; it is not when absent. */
+  readonly downloads?: boolean | undefined;
   /** What programs have placeholders of; none when absent. */
   readonly secrets?: readonly HostSecret[] | undefined;
 }

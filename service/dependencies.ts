@@ -20,6 +20,7 @@ import type { Dependencies } from "../workload/dependencies/dependencies.ts";
 import { findDependencies } from "../workload/dependencies/find.ts";
 import { type Installer, INSTALLERS } from "../workload/dependencies/installers.ts";
 import { DEPENDENCIES } from "../workload/dependencies/paths.ts";
+import { TRUST_VARIABLES } from "../workload/trusted_certificates.ts";
 import { COMMAND } from "../workload/languages.ts";
 import type { RunNetworkRequest } from "./network.ts";
 import { response } from "./responses.ts";
@@ -137,7 +138,8 @@ export function installation(
   { installer, files, args, network }: WantedDependencies,
 ): ExecuteRequest {
   const { script, environment }: Installer = INSTALLERS[installer];
-  const { env } = secretOptions(network, COMMAND, { env: environment, cold: true });
+  const own = { ...TRUST_VARIABLES, ...environment };
+  const { env } = secretOptions(network, COMMAND, { env: own, cold: true });
   const whole = `set -e\nmkdir -p ${DEPENDENCIES}\n${script}`;
   return create(ExecuteRequestSchema, {
     workloadName: "packages",

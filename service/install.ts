@@ -70,7 +70,7 @@ export class Installations {
     try {
       const asked = installingMachine(workload, wanted, node.capacity.limits.memory);
       const machine = yield* machines.take(run, remarks, node.create(asked, { signal }));
-      await machine.connect(network, { signal });
+      await machine.connect({ ...network, downloads: true }, { signal });
       const responses = machine.execute(installation(workload, wanted), { signal });
       const last = yield* follow({
         ...{ run, machine, remarks },

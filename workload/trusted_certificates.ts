@@ -13,7 +13,7 @@ export const TRUSTED_BUNDLE = "/etc/ssl/certs/cloudlet-trusted.pem";
 export const TRUST_VARIABLES: Readonly<Record<string, string>> = Object.fromEntries(
   [
     ...["SSL_CERT_FILE", "CURL_CA_BUNDLE", "GIT_SSL_CAINFO", "REQUESTS_CA_BUNDLE"],
-    ...["AWS_CA_BUNDLE", "NODE_EXTRA_CA_CERTS", "DENO_CERT"],
+    ...["AWS_CA_BUNDLE", "NODE_EXTRA_CA_CERTS", "DENO_CERT", "CARGO_HTTP_CAINFO"],
   ].map((name) => [name, TRUSTED_BUNDLE]),
 );
 

@@ -37,6 +37,7 @@ export const KINDS: readonly Kind[] = [
   { name: "toolchains", what: "compilers of kernels", form: "directories" },
   { name: "debian", what: "packages and their indexes", form: "files" },
   { name: "oci", what: "layers and tags of registries", form: "files" },
+  { name: "downloads", what: "what installing packages fetched", form: "files" },
   { name: "agents", what: "left by earlier versions", form: "files" },
 ];
 

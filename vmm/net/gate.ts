@@ -49,10 +49,10 @@ export interface GateOptions {
   readonly onEvent: (event: NetworkEvent) => void;
 }
 
-/** Connections to some hosts that go by way of somebody on this host. */
+/** Connections that go by way of somebody on this host. */
 export interface Interception {
-  /** Names of the hosts. */
-  readonly hosts: readonly Target[];
+  /** Names of the hosts whose TLS on port 443 it is; `all` is every TCP connection that is allowed. */
+  readonly hosts: readonly Target[] | "all";
   /** TCP port of 127.0.0.1. */
   readonly port: number;
   /** Without white space: who dials begins with it, the address and the port, in a line. */
@@ -116,7 +116,8 @@ export class Gate {
     const decision = decide(policy, address, port, names, own, protocol);
     if (decision.allowed) {
       const via = this.#via(protocol, port, names);
-      const byName = via !== undefined || decision.rule?.target.kind === "name";
+      const looksInto = via !== undefined && via.hosts !== "all";
+      const byName = looksInto || decision.rule?.target.kind === "name";
       return { allowed: true, byName, ...(via && { via }) };
     }
     this.#deny(decision, {
@@ -129,19 +130,25 @@ export class Gate {
   }
 
   #via(protocol: Transport, port: number, names: readonly string[]): Interception | undefined {
-    if (protocol !== "tcp" || port !== HTTPS) return undefined;
+    if (protocol !== "tcp") return undefined;
     const hosts = this.#interception?.hosts ?? [];
+    if (hosts === "all") return this.#interception;
+    if (port !== HTTPS) return undefined;
     const isMeant = names.some((name) => hosts.some((host) => matchesName(host, name)));
     return isMeant ? this.#interception : undefined;
   }
 
   /** Whether the guest may reach a port of this host. */
-  host(port: number, protocol: Transport = "tcp"): boolean {
+  host(port: number, protocol: Transport = "tcp"): Verdict {
     const policy = this.#policy;
-    if (policy === undefined) return false;
+    if (policy === undefined) return NO;
     const decision = decideHost(policy, port, protocol);
-    if (!decision.allowed) this.#deny(decision, { what: protocol, name: "host", port });
-    return decision.allowed;
+    if (!decision.allowed) {
+      this.#deny(decision, { what: protocol, name: "host", port });
+      return NO;
+    }
+    const via = this.#via(protocol, port, []);
+    return { allowed: true, byName: false, ...(via && { via }) };
   }
 
   /** Whether a name may be looked up. */

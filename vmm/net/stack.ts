@@ -204,7 +204,7 @@ export class NetworkStack implements NetworkPort<NetworkSettings> {
     const gate = this.#gate;
     if (!gate.isOpen) return this.#refuse(ip, bytes, Unreachable.NETWORK);
     const allowed = isHost
-      ? gate.host(port, "udp")
+      ? gate.host(port, "udp").allowed
       : gate.reach(address, port, this.#options.clock.now(), "udp").allowed;
     const hostAddress = isHost ? LOOPBACK : address;
     const isSent = allowed && this.#udp.send({ guestPort, address, port, hostAddress }, payload);

@@ -117,7 +117,7 @@ export class TcpTable implements RelayHost, Disposable {
     const now = clock.now();
     const isHost = address === addresses.gateway;
     const verdict: Verdict = isHost
-      ? { allowed: gate.host(syn.destination), byName: false }
+      ? gate.host(syn.destination)
       : gate.reach(address, syn.destination, now);
     if (!verdict.allowed) return this.#refuse(address, syn, 0);
     if (this.#relays.size >= MOST_CONNECTIONS) {
@@ -127,9 +127,10 @@ export class TcpTable implements RelayHost, Disposable {
     const share = Math.floor((QUEUES - this.#queues) * QUEUE_SHARE);
     const queue = Math.max(LEAST_QUEUE, Math.min(MOST_QUEUE, share));
     const { byName, via } = verdict;
+    const meant = { address: isHost ? LOOPBACK : address, port: syn.destination };
     const dial = via === undefined
-      ? { address: isHost ? LOOPBACK : address, port: syn.destination }
-      : { address: LOOPBACK, port: via.port, greeting: greetingOf(via, address, syn.destination) };
+      ? meant
+      : { address: LOOPBACK, port: via.port, greeting: greetingOf(via, meant.address, meant.port) };
     const relay = new Relay({ syn, address, dial, queue, byName, now }, this);
     this.#queues += queue;
     this.#relays.set(key, relay);

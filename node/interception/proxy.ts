@@ -1,6 +1,7 @@
 /**
  * Where a guest's TLS ends when it talks to a host that gets a secret: the placeholder that the guest has
- * is replaced by the value in the request, and the value by the placeholder in the answer.
+ * is replaced by the value in the request, and the value by the placeholder in the answer. While packages
+ * are installed all connections come this way, and what servers let others have is kept for others.
  *
  * The guest's connections come from the network stack of its own VM, by a port of this host's loopback:
  * each begins with a line that only that stack knows, and the address that was checked.
@@ -16,16 +17,19 @@ import { once } from "node:events";
 import { concatBytes } from "../../base/bytes.ts";
 import { type HostSecret, matchesName } from "../network.ts";
 import type { Authority } from "./authority.ts";
+import type { Downloads } from "../downloads/downloads.ts";
 import { type Destination, serveRequest, serveUpgrade } from "./exchange.ts";
 import { Upstream } from "./upstream.ts";
 
 /** What a proxy works with. */
-export interface SecretProxyOptions {
+export interface ProxyOptions {
   readonly secrets: readonly HostSecret[];
   /** Whose certificates the guest believes. */
   readonly authority: Authority;
   /** Certificates (PEM) that are trusted in the place of those that this process trusts. */
   readonly trusted?: readonly string[] | undefined;
+  /** What is fetched is kept here, from all servers; without it only those of secrets come this way. */
+  readonly downloads?: Downloads | undefined;
   /** Hears of what could not be done. */
   readonly warn: (message: string) => void;
 }
@@ -33,6 +37,12 @@ export interface SecretProxyOptions {
 /** Milliseconds: of the first line and the handshake, and of a connection in which nothing happens. */
 const HANDSHAKE = 30_000;
 const IDLE = 300_000;
+/** Milliseconds after which a guest that says nothing waits for the server's first word. */
+const SILENCE = 300;
+/** RFC 8446 section 5.1: ContentType handshake. */
+const TLS_HANDSHAKE = 22;
+/** RFC 9112 section 3: how a request begins. */
+const REQUEST = /^[A-Z]{3,7} [/h]/;
 /** Of the guest; each that speaks HTTP/2 has one of the proxy to itself besides. */
 const MOST_CONNECTIONS = 512;
 /** Requests that one HTTP/2 connection has at once. */
@@ -50,10 +60,10 @@ function same(given: string, wanted: string): boolean {
 }
 
 /** See the module. */
-export class SecretProxy implements AsyncDisposable {
+export class InterceptingProxy implements AsyncDisposable {
   /** What a connection has to begin with. */
   readonly token: string = newToken();
-  readonly #options: SecretProxyOptions;
+  readonly #options: ProxyOptions;
   readonly #sockets = new Set<Socket>();
   /** By the TLS connection, or by the HTTP/2 session. */
   readonly #destinations = new WeakMap<object, Destination>();
@@ -64,16 +74,17 @@ export class SecretProxy implements AsyncDisposable {
   readonly #http1 = createHttpServer({ keepAliveTimeout: IDLE, requestTimeout: 0 });
   readonly #http2 = createHttp2Server({ settings: { maxConcurrentStreams: MOST_STREAMS } });
 
-  private constructor(options: SecretProxyOptions) {
+  private constructor(options: ProxyOptions) {
     this.#options = options;
     this.#upstream = new Upstream(MOST_CONNECTIONS, options.trusted);
     this.#server.maxConnections = 2 * MOST_CONNECTIONS;
     this.#server.on("connection", (socket) => void this.#accept(socket));
-    const { warn } = options;
+    const { warn, downloads } = options;
+    const ways = { upstream: this.#upstream, downloads, warn };
     this.#http1.on("request", (request, response) => {
       const to = this.#destinations.get(request.socket);
       if (to === undefined) return void request.socket.destroy();
-      void serveRequest(request, response, to, this.#upstream, warn);
+      void serveRequest(request, response, to, ways);
     });
     this.#http1.on("upgrade", (request, socket, head) => {
       const to = this.#destinations.get(socket);
@@ -84,14 +95,14 @@ export class SecretProxy implements AsyncDisposable {
       const session = request.stream.session;
       const to = session && this.#destinations.get(session);
       if (to === undefined) return void request.stream.destroy();
-      void serveRequest(request, response, to, this.#upstream, warn);
+      void serveRequest(request, response, to, ways);
     });
     this.#http2.on("sessionError", () => {}); // its connection has ended
   }
 
   /** Listens on a free port of 127.0.0.1. */
-  static async open(options: SecretProxyOptions): Promise<SecretProxy> {
-    const proxy = new SecretProxy(options);
+  static async open(options: ProxyOptions): Promise<InterceptingProxy> {
+    const proxy = new InterceptingProxy(options);
     proxy.#server.listen(0, "127.0.0.1");
     await once(proxy.#server, "listening");
     return proxy;
@@ -118,6 +129,11 @@ export class SecretProxy implements AsyncDisposable {
       }
       if (!same(token, this.token)) return void socket.destroy();
       const to = { address, port: Number(port) };
+      const kind = this.#options.downloads === undefined ? "tls" : await firstWords(socket);
+      if (kind !== "tls") {
+        clearTimeout(late);
+        return kind === "http" ? this.#speakPlainHttp(socket, to) : joinTo(socket, to);
+      }
       const tls = this.#secured(socket, to, () => clearTimeout(late));
       tls.on("error", () => socket.destroy()); // the guest does not believe us, say
     } catch {
@@ -140,7 +156,9 @@ export class SecretProxy implements AsyncDisposable {
         const secrets = this.#options.secrets.filter(({ hosts }) =>
           hosts.some((host) => matchesName(host, name))
         );
-        if (secrets.length === 0) return answer(new Error("not for this server"));
+        if (secrets.length === 0 && this.#options.downloads === undefined) {
+          return answer(new Error("not for this server"));
+        }
         destination = { ...to, name, secrets };
         this.#options.authority.contextOf(name)
           .then((context) => answer(null, context), (error) => answer(error));
@@ -154,6 +172,12 @@ export class SecretProxy implements AsyncDisposable {
       this.#http1.emit("connection", tls);
     });
     return tls;
+  }
+
+  #speakPlainHttp(socket: Socket, to: Pick<Destination, "address" | "port">): void {
+    this.#destinations.set(socket, { ...to, name: undefined, secrets: [] });
+    this.#http1.emit("connection", socket);
+    socket.resume(); // it was paused, which a new listener does not end
   }
 
   /** Under Deno an HTTP/2 server hears nothing from a TLSSocket: it gets a plain connection instead. */
@@ -190,6 +214,35 @@ export class SecretProxy implements AsyncDisposable {
     this.#upstream[Symbol.dispose]();
     await closed;
   }
+}
+
+/** What a guest begins with, which is left to read; `other` is what no proxy understands. */
+async function firstWords(socket: Socket): Promise<"tls" | "http" | "other"> {
+  socket.resume();
+  const { promise: silence, resolve } = Promise.withResolvers<[undefined]>();
+  const timer = setTimeout(() => resolve([undefined]), SILENCE);
+  const [piece] = await Promise.race([
+    once(socket, "data"),
+    once(socket, "close").then(() => [undefined]),
+    silence,
+  ]);
+  clearTimeout(timer);
+  socket.pause();
+  if (piece === undefined) return "other";
+  const bytes = piece as Uint8Array;
+  socket.unshift(bytes);
+  if (bytes[0] === TLS_HANDSHAKE) return "tls";
+  return REQUEST.test(new TextDecoder("latin1").decode(bytes.subarray(0, 16))) ? "http" : "other";
+}
+
+/** Joins a connection with its server, whatever they speak. */
+function joinTo(socket: Socket, { address, port }: Pick<Destination, "address" | "port">): void {
+  const server = connect(port, address);
+  for (const [one, other] of [[socket, server], [server, socket]] as const) {
+    one.on("error", () => other.destroy());
+    one.on("close", () => other.destroy());
+  }
+  socket.pipe(server).pipe(socket);
 }
 
 /** The words of a connection's first line; what follows is left to read. */

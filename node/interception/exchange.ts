@@ -11,13 +11,23 @@ import { concatBytes } from "../../base/bytes.ts";
 import { messageOf } from "../../base/errors.ts";
 import { drained } from "../drained.ts";
 import type { HostSecret } from "../network.ts";
-import { answered, backwards, outgoing } from "./request.ts";
+import type { Downloads } from "../downloads/downloads.ts";
+import { answered, backwards, type Outgoing, outgoing } from "./request.ts";
 import { type Replacement, Replacer } from "./substitution.ts";
 import type { Answer, Server, Upstream } from "./upstream.ts";
 
 /** Where a connection of the guest goes, and what may be put into it. */
 export interface Destination extends Server {
   readonly secrets: readonly HostSecret[];
+}
+
+/** What requests go through. */
+export interface Ways {
+  readonly upstream: Upstream;
+  /** Keeps what may be kept; nothing is when absent. */
+  readonly downloads?: Downloads | undefined;
+  /** Hears of what could not be done. */
+  readonly warn: (message: string) => void;
 }
 
 /** By either HTTP. */
@@ -30,22 +40,18 @@ const MOST_GATHERED = 4 << 20;
 /** RFC 9113 section 7. */
 const INTERNAL_ERROR = 2;
 
-/**
- * Serves one; never rejects.
- *
- * @param warn hears of what could not be done
- */
+/** Serves one; never rejects. */
 export async function serveRequest(
   request: GuestRequest,
   response: GuestResponse,
   destination: Destination,
-  upstream: Upstream,
-  warn: (message: string) => void,
+  ways: Ways,
 ): Promise<void> {
-  const { name } = destination;
+  const { warn } = ways;
   const host = hostOf(request);
+  const { name = host, secrets } = destination;
   if (host !== name) return refuse(response, 421, `the request is for ${host}, not for ${name}`);
-  const coding = unreadable(request.headers);
+  const coding = secrets.length > 0 ? unreadable(request.headers) : undefined;
   if (coding !== undefined) {
     warn(`A body for ${name} was refused: its encoding is ${coding}`);
     const why =
@@ -53,10 +59,10 @@ export async function serveRequest(
     return refuse(response, 415, why);
   }
   try {
-    await passedOn(request, response, destination, upstream);
+    await passedOn(request, response, destination, ways);
   } catch (error) {
     const why = messageOf(error);
-    warn(`${name} could not be reached with its secret: ${why}`);
+    warn(`${name} could not be reached${secrets.length > 0 ? " with its secret" : ""}: ${why}`);
     if (!response.headersSent) refuse(response, 502, `${name} cannot be reached: ${why}`);
     else if ("stream" in response) response.stream.close(INTERNAL_ERROR);
     else response.destroy();
@@ -68,15 +74,25 @@ async function passedOn(
   request: GuestRequest,
   response: GuestResponse,
   destination: Destination,
-  upstream: Upstream,
+  { upstream, downloads }: Ways,
 ): Promise<void> {
-  const { name, secrets } = destination;
+  const { secrets, name = String(request.headers.host ?? "") } = destination;
   const http2 = request.httpVersionMajor === 2;
   const asked = outgoing(request, name, secrets);
   delete asked.headers["content-length"]; // it may be another one
   const body = await wholeBody(request, asked.body);
   if (body instanceof Uint8Array && hasLength(request)) {
     asked.headers["content-length"] = String(body.length);
+  }
+  if (downloads !== undefined && isDownload(request, asked)) {
+    const url = urlOf(destination, asked);
+    const got = await downloads.get({ url, headers: asked.headers }, async (headers) => {
+      const exchange = await upstream.ask(destination, { ...asked, headers }, http2);
+      response.on("close", () => exchange.cancel());
+      exchange.body.end();
+      return await exchange.answer;
+    });
+    return await passAnswer(got, response, secrets);
   }
   const exchange = await upstream.ask(destination, asked, http2);
   let passed = false;
@@ -93,6 +109,18 @@ async function passedOn(
   await Promise.all([answer, Promise.race([sent, answer])]);
 }
 
+/** Whether an answer may be for others, too: what a secret was put into is for nobody else. */
+function isDownload(request: GuestRequest, { method, headers, usesSecrets }: Outgoing): boolean {
+  return method === "GET" && !hasBody(request) && !usesSecrets && headers["range"] === undefined;
+}
+
+/** The server by the address that was checked: without TLS a name is only what the guest says. */
+function urlOf({ address, port, name }: Destination, { path, headers }: Outgoing): string {
+  return name === undefined
+    ? `http://${address}:${port} ${headers["host"]} ${path}`
+    : `https://${name}:${port}${path}`;
+}
+
 async function send(body: Uint8Array | AsyncIterable<Uint8Array>, to: Writable): Promise<void> {
   if (body instanceof Uint8Array) return void to.end(body);
   for await (const piece of body) {
@@ -106,7 +134,7 @@ async function passAnswer(
   response: GuestResponse,
   secrets: readonly HostSecret[],
 ): Promise<void> {
-  const coding = unreadable(got.headers);
+  const coding = secrets.length > 0 ? unreadable(got.headers) : undefined;
   if (coding !== undefined) throw new Error(`its answer has the encoding ${coding}`);
   writeHead(response, got.status, answered(got.headers, secrets));
   const replacer = new Replacer(backwards(secrets));
@@ -196,8 +224,9 @@ export function serveUpgrade(
   destination: Destination,
   upstream: Upstream,
 ): void {
-  if (hostOf(request) !== destination.name) return void socket.destroy();
-  const asked = outgoing(request, destination.name, destination.secrets);
+  const { name = hostOf(request) } = destination;
+  if (hostOf(request) !== name) return void socket.destroy();
+  const asked = outgoing(request, hostOf(request), destination.secrets);
   asked.headers["connection"] = "Upgrade";
   asked.headers["upgrade"] = String(request.headers.upgrade ?? "websocket");
   const sent = upstream.request(destination, asked);

@@ -1,6 +1,9 @@
 import assert from "node:assert/strict";
 import { once } from "node:events";
 import { settled } from "../../test/settled.ts";
+import { createServer as createHttpServer } from "node:http";
+import { connect as connectTcp, createServer } from "node:net";
+import { Downloads } from "../downloads/downloads.ts";
 import { Authority } from "./authority.ts";
 import { NAME, PLACEHOLDER, VALUE, world } from "./testing.ts";
 
@@ -151,5 +154,63 @@ Deno.test("the authority is made once, is nobody else's to read, and signs names
   assert.match(text, /CA:TRUE, pathlen:0/);
   assert.match(text, /Certificate Sign/);
   assert.match(text, /Subject Key Identifier/);
+  await Deno.remove(directory, { recursive: true });
+});
+
+Deno.test("where downloads are kept, TLS of any host, plain HTTP and whatever else there is go through", async () => {
+  const directory = await Deno.makeTempDir({ prefix: "cloudlet-test-" });
+  const { proxy, guest, warnings, port, resources } = await world({
+    downloads: new Downloads(directory),
+  });
+  await using _ = resources;
+  // TLS with a host that has no secret: its certificate is checked here, and ours by the guest.
+  const tls = await guest();
+  assert(tls);
+  tls.write(`GET /plain HTTP/1.1\r\nHost: ${NAME}\r\nConnection: close\r\n\r\n`);
+  let text = "";
+  tls.on("data", (data) => text += data);
+  await once(tls, "close");
+  assert.match(text, /^HTTP\/1\.1 200 /);
+
+  let asked = 0;
+  const server = createHttpServer((_, response) => {
+    asked++;
+    response.writeHead(200, { "cache-control": "max-age=60" }).end("archive");
+  });
+  const echo = createServer((socket) => {
+    socket.write("220 hello\n");
+    socket.pipe(socket);
+  });
+  for (const one of [server, echo]) {
+    one.listen(0, "127.0.0.1");
+    await once(one, "listening");
+  }
+  const portOf = (one: typeof server | typeof echo) => (one.address() as { port: number }).port;
+  const through = async (to: number, first: string) => {
+    const socket = connectTcp(proxy.port, "127.0.0.1");
+    socket.write(`${proxy.token} 127.0.0.1 ${to}\n${first}`);
+    let got = "";
+    for await (const piece of socket) {
+      got += piece;
+      if (got.endsWith("0\r\n\r\n") || got.endsWith("quit\n") || got.includes("502")) break;
+    }
+    socket.destroy();
+    return got;
+  };
+  const request = "GET /a.whl HTTP/1.1\r\nHost: registry:1234\r\n\r\n";
+  for (let i = 0; i < 2; i++) assert.match(await through(portOf(server), request), /archive/);
+  assert.equal(asked, 1);
+  assert.equal(await through(portOf(echo), "quit\n"), "220 hello\nquit\n");
+  const silent = connectTcp(proxy.port, "127.0.0.1");
+  silent.write(`${proxy.token} 127.0.0.1 ${portOf(echo)}\n`);
+  assert.equal(String((await once(silent, "data"))[0]), "220 hello\n");
+  silent.destroy();
+  const closed = portOf(echo);
+  echo.close();
+  await once(echo, "close");
+  assert.match(await through(closed, request), /^HTTP\/1\.1 502 /);
+  assert.match(warnings.at(-1) ?? "", /^registry:1234 could not be reached: /);
+  assert(port > 0);
+  server.close();
   await Deno.remove(directory, { recursive: true });
 });

@@ -1,17 +1,25 @@
 /**
- * The proxy of one machine's secrets, with this installation's authority.
+ * The proxy of one machine's connections, with this installation's authority.
  *
  * @module
  */
 import { CloudletError, messageOf } from "../../base/errors.ts";
+import { lazyImport } from "../../base/lazy_import.ts";
 import { loadSettings } from "../../base/settings.ts";
 import type { HostSecret } from "../network.ts";
 import { Authority } from "./authority.ts";
-import { SecretProxy } from "./proxy.ts";
+import { InterceptingProxy } from "./proxy.ts";
+
+/** What comes this way. */
+export interface Intercepted {
+  readonly secrets: readonly HostSecret[];
+  /** Whether everything does, for what it fetches. */
+  readonly downloads: boolean;
+}
 
 /** A proxy, and whom the guest has to trust. */
-export interface OpenedSecrets {
-  readonly proxy: SecretProxy;
+export interface OpenedProxy {
+  readonly proxy: InterceptingProxy;
   /** Certificate (PEM). */
   readonly certificate: string;
 }
@@ -22,14 +30,17 @@ export interface OpenedSecrets {
  * @param warn hears of secrets that could not be put in
  * @throws {CloudletError} `host` when the settings name certificates that cannot be read
  */
-export async function openSecrets(
-  secrets: readonly HostSecret[],
+export async function openProxy(
+  { secrets, downloads }: Intercepted,
   warn: (message: string) => void,
-): Promise<OpenedSecrets> {
+): Promise<OpenedProxy> {
   const authority = await Authority.open();
   const { ca } = (await loadSettings()).network;
   const trusted = ca === undefined ? undefined : [await readCertificates(ca)];
-  const proxy = await SecretProxy.open({ secrets, authority, trusted, warn });
+  const proxy = await InterceptingProxy.open({
+    ...{ secrets, authority, trusted, warn },
+    ...(downloads && { downloads: await openDownloads() }),
+  });
   return { proxy, certificate: authority.certificate };
 }
 
@@ -43,4 +54,12 @@ async function readCertificates(path: string): Promise<string> {
       cause,
     });
   }
+}
+
+async function openDownloads() {
+  const { Downloads } = await lazyImport<typeof import("../downloads/downloads.ts")>(
+    "../downloads/downloads.ts",
+    import.meta.url,
+  );
+  return new Downloads();
 }

@@ -56,6 +56,8 @@ export interface Outgoing {
   readonly headers: Record<string, string | string[]>;
   /** What is replaced in the body. */
   readonly body: readonly Replacement[];
+  /** Whether a value was put into the path or the header fields. */
+  readonly usesSecrets: boolean;
 }
 
 /**
@@ -74,11 +76,15 @@ export function outgoing(
   secrets: readonly Secret[],
 ): Outgoing {
   const headers: Record<string, string | string[]> = {};
+  const path = replaceText(incoming.url ?? "/", secrets, encodeURIComponent);
+  let usesSecrets = path !== (incoming.url ?? "/");
   for (const [name, value] of Object.entries(incoming.headers)) {
     if (value === undefined || OF_THE_CONNECTION.has(name) || name.startsWith(":")) continue;
-    headers[name] = Array.isArray(value)
+    const put = Array.isArray(value)
       ? value.map((text) => inField(text, secrets))
       : inField(value, secrets);
+    usesSecrets ||= String(put) !== String(value);
+    headers[name] = put;
   }
   headers["host"] = host;
   headers["accept-encoding"] = "identity"; // a value that comes back has to be seen
@@ -86,8 +92,9 @@ export function outgoing(
   const write = inBody(String(incoming.headers["content-type"] ?? ""));
   return {
     method: incoming.method ?? "GET",
-    path: replaceText(incoming.url ?? "/", secrets, encodeURIComponent),
+    path,
     headers,
+    usesSecrets,
     body: secrets.map(({ placeholder, value }) => replacement(placeholder, write(value))),
   };
 }
@@ -110,7 +117,7 @@ export function answered(
   const result: Record<string, string | string[]> = {};
   for (const [name, value] of Object.entries(headers)) {
     if (value === undefined || OF_THE_CONNECTION.has(name) || name.startsWith(":")) continue;
-    if (name === "content-length") continue; // it may be another one
+    if (name === "content-length" && secrets.length > 0) continue; // it may be another one
     result[name] = Array.isArray(value) ? value.map(hide) : hide(value);
   }
   return result;

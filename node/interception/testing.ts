@@ -14,8 +14,9 @@ import {
 import { connect as connectTcp, createServer } from "node:net";
 import { connect as connectTls, TLSSocket } from "node:tls";
 import { type HostSecret, parseRule } from "../network.ts";
+import type { Downloads } from "../downloads/downloads.ts";
 import { Authority } from "./authority.ts";
-import { SecretProxy } from "./proxy.ts";
+import { InterceptingProxy } from "./proxy.ts";
 
 /** Whom the secret is for. */
 export const NAME = "api.example.com";
@@ -55,7 +56,10 @@ async function echo(request: Http2ServerRequest, response: Http2ServerResponse, 
 }
 
 /** Both ends, with the proxy in between. */
-export async function world(options: { readonly trusts?: boolean; readonly http2?: boolean } = {}) {
+export async function world(
+  options: { readonly trusts?: boolean; readonly http2?: boolean; readonly downloads?: Downloads } =
+    {},
+) {
   await using stack = new AsyncDisposableStack();
   const directory = await Deno.makeTempDir({ prefix: "cloudlet-test-" });
   stack.defer(() => Deno.remove(directory, { recursive: true }));
@@ -121,8 +125,9 @@ export async function world(options: { readonly trusts?: boolean; readonly http2
   });
   const warnings: string[] = [];
   const proxy = stack.use(
-    await SecretProxy.open({
+    await InterceptingProxy.open({
       secrets: [SECRET],
+      downloads: options.downloads,
       authority,
       trusted: options.trusts === false ? undefined : [upstream.certificate],
       warn: (message) => warnings.push(message),

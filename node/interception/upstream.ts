@@ -4,7 +4,8 @@
  *
  * @module
  */
-import type { IncomingHttpHeaders, IncomingMessage } from "node:http";
+import { Agent as PlainAgent, request as httpRequest } from "node:http";
+import type { ClientRequest, IncomingHttpHeaders, IncomingMessage } from "node:http";
 import { type ClientHttp2Session, connect as connectHttp2 } from "node:http2";
 import { Agent, request as httpsRequest } from "node:https";
 import type { Writable } from "node:stream";
@@ -16,8 +17,8 @@ import type { Outgoing } from "./request.ts";
 export interface Server {
   readonly address: string;
   readonly port: number;
-  /** What its certificate has to be for. */
-  readonly name: string;
+  /** What its certificate has to be for; undefined for one without TLS. */
+  readonly name: string | undefined;
 }
 
 /** What it answered. */
@@ -48,6 +49,7 @@ const CANCEL = 8;
 export class Upstream implements Disposable {
   readonly #trusted: readonly string[] | undefined;
   readonly #agent: Agent;
+  readonly #plain: PlainAgent;
   /** By server; undefined is one that speaks HTTP/1.1 only. */
   readonly #sessions = new Map<string, Promise<ClientHttp2Session | undefined>>();
   readonly #open = new Set<{ destroy(): unknown }>();
@@ -60,6 +62,7 @@ export class Upstream implements Disposable {
   constructor(connections: number, trusted: readonly string[] | undefined) {
     this.#trusted = trusted;
     this.#agent = new Agent({ keepAlive: true, maxSockets: connections });
+    this.#plain = new PlainAgent({ keepAlive: true, maxSockets: connections });
   }
 
   /**
@@ -69,20 +72,19 @@ export class Upstream implements Disposable {
    * @throws {Error} when the server cannot be reached; with HTTP/1.1 the answer rejects instead
    */
   async ask(server: Server, asked: Outgoing, http2: boolean): Promise<Exchange> {
-    const session = http2 ? await this.#session(server) : undefined;
+    const { name } = server;
+    const session = http2 && name !== undefined ? await this.#session(server, name) : undefined;
     return session === undefined
       ? askHttp1(this.request(server, asked))
-      : askHttp2(session, server.name, asked);
+      : askHttp2(session, name!, asked);
   }
 
   /** The same by HTTP/1.1, for WebSockets too. */
-  request({ address, port, name }: Server, { method, path, headers }: Outgoing) {
-    const request = httpsRequest({
-      ...{ host: address, port, servername: name, method, path, headers, agent: this.#agent },
-      setHost: false,
-      timeout: IDLE,
-      ...this.#ca(),
-    });
+  request({ address, port, name }: Server, { method, path, headers }: Outgoing): ClientRequest {
+    const options = { host: address, port, method, path, headers, setHost: false, timeout: IDLE };
+    const request = name === undefined
+      ? httpRequest({ ...options, agent: this.#plain })
+      : httpsRequest({ ...options, servername: name, agent: this.#agent, ...this.#ca() });
     request.on("timeout", () => request.destroy(new Error("it does not answer")));
     return request;
   }
@@ -91,19 +93,20 @@ export class Upstream implements Disposable {
     return this.#trusted === undefined ? {} : { ca: [...this.#trusted] };
   }
 
-  #session(server: Server): Promise<ClientHttp2Session | undefined> {
-    const key = `${server.address} ${server.port} ${server.name}`;
+  #session(server: Server, name: string): Promise<ClientHttp2Session | undefined> {
+    const key = `${server.address} ${server.port} ${name}`;
     const known = this.#sessions.get(key);
     if (known !== undefined) return known;
     const forget = () => this.#sessions.delete(key);
-    const made = this.#connect(server, forget);
+    const made = this.#connect(server, name, forget);
     this.#sessions.set(key, made);
     made.catch(forget);
     return made;
   }
 
   async #connect(
-    { address, port, name }: Server,
+    { address, port }: Server,
+    name: string,
     forget: () => void,
   ): Promise<ClientHttp2Session | undefined> {
     const socket = connectTls({
@@ -148,11 +151,12 @@ export class Upstream implements Disposable {
   [Symbol.dispose](): void {
     this.#closed = true;
     this.#agent.destroy();
+    this.#plain.destroy();
     for (const one of this.#open) one.destroy();
   }
 }
 
-function askHttp1(request: ReturnType<typeof httpsRequest>): Exchange {
+function askHttp1(request: ClientRequest): Exchange {
   const answer = (once(request, "response") as Promise<[IncomingMessage]>).then(([got]) => ({
     status: got.statusCode ?? 502,
     headers: got.headers,
