@@ -28,7 +28,7 @@ import { secretOptions } from "./secrets.ts";
 import type { Workload } from "./workload.ts";
 
 /** MiB of a machine that installs, if the program's has not more: what it installs is in memory. */
-const MEMORY = 3072;
+const MEMORY = 2048;
 /** Milliseconds that installing may take. */
 const TIME = 3_600_000;
 /** Names of packages that an error has. */

@@ -33,7 +33,7 @@ export const HOST = {
 const PACKAGES = [
   ...["libc6", "libgcc-s1", "dash", "bash", "coreutils", "grep", "mount", "e2fsprogs"],
   ...["debian-archive-keyring", "busybox-static"],
-  ...["gcc", "libc6-dev", "erofs-utils", "procps"], // what the guest tests use
+  ...["gcc", "libc6-dev", "erofs-utils", "procps", "tar", "gzip"], // what the guest tests use
 ];
 /** The host's own devices are on a PCI bus; irqbypass and kvm come along. */
 const MODULES = ["virtio_pci", "virtio_blk", "erofs", "overlay", "kvm-amd"];

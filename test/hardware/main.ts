@@ -1,7 +1,7 @@
 /**
  * `deno task test:hardware [part[:name,...]...]`: runs tests in a host with hardware KVM, which QEMU
- * emulates. Parts are `examples`, `guest`, `cpython` and `built`; all but `cpython` when none is
- * named, and `examples:bash` or `guest:boot,snapshot` are some of one. Needs qemu-system-x86_64. CLOUDLET_TEST_MINUTES bounds the
+ * emulates. Parts are `examples`, `guest`, `packages`, `cpython` and `built`; all but `packages` and
+ * `cpython` when none is named, and `examples:bash` or `guest:boot,snapshot` are some of one. Needs qemu-system-x86_64. CLOUDLET_TEST_MINUTES bounds the
  * life of the emulated hosts, of which there may be two side by side.
  *
  * @module
@@ -11,6 +11,9 @@ import { LineProgress } from "../../cli/progress.ts";
 import { cacheDir } from "../../base/dirs.ts";
 import { removeAtEnd } from "../../base/files.ts";
 import { exitOnSignals } from "../../base/signals.ts";
+import type { InstallerName } from "../../workload/dependencies/dependencies.ts";
+import { INSTALLERS } from "../../workload/dependencies/installers.ts";
+import type { LanguageName } from "../../workload/languages.ts";
 import { examples } from "../examples.ts";
 import { printLines, seconds } from "../lines.ts";
 import { CPYTHON_MODULES, CPYTHON_PACKAGES } from "./cpython.ts";
@@ -55,6 +58,13 @@ const PARTS: Readonly<Record<string, Part>> = {
     env: () => ({ CLOUDLET_TEST_RUNS: "8" }),
     lane: "guests",
   },
+  /** Projects with packages, from registries of the tests. */
+  packages: {
+    names: ["pip", "npm", "cargo", "deno", "broken"],
+    files: () => ["test/guest/packages_test.ts"],
+    env: (chosen) => ({ CLOUDLET_TEST_PACKAGES: chosen.join(",") }),
+    lane: "packages",
+  },
   /** The tests that CPython has of the system it runs on. They take an hour or two. */
   cpython: {
     names: CPYTHON_MODULES,
@@ -75,7 +85,16 @@ const PARTS: Readonly<Record<string, Part>> = {
 };
 
 /** What is run when nothing is asked for. */
-const USUAL = Object.keys(PARTS).filter((name) => name !== "cpython");
+const USUAL = Object.keys(PARTS).filter((name) => name !== "cpython" && name !== "packages");
+
+/** What the tests of packages need images of. */
+const OF_PACKAGES: Readonly<Record<string, readonly [language: LanguageName, InstallerName]>> = {
+  pip: ["python", "pip"],
+  npm: ["node", "npm"],
+  cargo: ["rust", "cargo"],
+  deno: ["deno", "deno"],
+  broken: ["python", "pip"],
+};
 
 /** What was asked for: names by part. */
 function choose(args: readonly string[]): Map<string, readonly string[]> {
@@ -144,6 +163,10 @@ for (const { name, language } of examples()) {
 if (chosen.has("guest") || chosen.has("built")) languages.add("python").add("bash"); // their tests'
 const images: WantedImage[] = Array.from(languages, (language) => ({ language }));
 if (chosen.has("cpython")) images.push({ language: "python", packages: CPYTHON_PACKAGES });
+for (const name of chosen.get("packages") ?? []) {
+  const [language, installer] = OF_PACKAGES[name]!;
+  images.push({ language }, { language, packages: INSTALLERS[installer].packages });
+}
 exitOnSignals();
 
 /** Runs the parts of a lane; gives their exit code. */
