@@ -10,6 +10,7 @@ import type { Run, RunOptions } from "./api/library/run.ts";
 
 export type { LanguageName } from "./workload/languages.ts";
 export type {
+  BuildNetworkOptions,
   ForkOptions,
   ImageOptions,
   NetworkOptions,

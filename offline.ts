@@ -11,6 +11,7 @@ export const modules: readonly (() => Promise<unknown>)[] = [
   () => import("./api/client/embedded.ts"),
   () => import("./api/client/remote.ts"),
   () => import("./api/http/serve.ts"),
+  () => import("./api/library/host_config.ts"),
   () => import("./api/library/run.ts"),
   () => import("./base/cache/upkeep.ts"),
   () => import("./base/settings.ts"),

@@ -130,6 +130,7 @@ Deno.test("what was prepared is found by its name, its sources and how it was bu
       project,
       sources: job.sources,
       job,
+      release: () => {},
       idle: undefined,
     };
     assert.equal(prepared.keep(kept), undefined);

@@ -171,10 +171,23 @@ export function toNetwork(
   };
 }
 
-/** The network of building as the wire has it; as {@linkcode toNetwork}. */
-export function toBuildNetwork(network: BuildNetworkOptions) {
-  if (typeof network === "string") return toNetwork({ access: network });
-  return toNetwork(Array.isArray(network) ? { allow: network } : network as NetworkOptions);
+/**
+ * The network of building as the wire has it; as {@linkcode toNetwork}.
+ *
+ * @param more secrets besides those that it has itself, which win
+ */
+export function toBuildNetwork(
+  network: BuildNetworkOptions,
+  more: NonNullable<NetworkOptions["secrets"]> = {},
+) {
+  if (network === "none") return toNetwork({ access: network });
+  const rules: NetworkOptions = typeof network === "string"
+    ? { access: network }
+    : Array.isArray(network)
+    ? { allow: network }
+    : network as NetworkOptions;
+  if (rules.access === "none") return toNetwork(rules);
+  return toNetwork({ ...rules, secrets: { ...more, ...rules.secrets } });
 }
 
 const ASKED: Readonly<Record<Asked, "tcp" | "udp" | "name" | "server-name">> = {

@@ -52,6 +52,8 @@ export interface Config {
   readonly install: boolean;
   /** Dependency groups that are installed as well. */
   readonly groups: readonly string[];
+  /** Whether installing is configured as this user's own tools. */
+  readonly hostConfig: boolean;
   /** How the program is started. */
   readonly run: {
     /** Its arguments, without its own name. */
@@ -147,6 +149,7 @@ const schema = z.strictObject({
     network: buildNetworkTable,
     install: z.boolean().default(true),
     groups: z.array(text).default([]),
+    "host-config": z.boolean().default(false),
   }).prefault({}),
   run: z.strictObject({
     args: z.array(text).default([]),
@@ -174,7 +177,16 @@ const schema = z.strictObject({
 export const KEYS: Readonly<Record<string, readonly string[]>> = {
   "": Object.keys(schema.shape),
   server: ["address", "port"],
-  build: ["source-code-path", "entry-point", "release", "env", "network", "install", "groups"],
+  build: [
+    "source-code-path",
+    "entry-point",
+    "release",
+    "env",
+    "network",
+    "install",
+    "groups",
+    "host-config",
+  ],
   run: ["args", "env", "stdin", "timeout"],
   vm: ["vcpus", "memory", "kernel"],
   network: ["access", "allow", "deny", "publish", "bandwidth", "secrets"],
@@ -346,6 +358,7 @@ export async function parseConfig(content: string, file: string): Promise<Config
     buildNetwork,
     install: values.build.install,
     groups: values.build.groups,
+    hostConfig: values.build["host-config"],
     run: { args: values.run.args, env: values.run.env, stdin, timeout: values.run.timeout },
     vm: { vcpus: values.vm.vcpus, memory: values.vm.memory, kernel },
     network,

@@ -43,6 +43,12 @@ export const CONFIG_KEYS: readonly ConfigKey[] = [
   },
   { table: "build", key: "install", example: "true", what: "its packages; false runs it without" },
   { table: "build", key: "groups", example: '["test"]', what: "groups of pyproject.toml, too" },
+  {
+    table: "build",
+    key: "host-config",
+    example: "false",
+    what: "configure pip, npm or cargo as on this host",
+  },
   { table: "run", key: "args", example: '["20"]', what: "arguments of the program" },
   { table: "run", key: "env", example: '{ GREETING = "hello" }', what: "its variables" },
   {

@@ -47,6 +47,7 @@ env = { RUSTFLAGS = "-g" }
 network = { allow = ["pypi.org"] }
 install = true
 groups = ["test"]
+host-config = true
 [run]
 args = ["a", "b c"]
 env = { A = "1", B = "x=y" }
@@ -81,6 +82,7 @@ run = ["touch /etc/made"]
       buildNetwork: { allow: ["pypi.org"], deny: [], secrets: {} },
       install: true,
       groups: ["test"],
+      hostConfig: true,
       run: {
         args: ["a", "b c"],
         env: { A: "1", B: "x=y" },

@@ -64,6 +64,8 @@ export interface RunFlags {
   readonly buildSecret?: readonly (readonly [name: string, secret: SecretOptions])[];
   /** False runs the project without the packages that it names. */
   readonly install?: boolean;
+  /** Whether installing is configured as this user's own tools. */
+  readonly hostConfig?: boolean;
   /** Dependency groups that are installed as well. */
   readonly group?: readonly string[];
   readonly json: boolean;
@@ -174,9 +176,9 @@ async function merge(
 
 /** Flags override the config. */
 function buildOptions(
-  { buildNetwork: hosts = [], buildSecret = [], install, group }: RunFlags,
+  { buildNetwork: hosts = [], buildSecret = [], install, group, hostConfig }: RunFlags,
   config: Config | undefined,
-): Pick<RunOptions, "buildNetwork" | "install" | "dependencyGroups"> {
+): Pick<RunOptions, "buildNetwork" | "install" | "dependencyGroups" | "hostConfig"> {
   const words = hosts.filter((host) => host === "public" || host === "none");
   if (words.length > 0 && hosts.length > 1) {
     throw new CloudletError(`Cannot give building the network ${hosts.join(", ")}`, {
@@ -194,6 +196,7 @@ function buildOptions(
   return {
     ...(network !== undefined && { buildNetwork: network }),
     install: install ?? config?.install ?? true,
+    hostConfig: hostConfig ?? config?.hostConfig ?? false,
     dependencyGroups: group ?? config?.groups ?? [],
   };
 }

@@ -171,6 +171,12 @@ export const runCommand = buildCommand({
         optional: true,
         brief: "install the packages that the project names, or run it without them",
       },
+      hostConfig: {
+        kind: "boolean",
+        optional: true,
+        withNegated: false,
+        brief: "configure pip, npm or cargo for that as on this host; keys become secrets",
+      },
       group: {
         kind: "parsed",
         parse: String,

@@ -148,12 +148,25 @@ export function installation(
     options: {
       executionId: id,
       args: ["/bin/sh", "-c", whole, "sh", ...args],
-      env: { ...env, ...execute.options?.buildEnv },
+      env: { ...env, ...withPlaceholders(execute.options?.buildEnv ?? {}, network) },
       files: [...files],
       timeout: { seconds: BigInt(TIME / 1000), nanos: 0 },
       rawOutput: execute.options?.rawOutput ?? false,
     },
   });
+}
+
+/** Variables in whose values `${NAME}` stands for the placeholder of a secret. */
+function withPlaceholders(
+  variables: Readonly<Record<string, string>>,
+  { secrets = [] }: RunNetworkRequest,
+): Record<string, string> {
+  const put = (text: string) =>
+    secrets.reduce(
+      (all, { name, placeholder }) => all.replaceAll(`\${${name}}`, placeholder),
+      text,
+    );
+  return Object.fromEntries(Object.entries(variables).map(([name, text]) => [name, put(text)]));
 }
 
 /** What it says, as the stage of the run that it is; its end is the run's when nothing was installed. */

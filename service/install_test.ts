@@ -220,6 +220,9 @@ Deno.test("a client that names a registry, or has a key to one, shares nothing w
   const secrets = (value: string) => ({
     buildNetwork: { ...PUBLIC, secrets: [{ name: "TOKEN", value, hosts: ["example.com"] }] },
   });
+  const withUrl = project("six\n", secrets("one-secret"), {
+    PIP_INDEX_URL: "https://me:${TOKEN}@example.com/simple",
+  });
   const requests = [
     project("six\n", { buildNetwork: PUBLIC }),
     project("six\n", { buildNetwork: PUBLIC }, { PIP_INDEX_URL: "http://10.0.2.2:1/" }),
@@ -232,6 +235,9 @@ Deno.test("a client that names a registry, or has a key to one, shares nothing w
   assert.equal(kept.size, requests.length);
   for (const request of requests) await collect(service.run(request, forever));
   assert.equal(installed.length, requests.length);
+  await collect(service.run(withUrl, forever));
+  const { PIP_INDEX_URL: url, TOKEN: token } = installed.at(-1)!.execute.options!.env;
+  assert.equal(url, `https://me:${token}@example.com/simple`);
   const [, , { execute }] = installed as [Installed, Installed, Installed];
   assert.notEqual(execute.options?.env["TOKEN"], "one-secret");
   assert.match(execute.options?.env["TOKEN"] ?? "", /^[A-Za-z0-9]{32,}$/);

@@ -56,6 +56,11 @@ export interface RunOptions {
   readonly buildNetwork?: BuildNetworkOptions;
   /** False runs the project without the packages that its manifests name. */
   readonly install?: boolean;
+  /**
+   * Whether installing is configured as this user's own pip, npm or cargo: registries, and keys to them as
+   * secrets that only their hosts get.
+   */
+  readonly hostConfig?: boolean;
   /** Dependency groups of pyproject.toml that are installed as well. */
   readonly dependencyGroups?: readonly string[];
   /**

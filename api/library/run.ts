@@ -180,6 +180,7 @@ export async function toRequest(
   const { stdin } = options;
   const directory = source?.workingDirectory ?? "";
   const added = await readSentFiles(options.files ?? {}, directory, remark);
+  const host = options.hostConfig === true ? await configOfHost(language, remark) : undefined;
   const request = create(RunVmmRequestSchema, {
     workloadName: options.name ?? path?.split("/").findLast((part) => part !== "") ??
       fromOf(options.image) ?? language,
@@ -195,13 +196,13 @@ export async function toRequest(
     ...(options.image !== undefined && { image: await toImage(options.image, remark) }),
     ...(options.network !== undefined && { network: toNetwork(options.network) }),
     ...(options.buildNetwork !== undefined &&
-      { buildNetwork: toBuildNetwork(options.buildNetwork) }),
+      { buildNetwork: toBuildNetwork(options.buildNetwork, host?.secrets) }),
     noInstall: options.install === false,
     dependencyGroups: [...options.dependencyGroups ?? []],
     options: {
       args: [...options.args ?? []],
       env: options.env ?? {},
-      buildEnv: options.buildEnv ?? {},
+      buildEnv: { ...host?.env, ...options.buildEnv },
       release: options.release ?? false,
       ...(options.timeout !== undefined && { timeout: durationFromMs(options.timeout) }),
       files: withAdded(source?.files ?? [], added),
@@ -219,4 +220,14 @@ export async function toRequest(
     },
   });
   return { request, directory };
+}
+
+async function configOfHost(language: string, remark: (text: string) => void) {
+  const { hostConfig } = await lazyImport<typeof import("./host_config.ts")>(
+    "./host_config.ts",
+    import.meta.url,
+  ); // and with it a parser of TOML
+  const config = await hostConfig(language);
+  config.remarks.forEach(remark);
+  return config;
 }

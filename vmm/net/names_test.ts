@@ -261,3 +261,30 @@ Deno.test("hosts with secrets are reached by way of who puts them in, over TLS a
   const other = new GuestConnection(net, 443, ip("203.0.113.8"), 40_003);
   assert.deepEqual([other.socket.address, other.socket.port], [ip("203.0.113.8"), 443]);
 });
+
+Deno.test("where everything goes by way of somebody, so does this host, and what is denied does not", () => {
+  using net = new Net(API);
+  net.stack.configure({
+    policy: listed(
+      { target: name("api.example.com") },
+      { target: { kind: "host" }, port: 4873 },
+    ),
+    upstreams: [{ address: ip("198.51.100.53"), port: 53 }],
+    interception: { hosts: "all", port: 9999, token: "0123" },
+  });
+  lookUp(net, "api.example.com");
+  const places: [port: number, address: number, told: string][] = [
+    [443, SERVER, "203.0.113.7 443"],
+    [8080, SERVER, "203.0.113.7 8080"],
+    [4873, GATEWAY, "127.0.0.1 4873"],
+  ];
+  places.forEach(([port, address, told], i) => {
+    const { socket } = new GuestConnection(net, port, address, 41_000 + i);
+    assert.deepEqual([socket.address, socket.port], [ip("127.0.0.1"), 9999]);
+    assert.equal(String.fromCharCode(...socket.got), `0123 ${told}\n`);
+  });
+  net.segments();
+  const evil = new GuestConnection(net, 443, SERVER, 42_000);
+  evil.send(clientHello("evil.example.com"));
+  assert(isReset(net), "the server's name is checked as ever");
+});

@@ -6,6 +6,11 @@
 import type { InstallerName } from "./dependencies.ts";
 import { DEPENDENCIES } from "./paths.ts";
 
+/** Variable with an .npmrc that is heeded besides the project's. */
+export const NPM_CONFIG = "HOST_NPMRC";
+/** Variable with a config.toml of cargo's, likewise; building the program heeds it, too. */
+export const CARGO_CONFIG = "HOST_CARGO_CONFIG";
+
 /** See the module. */
 export interface Installer {
   /** Debian packages that are needed besides those of the language's image; the program has none of them. */
@@ -35,6 +40,10 @@ os.execv(python, [python, runner, "install", *sys.argv[2:]])
 
 // Whatever npm installs is one directory. The project's own files are links' targets only.
 const NPM = `command=$1
+if [ -n "$${NPM_CONFIG}" ]; then
+  printf '%s\\n' "$${NPM_CONFIG}" >/tmp/.npmrc-of-host
+  export npm_config_userconfig=/tmp/.npmrc-of-host
+fi
 echo "+ npm $command" >&2
 npm "$command"
 rm -rf "$npm_config_cache"
@@ -48,7 +57,11 @@ if [ "$command" = install ] && [ -f package-lock.json ]; then
 fi
 `;
 
-const CARGO = `echo "+ cargo fetch $*" >&2
+const CARGO = `if [ -n "$${CARGO_CONFIG}" ]; then
+  mkdir -p "$CARGO_HOME"
+  printf '%s\\n' "$${CARGO_CONFIG}" >"$CARGO_HOME/config.toml"
+fi
+echo "+ cargo fetch $*" >&2
 cargo fetch "$@"
 if [ $# = 0 ]; then
   mkdir ${DEPENDENCIES}/locks
@@ -58,7 +71,8 @@ if [ $# = 0 ]; then
 fi
 `;
 
-const DENO = `[ -s "$1" ] && deno install --entrypoint "$1" || deno install
+const DENO = `[ -z "$${NPM_CONFIG}" ] || printf '%s\\n' "$${NPM_CONFIG}" >"$HOME/.npmrc"
+[ -s "$1" ] && deno install --entrypoint "$1" || deno install
 [ ! -d node_modules ] || mv node_modules ${DEPENDENCIES}/node_modules
 `;
 
