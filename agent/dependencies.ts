@@ -21,6 +21,31 @@ function exists(path: string): boolean {
   }
 }
 
+/** What there is. */
+interface Installed {
+  readonly python: boolean;
+  readonly deno: boolean;
+  readonly cargo: boolean;
+  readonly modules: boolean;
+  /** Names of the locks that installing made. */
+  readonly locks: readonly string[];
+}
+
+let looked: Installed | undefined;
+
+/** It is looked for once: a layer is there from the beginning, and each look costs a program's start. */
+function installed(): Installed {
+  if (looked !== undefined) return looked;
+  const locks = `${DEPENDENCIES}/locks`;
+  return looked = {
+    python: exists(`${DEPENDENCIES}/python/bin/python3`),
+    deno: exists(`${DEPENDENCIES}/deno`),
+    cargo: exists(`${DEPENDENCIES}/cargo`),
+    modules: exists(`${DEPENDENCIES}/node_modules`),
+    locks: exists(locks) ? Array.from(Deno.readDirSync(locks), ({ name }) => name) : [],
+  };
+}
+
 /**
  * A program's variables with those by which it finds what was installed.
  *
@@ -28,14 +53,15 @@ function exists(path: string): boolean {
  */
 export function withDependencies(variables: Readonly<Record<string, string>>) {
   const result = { ...variables };
-  const python = `${DEPENDENCIES}/python`;
-  if (exists(`${python}/bin/python3`)) {
+  const { python: hasPython, deno, cargo } = installed();
+  if (hasPython) {
+    const python = `${DEPENDENCIES}/python`;
     const path = variables["PATH"] ?? "";
     if (!path.startsWith(`${python}/bin:`)) result["PATH"] = `${python}/bin:${path}`;
     result["VIRTUAL_ENV"] ??= python;
   }
-  if (exists(`${DEPENDENCIES}/deno`)) result["DENO_DIR"] ??= `${DEPENDENCIES}/deno`;
-  if (exists(`${DEPENDENCIES}/cargo`)) result["CARGO_HOME"] = `${DEPENDENCIES}/cargo`;
+  if (deno) result["DENO_DIR"] ??= `${DEPENDENCIES}/deno`;
+  if (cargo) result["CARGO_HOME"] = `${DEPENDENCIES}/cargo`;
   return result;
 }
 
@@ -47,21 +73,18 @@ export function withDependencies(variables: Readonly<Record<string, string>>) {
  * @returns undoes what stands in the way of removing the directory
  */
 export function joinDependencies(project: string): () => void {
-  const locks = `${DEPENDENCIES}/locks`;
-  if (exists(locks)) {
-    for (const { name } of Deno.readDirSync(locks)) {
-      if (!exists(`${project}/${name}`)) {
-        Deno.copyFileSync(`${locks}/${name}`, `${project}/${name}`);
-      }
-    }
+  const { locks, modules } = installed();
+  for (const name of locks) {
+    const path = `${project}/${name}`;
+    if (!exists(path)) Deno.copyFileSync(`${DEPENDENCIES}/locks/${name}`, path);
   }
-  const modules = `${DEPENDENCIES}/node_modules`;
+  const from = `${DEPENDENCIES}/node_modules`;
   const place = `${project}/node_modules`;
-  if (!exists(modules) || exists(place)) return () => {};
+  if (!modules || exists(place)) return () => {};
   Deno.mkdirSync(place);
   // Not a link: packages that look around themselves see the project, and workspaces are links out of it.
-  if (libc().mount(cString(modules), cString(place), null, MS_BIND, null) < 0) {
-    throw new CloudletError(`Cannot mount ${modules}: errno ${errno()}`, { code: "guest" });
+  if (libc().mount(cString(from), cString(place), null, MS_BIND, null) < 0) {
+    throw new CloudletError(`Cannot mount ${from}: errno ${errno()}`, { code: "guest" });
   }
   return () => void libc().umount2(cString(place), MNT_DETACH);
 }

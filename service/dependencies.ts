@@ -71,6 +71,8 @@ export async function wantedDependencies(
   if (await node.hasDependencies(key)) {
     return { ...found, network: { policy: undefined, publish: [] }, key };
   }
+  // Deno fetches what it imports when it runs, if it may.
+  if (language === "deno" && workload.network?.policy !== undefined) return undefined;
   throw new CloudletError(
     `Cannot run the program: ${found.manifest} names packages that are not installed ` +
       `(${listed(found.names)}), and nothing may be fetched`,

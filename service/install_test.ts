@@ -168,6 +168,24 @@ Deno.test("without leave it is refused with the names, and with --no-install it 
   );
 });
 
+Deno.test("Deno may fetch what it imports itself, where its program has a network", async () => {
+  const { service, installed, resources } = await world();
+  await using _ = resources;
+  const program = {
+    language: Language.DENO,
+    code: 'if (0) await import("npm:six");console.log(1)',
+  };
+  const alone = create(RunVmmRequestSchema, program);
+  await assert.rejects(
+    () => collect(service.run(alone, forever)),
+    /the source names packages .*npm:six/,
+  );
+  const networked = create(RunVmmRequestSchema, { ...program, network: PUBLIC });
+  // A process of this host can be given none: it comes as far as that.
+  await assert.rejects(() => collect(service.run(networked, forever)), /it has no card/);
+  assert.equal(installed.length, 0);
+});
+
 Deno.test("a failure ends the run with the tool's words and code, and keeps nothing", async () => {
   const { service, store, kept, programs, resources } = await world(async function* () {
     yield { stage: Stage.RUNNING, stdout: "ERROR: no such package\n" };

@@ -26,7 +26,16 @@ const GUESTS = "test/guest";
 const MEMORY = 4 * 1024 ** 3;
 
 /** Files of guests that take minutes: they begin first, so that none is left alone in the end. */
-const LONG = ["stress", "ends", "outcome", "agent", "examples", "snapshot_faults", "clones"];
+const LONG = [
+  "stress",
+  "ends",
+  "outcome",
+  "agent",
+  "examples",
+  "snapshot_faults",
+  "clones",
+  "packages",
+];
 
 function jobs(): Job[] {
   const rest: Job = { name: "no guests", args: ["--doc", `--ignore=${GUESTS}`] };

@@ -35,6 +35,10 @@ const PACKAGES = [
   ...["debian-archive-keyring", "busybox-static"],
   ...["gcc", "libc6-dev", "erofs-utils", "procps", "tar", "gzip"], // what the guest tests use
 ];
+/** What the tests of the network use besides. */
+const NETWORK_PACKAGES = [
+  ...["util-linux", "iproute2", "git", "tcpdump", "openssl", "python3-minimal", "curl"],
+];
 /** The host's own devices are on a PCI bus; irqbypass and kvm come along. */
 const MODULES = ["virtio_pci", "virtio_blk", "erofs", "overlay", "kvm-amd"];
 
@@ -155,18 +159,21 @@ async function addArchive(
  * @param directory where the root image goes
  * @param images those that shall be built there
  * @param variants compiled kernels that it brings along
+ * @param network whether it is to test guests' network
  */
 export async function makeHost(
   directory: string,
   images: readonly WantedImage[],
   variants: readonly KernelVariant[],
   progress: Progress,
+  network: boolean,
 ): Promise<HostImage> {
   // so that they are young enough in there
   const debian = await openDebian({ suite: DEFAULT_SUITE, progress, maxAge: 0 });
   const kernels = await openKernelArchive({ progress, maxAge: 0 });
   const tree = newSystemTree();
-  await debian.unpack(debian.resolve(PACKAGES), tree);
+  const packages = [...PACKAGES, ...(network ? NETWORK_PACKAGES : [])];
+  await debian.unpack(debian.resolve(packages), tree);
   finishSystemTree(tree);
   const deno: FileNode = { ...fileFrom(Deno.execPath()), mode: 0o755 };
   tree.add("usr/bin/deno", deno);

@@ -1,7 +1,7 @@
 /**
  * `deno task test:hardware [part[:name,...]...]`: runs tests in a host with hardware KVM, which QEMU
- * emulates. Parts are `examples`, `guest`, `packages`, `cpython` and `built`; all but `packages` and
- * `cpython` when none is named, and `examples:bash` or `guest:boot,snapshot` are some of one. Needs qemu-system-x86_64. CLOUDLET_TEST_MINUTES bounds the
+ * emulates. Parts are `examples`, `guest`, `network`, `packages`, `cpython` and `built`; the first two and the
+ * last when none is named, and `examples:bash` or `guest:boot,snapshot` are some of one. Needs qemu-system-x86_64. CLOUDLET_TEST_MINUTES bounds the
  * life of the emulated hosts, of which there may be two side by side.
  *
  * @module
@@ -14,6 +14,7 @@ import { exitOnSignals } from "../../base/signals.ts";
 import type { InstallerName } from "../../workload/dependencies/dependencies.ts";
 import { INSTALLERS } from "../../workload/dependencies/installers.ts";
 import type { LanguageName } from "../../workload/languages.ts";
+import { GUEST_PACKAGES } from "../net/guest_packages.ts";
 import { examples } from "../examples.ts";
 import { printLines, seconds } from "../lines.ts";
 import { CPYTHON_MODULES, CPYTHON_PACKAGES } from "./cpython.ts";
@@ -58,6 +59,13 @@ const PARTS: Readonly<Record<string, Part>> = {
     env: () => ({ CLOUDLET_TEST_RUNS: "8" }),
     lane: "guests",
   },
+  /** The network of guests. */
+  network: {
+    names: ["network"],
+    files: guestTests,
+    env: () => ({ CI: "true" }),
+    lane: "network",
+  },
   /** Projects with packages, from registries of the tests. */
   packages: {
     names: ["pip", "npm", "cargo", "deno", "broken"],
@@ -85,7 +93,7 @@ const PARTS: Readonly<Record<string, Part>> = {
 };
 
 /** What is run when nothing is asked for. */
-const USUAL = Object.keys(PARTS).filter((name) => name !== "cpython" && name !== "packages");
+const USUAL: readonly string[] = ["examples", "guest", "built"];
 
 /** What the tests of packages need images of. */
 const OF_PACKAGES: Readonly<Record<string, readonly [language: LanguageName, InstallerName]>> = {
@@ -162,6 +170,7 @@ for (const { name, language } of examples()) {
 }
 if (chosen.has("guest") || chosen.has("built")) languages.add("python").add("bash"); // their tests'
 const images: WantedImage[] = Array.from(languages, (language) => ({ language }));
+if (chosen.has("network")) images.push({ language: "python", packages: GUEST_PACKAGES });
 if (chosen.has("cpython")) images.push({ language: "python", packages: CPYTHON_PACKAGES });
 for (const name of chosen.get("packages") ?? []) {
   const [language, installer] = OF_PACKAGES[name]!;
@@ -197,7 +206,13 @@ let codes: readonly number[];
   const directory = await Deno.makeTempDir({ prefix: "cloudlet-hardware-" });
   using _ = removeAtEnd(directory);
   const kernels = chosen.has("built") ? ["up", "smp"] as const : [];
-  const host = await makeHost(directory, images, kernels, new LineProgress());
+  const host = await makeHost(
+    directory,
+    images,
+    kernels,
+    new LineProgress(),
+    chosen.has("network"),
+  );
   const lanes = Map.groupBy(chosen.keys(), (name) => PARTS[name]!.lane);
   codes = await Promise.all(Array.from(lanes, async ([lane, parts]) => {
     const own = join(directory, lane);

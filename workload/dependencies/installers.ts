@@ -26,7 +26,8 @@ export interface Installer {
 
 // The environment and pip in as few processes as can be; pip itself does not become part of it
 // (pip's __pip-runner__.py runs it under another interpreter).
-const PIP = `exec python3 -c '
+const PIP = `echo "+ pip install $*" >&2
+exec python3 -c '
 import importlib.util, os, sys, venv
 pip = importlib.util.find_spec("pip")
 if pip is None:
