@@ -10,6 +10,7 @@ import { CloudletError } from "../base/errors.ts";
 import { type Progress, silentProgress } from "../base/progress.ts";
 import { loadSettings } from "../base/settings.ts";
 import { cacheKey, Store } from "../base/store.ts";
+import type { MissingFile } from "../workload/dependencies/missing.ts";
 import { contentBytes } from "./content.ts";
 import type { Debian } from "./debian/debian.ts";
 import type { AddedFile, AddedLayer, Additions } from "./image/additions.ts";
@@ -157,6 +158,12 @@ export class Builder {
     await this.#held?.files("debian", this.#signal);
     const { debian } = await loadSettings();
     return await openDebian({ ...debian, suite, progress: this.#progress, signal: this.#signal });
+  }
+
+  /** Which packages of an image's release have files. */
+  async packagesWith(image: string, files: readonly MissingFile[]): Promise<Map<string, string>> {
+    const { suite } = await this.#declaration(image);
+    return await (await this.#archive(suite)).packagesWith(files);
   }
 
   async #declaration(name: string, packages?: readonly string[]): Promise<ImageDeclaration> {

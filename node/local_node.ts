@@ -6,6 +6,8 @@
  */
 import { CloudletError } from "../base/errors.ts";
 import type { Progress } from "../base/progress.ts";
+import type { MissingFile } from "../workload/dependencies/missing.ts";
+import { withBuilder } from "../builder/artifacts.ts";
 import { dependencyStore } from "../builder/layers.ts";
 import { partsKey } from "./boot_parts.ts";
 import { Admission, type AdmissionLimits, type Lease } from "./admission.ts";
@@ -87,11 +89,13 @@ export class LocalNode<C extends Waiting = never> implements Node {
   /** What is being made, for a caller or for none any more. */
   readonly #making = new Set<Promise<unknown>>();
   readonly #end = new AbortController();
+  readonly #progress: Progress;
   #prewarmed = 0;
 
   /** Begins to make what shall wait. */
   constructor(options: LocalNodeOptions<C>) {
     const { prewarmed = [], paused = { each: 0, total: 0 }, progress, clock } = options;
+    this.#progress = progress;
     this.#admission = new Admission(options.admission);
     this.#make = options.machines(() => this.#pool);
     this.#pool = new Pool<HostMachine, C>({
@@ -145,6 +149,18 @@ export class LocalNode<C extends Waiting = never> implements Node {
 
   async hasDependencies(key: string): Promise<boolean> {
     return await dependencyStore().get(key) !== undefined;
+  }
+
+  async packagesWith(
+    image: string,
+    files: readonly MissingFile[],
+    { signal }: CallOptions = {},
+  ): Promise<ReadonlyMap<string, string>> {
+    const ends = AbortSignal.any([this.#end.signal, ...(signal ? [signal] : [])]);
+    return await withBuilder(
+      { progress: this.#progress, signal: ends },
+      (builder) => builder.packagesWith(image, files),
+    );
   }
 
   /** Streams what happens until there is a machine. */

@@ -14,6 +14,7 @@
  * @module
  */
 import type { MessageInitShape } from "@bufbuild/protobuf";
+import type { MissingFile } from "../workload/dependencies/missing.ts";
 import type { InterpreterNeeds } from "../workload/interpreter_needs.ts";
 import type { ProgramConfig } from "../builder/oci/manifest.ts";
 import type { RootRequest } from "../builder/artifacts.ts";
@@ -70,6 +71,16 @@ export interface Node extends AsyncDisposable {
   create(request: MachineRequest, options?: CallOptions): AsyncIterable<CreateEvent>;
   /** Whether a machine has kept, by {@linkcode Machine.keepDependencies}, what the key names. */
   hasDependencies(key: string): Promise<boolean>;
+  /**
+   * Which Debian packages have files that a build lacks, by the files' names.
+   *
+   * @param image a language, with its version or without one
+   */
+  packagesWith(
+    image: string,
+    files: readonly MissingFile[],
+    options?: CallOptions,
+  ): Promise<ReadonlyMap<string, string>>;
 }
 
 /** What {@linkcode Node.create} and {@linkcode Machine.fork} say; the machine comes last. */

@@ -178,7 +178,7 @@ export async function* asBuilding(
 ): AsyncGenerator<ExecuteResponse> {
   for await (const event of responses) {
     const { stage, outcome, exitCode } = event;
-    if (stage === Stage.RUNNING) yield { ...event, stage: Stage.BUILDING };
+    if (stage === Stage.RUNNING) yield asTold(event);
     else if (stage === Stage.DONE && exitCode !== 0 || outcome?.kind === Kind.SIGNALED) {
       const message = outcome?.kind === Kind.SIGNALED
         ? `${installer} was ended by signal ${outcome.signal}`
@@ -187,6 +187,17 @@ export async function* asBuilding(
       yield response({ stage: Stage.FAILED, exitCode, outcome: { kind, message } });
     } else yield event;
   }
+}
+
+/** Nothing of it is the program's output, which others may read. */
+function asTold(event: ExecuteResponse): ExecuteResponse {
+  const { stdout, stdoutBytes, stderr = stdout, stderrBytes = stdoutBytes, ...rest } = event;
+  return {
+    ...rest,
+    stage: Stage.BUILDING,
+    ...(stderr !== undefined && { stderr }),
+    ...(stderrBytes !== undefined && { stderrBytes }),
+  };
 }
 
 /** Whether the last word is that everything is installed. */

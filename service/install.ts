@@ -3,7 +3,12 @@
  *
  * @module
  */
-import type { ExecuteResponse } from "../proto/gen/cloudlet/agent/agent_pb.ts";
+import { within } from "../agent/client/limits.ts";
+import {
+  type ExecuteResponse,
+  Outcome_Kind as Kind,
+} from "../proto/gen/cloudlet/agent/agent_pb.ts";
+import { missingFiles } from "../workload/dependencies/missing.ts";
 import type { Node } from "../node/node.ts";
 import type { ActiveRun } from "./active_run.ts";
 import {
@@ -29,6 +34,51 @@ export interface InstallTools {
   readonly remarks: RunProgress;
   /** Follows what happens in it. */
   follow(followed: Followed): AsyncGenerator<ExecuteResponse, ExecuteResponse>;
+}
+
+/** Characters of output that are looked at for what a build lacks. */
+const TAIL = 64 * 1024;
+/** Milliseconds that it may take to find out which package has it. */
+const LOOK_UP = 60_000;
+
+/** The end of what a tool says. */
+class LastWords {
+  readonly #decoder = new TextDecoder();
+  text = "";
+
+  async *of(responses: AsyncIterable<ExecuteResponse>): AsyncGenerator<ExecuteResponse> {
+    for await (const response of responses) {
+      const { stdout = "", stderr = "", stdoutBytes, stderrBytes } = response;
+      const bytes = [stdoutBytes, stderrBytes].filter((bytes) => bytes !== undefined);
+      const said = stdout + stderr + bytes.map((bytes) => this.#decoder.decode(bytes)).join("");
+      this.text = (this.text + said).slice(-TAIL);
+      yield response;
+    }
+  }
+}
+
+/** A failure, with the Debian packages that have what it lacked. */
+async function explained(
+  last: ExecuteResponse,
+  { language, image }: Workload,
+  said: string,
+  node: Node,
+  signal: AbortSignal,
+): Promise<ExecuteResponse> {
+  const missing = missingFiles(said);
+  if (last.outcome?.kind !== Kind.BUILD_FAILED || missing.length === 0) return last;
+  if (image?.from !== undefined) return last; // it may be of any distribution
+  const name = image?.version === undefined ? language : `${language}@${image.version}`;
+  using deadline = within(signal, LOOK_UP);
+  const found = await node.packagesWith(name, missing, { signal: deadline.signal })
+    .catch(() => new Map<string, string>()); // it failed all the same
+  if (found.size === 0) return last;
+  const lacks = [...found].map(([file, owner]) => `${file}, which the Debian package ${owner} has`);
+  const packages = [...new Set(found.values())].map((name) => JSON.stringify(name)).join(", ");
+  last.outcome.message += `; it lacks ${
+    lacks.join("; and ")
+  }: add [image] packages = [${packages}]`;
+  return last;
 }
 
 /** See the module. */
@@ -72,13 +122,17 @@ export class Installations {
       const machine = yield* machines.take(run, remarks, node.create(asked, { signal }));
       await machine.connect({ ...network, downloads: true }, { signal });
       const responses = machine.execute(installation(workload, wanted), { signal });
+      const words = new LastWords();
       const last = yield* follow({
         ...{ run, machine, remarks },
-        responses: asBuilding(responses, installer),
+        responses: words.of(asBuilding(responses, installer)),
         network: new RunNetwork(run, machine, true),
         preparing: true,
       });
-      if (!isInstalled(last)) return last;
+      if (!isInstalled(last)) {
+        await machines.leave(machine);
+        return await explained(last, workload, words.text, node, signal);
+      }
       await machine.keepDependencies(key, { signal });
       await machines.leave(machine);
       return undefined;

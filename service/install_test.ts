@@ -16,6 +16,7 @@ import {
   Network_Access,
   RunVmmRequestSchema,
 } from "../proto/gen/vmmorchestrator/vmm_pb.ts";
+import type { MissingFile } from "../workload/dependencies/missing.ts";
 import { HostProcessMachines } from "../test/host_process_machine.ts";
 import { testNode } from "../test/test_node.ts";
 import { OWN_NETWORK } from "./network.ts";
@@ -79,7 +80,15 @@ async function world(says: Says = succeeds) {
     };
     return Promise.resolve(machine);
   });
-  Object.assign(node, { hasDependencies: (key: string) => Promise.resolve(kept.has(key)) });
+  Object.assign(node, {
+    hasDependencies: (key: string) => Promise.resolve(kept.has(key)),
+    packagesWith: (_image: string, files: readonly MissingFile[]) =>
+      Promise.resolve(
+        new Map(
+          files.filter(({ name }) => name === "libpq-fe.h").map(({ name }) => [name, "libpq-dev"]),
+        ),
+      ),
+  });
   const service = stack.use(
     new Orchestrator({
       ...{ node, store, prepared: machines.prepared },
@@ -109,7 +118,8 @@ async function collect(responses: AsyncIterable<ExecuteResponse>) {
   let last: ExecuteResponse | undefined;
   for await (const response of responses) {
     last = response;
-    if (response.stage === Stage.BUILDING) building += response.stdout ?? "";
+    if (response.stage === Stage.BUILDING) building += response.stderr ?? "";
+    assert(response.stage !== Stage.BUILDING || response.stdout === undefined);
     if (response.stage === Stage.RUNNING) stdout += response.stdout ?? "";
   }
   assert(last);
@@ -202,6 +212,24 @@ Deno.test("a failure ends the run with the tool's words and code, and keeps noth
   assert.equal(last.outcome?.message, "pip ended with exit code 3");
   assert.equal(store.list()[0]?.outcome, "build-failed");
   assert.deepEqual([kept.size, programs.length], [0, 0]);
+});
+
+Deno.test("a failure names the Debian package that has what a build lacked", async () => {
+  const { service, resources } = await world(async function* () {
+    const words = "x.c: fatal error: libpq-fe.h: No such file or directory\ncannot find -lnobody\n";
+    for (const half of [words.slice(0, 20), words.slice(20)]) {
+      yield { stage: Stage.RUNNING, stderrBytes: new TextEncoder().encode(half) };
+    }
+    yield { stage: Stage.DONE, exitCode: 1, outcome: { kind: Kind.EXITED } };
+  });
+  await using _ = resources;
+  const asked = project("psycopg2\n", { buildNetwork: PUBLIC });
+  const { last } = await collect(service.run(asked, forever));
+  assert.equal(
+    last.outcome?.message,
+    "pip ended with exit code 1; it lacks libpq-fe.h, which the Debian package libpq-dev has: " +
+      'add [image] packages = ["libpq-dev"]',
+  );
 });
 
 Deno.test("runs that want the same at the same time install it once; who gives up holds nobody up", async () => {

@@ -29,6 +29,8 @@ import { fetchFile } from "../fetch_file.ts";
 import { debianKeyring, sourceKeyring } from "./keyring.ts";
 import { type DebianPackage, PackageIndex } from "./packages.ts";
 import { resolve } from "./resolve.ts";
+import type { MissingFile } from "../../workload/dependencies/missing.ts";
+import { type OpenedSuite, packagesWith } from "./contents.ts";
 import { findSources, isBase, noMirror } from "./sources.ts";
 import { openIndexes, openRelease, type SuiteContext } from "./suite.ts";
 import type { ImageBudget } from "../limits.ts";
@@ -88,6 +90,12 @@ export interface Debian {
     budget?: ImageBudget,
     database?: DpkgDatabase,
   ): Promise<void>;
+  /**
+   * Which packages have files; those that none has are left out.
+   *
+   * @throws {CloudletError} `unavailable`, `untrusted`, `host`, `cancelled`
+   */
+  packagesWith(files: readonly MissingFile[]): Promise<Map<string, string>>;
 }
 
 const HOUR = 3_600_000;
@@ -119,6 +127,7 @@ export async function openDebian(options: DebianOptions = {}): Promise<Debian> {
   const debianKeys = await debianKeyring({ configured: options.keyring });
   let pool: DecompressPool | undefined;
   let found = false;
+  const suites: OpenedSuite[] = [];
   try {
     const files = await mapConcurrently(sources, options.signal, async (source, signal) => {
       const keyring = options.keyring === undefined
@@ -134,10 +143,11 @@ export async function openDebian(options: DebianOptions = {}): Promise<Debian> {
       const release = await openRelease(source, keyring, context);
       if (release === undefined) return [];
       found ||= isBase(source);
+      suites.push({ source, release });
       return await openIndexes(source, release, context, () => pool ??= new DecompressPool());
     });
     if (!found) throw noMirror("none of the host's apt sources is signed by Debian's archive keys");
-    return new Archive(new PackageIndex(files.flat()), cache, progress, fetch);
+    return new Archive(new PackageIndex(files.flat()), cache, progress, fetch, suites);
   } finally {
     pool?.[Symbol.dispose]();
   }
@@ -149,8 +159,16 @@ class Archive implements Debian {
   readonly #cache: string;
   readonly #progress: Progress;
   readonly #fetch: FetchOptions;
+  readonly #suites: readonly OpenedSuite[];
 
-  constructor(index: PackageIndex, cache: string, progress: Progress, fetch: FetchOptions) {
+  constructor(
+    index: PackageIndex,
+    cache: string,
+    progress: Progress,
+    fetch: FetchOptions,
+    suites: readonly OpenedSuite[],
+  ) {
+    this.#suites = suites;
     this.#index = index;
     this.#pool = join(cache, "pool");
     this.#cache = cache;
@@ -160,6 +178,13 @@ class Archive implements Debian {
 
   resolve(names: readonly string[], options: { readonly essential?: boolean } = {}) {
     return resolve(this.#index, names, options);
+  }
+
+  async packagesWith(files: readonly MissingFile[]): Promise<Map<string, string>> {
+    const context = {
+      ...{ cache: this.#cache, maxAge: 0, progress: this.#progress, fetch: this.#fetch },
+    };
+    return await packagesWith(files, this.#suites, context);
   }
 
   async fetch(packages: readonly DebianPackage[]): Promise<Map<string, string>> {

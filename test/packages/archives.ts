@@ -28,8 +28,8 @@ export function zip(files: Files): Uint8Array<ArrayBuffer> {
     view.setUint32(18, content.length, true);
     view.setUint16(22, name.length, true);
     const entry = [Uint8Array.of(0x50, 0x4b, 3, 4), common, name, content];
-    const more = new Uint8Array(16);
-    new DataView(more.buffer).setUint32(12, offset, true);
+    const more = new Uint8Array(14);
+    new DataView(more.buffer).setUint32(10, offset, true);
     central.push(Uint8Array.of(0x50, 0x4b, 1, 2, 20, 3), common, more, name);
     local.push(...entry);
     offset += entry.reduce((sum, { length }) => sum + length, 0);
