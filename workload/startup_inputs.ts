@@ -34,7 +34,9 @@ export const nodeInputs: StartupInputs = {
 
 /** Deno. */
 export const denoInputs: StartupInputs = {
-  variables: new RegExp(`^(DENO_.*|V8_.*|NO_COLOR|FORCE_COLOR|RUST_.*|${EVERYWHERE})$`),
+  variables: new RegExp(
+    `^(DENO_.*|NPM_CONFIG_.*|V8_.*|NO_COLOR|FORCE_COLOR|RUST_.*|${EVERYWHERE})$`,
+  ),
   anyFile: false,
   files: /^(deno\.jsonc?|deno\.lock|package\.json|\.npmrc|tsconfig\.(.+\.)?json)$/,
   references: /"(importMap|vendor|lock|links|patch)"\s*:/,

@@ -232,14 +232,11 @@ export function serveUpgrade(
   const sent = upstream.request(destination, asked);
   socket.on("error", () => sent.destroy());
   sent.on("error", () => socket.destroy());
-  sent.on("response", () => socket.destroy()); // it would not
+  sent.on("response", (got) => void refusedUpgrade(socket, got, destination.secrets));
   sent.on("upgrade", (got, server, first) => {
-    const fields = Object.entries(answered(got.headers, destination.secrets)).flatMap((
-      [name, value],
-    ) => [value].flat().map((text) => `${name}: ${text}\r\n`));
     socket.write(
       `HTTP/1.1 101 Switching Protocols\r\nconnection: Upgrade\r\n` +
-        `upgrade: ${asked.headers["upgrade"]}\r\n${fields.join("")}\r\n`,
+        `upgrade: ${asked.headers["upgrade"]}\r\n${fieldLines(got, destination.secrets)}\r\n`,
     );
     // Under Deno an empty write holds up those behind it.
     if (first.length > 0) socket.write(first);
@@ -248,4 +245,31 @@ export function serveUpgrade(
     socket.pipe(server).pipe(socket);
   });
   sent.end();
+}
+
+function fieldLines({ headers }: IncomingMessage, secrets: readonly HostSecret[]): string {
+  return Object.entries(answered(headers, secrets))
+    .flatMap(([name, value]) => [value].flat().map((text) => `${name}: ${text}\r\n`)).join("");
+}
+
+/** A server that does not upgrade says why, as it would to anybody; never rejects. */
+async function refusedUpgrade(
+  socket: Socket,
+  got: IncomingMessage,
+  secrets: readonly HostSecret[],
+): Promise<void> {
+  try {
+    const head = `HTTP/1.1 ${got.statusCode} ${got.statusMessage ?? ""}\r\nconnection: close\r\n`;
+    socket.write(`${head}${fieldLines(got, secrets)}\r\n`);
+    const replacer = new Replacer(backwards(secrets));
+    for await (const piece of got) {
+      const certain = replacer.push(piece as Uint8Array);
+      if (certain.length > 0 && !socket.write(certain)) await drained(socket);
+    }
+    const rest = replacer.end();
+    if (rest.length > 0) socket.write(rest);
+    socket.end();
+  } catch {
+    socket.destroy(); // one of them has left
+  }
 }

@@ -9,7 +9,7 @@
  * @module
  */
 import { timingSafeEqual } from "node:crypto";
-import { createServer as createHttpServer } from "node:http";
+import { createServer as createHttpServer, type IncomingMessage, ServerResponse } from "node:http";
 import { createServer as createHttp2Server, type Http2Session } from "node:http2";
 import { connect, createServer, type Server, type Socket } from "node:net";
 import { TLSSocket } from "node:tls";
@@ -89,6 +89,9 @@ export class InterceptingProxy implements AsyncDisposable {
     this.#http1.on("upgrade", (request, socket, head) => {
       const to = this.#destinations.get(socket);
       if (to === undefined) return void socket.destroy();
+      if (/^h2c$/i.test(request.headers.upgrade ?? "")) {
+        return void serveRequest(request, plainResponse(request, socket as Socket), to, ways);
+      }
       serveUpgrade(request, socket as Socket, head, to, this.#upstream);
     });
     this.#http2.on("request", (request, response) => {
@@ -214,6 +217,18 @@ export class InterceptingProxy implements AsyncDisposable {
     this.#upstream[Symbol.dispose]();
     await closed;
   }
+}
+
+/**
+ * The answer to a request that would go on with HTTP/2 (curl's, and so cargo's, without TLS): RFC 9110
+ * section 7.8, "A server MAY ignore a received Upgrade header field".
+ */
+function plainResponse(request: IncomingMessage, socket: Socket): ServerResponse {
+  const response = new ServerResponse(request);
+  response.assignSocket(socket);
+  response.shouldKeepAlive = false;
+  response.on("finish", () => socket.end());
+  return response;
 }
 
 /** What a guest begins with, which is left to read; `other` is what no proxy understands. */

@@ -201,6 +201,19 @@ Deno.test("where downloads are kept, TLS of any host, plain HTTP and whatever el
   for (let i = 0; i < 2; i++) assert.match(await through(portOf(server), request), /archive/);
   assert.equal(asked, 1);
   assert.equal(await through(portOf(echo), "quit\n"), "220 hello\nquit\n");
+  const upgrade = request.replace(
+    "\r\n\r\n",
+    "\r\nConnection: Upgrade, HTTP2-Settings\r\nUpgrade: h2c\r\nHTTP2-Settings: AAMAAABkAAQCAAAAAAIAAAAA\r\n\r\n",
+  );
+  assert.match(await through(portOf(server), upgrade), /^HTTP\/1\.1 200 [^]*archive/);
+  const socket = request.replace(
+    "\r\n\r\n",
+    "\r\nConnection: Upgrade\r\nUpgrade: websocket\r\n\r\n",
+  );
+  assert.match(
+    await through(portOf(server), socket),
+    /^HTTP\/1\.1 200 [^]*connection: close[^]*archive/i,
+  );
   const silent = connectTcp(proxy.port, "127.0.0.1");
   silent.write(`${proxy.token} 127.0.0.1 ${portOf(echo)}\n`);
   assert.equal(String((await once(silent, "data"))[0]), "220 hello\n");

@@ -183,7 +183,7 @@ test(
   async (index) => {
     const failures: readonly [requirement: string, said: RegExp][] = [
       ["wrong-hash", /DO NOT MATCH THE HASHES/],
-      ["yanked==2", /No matching distribution found for yanked==2/],
+      ["yanked", /No matching distribution found for yanked/],
       ["missing", /No matching distribution found for missing/],
       ["locked", /401|No matching distribution/],
       ["limited", /429|too many|No matching distribution/i],
@@ -199,7 +199,7 @@ test(
       const failed = await ended({ source, ...pip(index) });
       assert.equal(failed.result.outcome, "build-failed", `${requirement}: ${failed.said}`);
       assert.match(failed.result.message, /^pip ended with exit code \d+$/);
-      assert.match(failed.said, said, requirement);
+      assert.match(failed.said, said, `${requirement}: ${failed.said}`);
       assert.equal(failed.out.includes("ran"), false);
     }
     // A registry that is down.

@@ -115,13 +115,13 @@ const project = (
 const BROKEN: Readonly<Record<string, (origin: string) => Response>> = {
   "wrong-hash": () =>
     page(
-      `<a href="/files/shades-2.0-py3-none-any.whl#sha256=${
+      `<a href="/files/wrong_hash-1.0-py3-none-any.whl#sha256=${
         "0".repeat(64)
       }">wrong_hash-1.0-py3-none-any.whl</a>`,
     ),
   "yanked": () =>
     page(
-      `<a href="/files/colours-1.2-py3-none-any.whl" data-yanked="broken">yanked-1.0-py3-none-any.whl</a>`,
+      `<a href="/files/yanked-1.0-py3-none-any.whl" data-yanked="broken">yanked-1.0-py3-none-any.whl</a>`,
     ),
   "limited": () => new Response("slow down", { status: 429, headers: { "retry-after": "1" } }),
   "locked": () =>
@@ -135,6 +135,8 @@ export async function pipIndex(): Promise<Registry> {
   const colours = { "colours/__init__.py": "from shades import SHADE\nRED = 'red, ' + SHADE\n" };
   const files: Readonly<Record<string, Uint8Array<ArrayBuffer>>> = {
     "colours-1.2-py3-none-any.whl": wheel("colours", "1.2", colours, ["shades>=2"]),
+    "wrong_hash-1.0-py3-none-any.whl": wheel("wrong_hash", "1.0", {}),
+    "yanked-1.0-py3-none-any.whl": wheel("yanked", "1.0", {}),
     "shades-2.0-py3-none-any.whl": wheel("shades", "2.0", { "shades.py": "SHADE = 'dark'\n" }),
     "fast-1.0.tar.gz": await project("fast", BACKEND, { "fast.c": FAST_C }),
     "evil-1.0.tar.gz": await project("evil", EVIL),
