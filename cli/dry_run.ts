@@ -10,9 +10,12 @@ import { loadSettings } from "../base/settings.ts";
 import { imageDeclaration } from "../builder/image/declarations.ts";
 import { findImage } from "../builder/image/image.ts";
 import { DEFAULT_SUITE, joinLanguage } from "../builder/image/versions.ts";
+import { dependencyStore } from "../builder/layers.ts";
 import { findKernel } from "../builder/kernel/kernel.ts";
 import { findUnpackedKernel } from "../builder/kernel/packaged.ts";
 import { hostLimits } from "../service/host_limits.ts";
+import { namedDependencies } from "../service/dependencies.ts";
+import { OWN_NETWORK } from "../service/network.ts";
 import { type Workload, workloadOf } from "../service/workload.ts";
 import { defaultKernel } from "../vmm/host_traits.ts";
 import { COMMAND } from "../workload/languages.ts";
@@ -40,6 +43,13 @@ export interface Plan {
   /** MiB; null where the server decides. */
   readonly memory: number | null;
   readonly vcpus: number;
+  /** What the project names, and whether it is installed; null where nothing is to be. */
+  readonly packages: {
+    readonly installer: string;
+    readonly names: readonly string[];
+    /** Null where only the server knows. */
+    readonly installed: boolean | null;
+  } | null;
   /** The file that is run, where it is named or known. */
   readonly entry: string | null;
   readonly args: readonly string[];
@@ -63,6 +73,7 @@ export async function planOf(options: RunOptions): Promise<Plan> {
   const workload = workloadOf(request, {
     ...(options.server === undefined ? limits : { ...limits, minMemory: 0, maxVcpus: 255 }),
     localImages: options.server === undefined,
+    network: OWN_NETWORK,
   });
   const sent = request.options?.files ?? [];
   const code = new TextEncoder().encode(request.code).length;
@@ -81,6 +92,7 @@ export async function planOf(options: RunOptions): Promise<Plan> {
       : "the server's",
     memory: request.memoryMib > 0 || server === undefined ? workload.memory : null,
     vcpus: workload.vcpus,
+    packages: await packagesOf(workload, server),
     entry: request.options?.entryPoint || null,
     args: request.options?.args ?? [],
     env: Object.keys(request.options?.env ?? {}),
@@ -116,6 +128,28 @@ async function imageText(
   return `${text}; ${there ? "in the cache" : "is built first"}`;
 }
 
+/** What is to be installed, and whether it is. */
+async function packagesOf(
+  workload: Workload,
+  server: ServerAddress | undefined,
+): Promise<Plan["packages"]> {
+  const found = workload.build.install ? await namedDependencies(workload) : undefined;
+  if (found === undefined) return null;
+  const { installer, names, key } = found;
+  const installed = server === undefined ? await dependencyStore().get(key) !== undefined : null;
+  return { installer, names, installed };
+}
+
+function packagesText({ installer, names, installed }: NonNullable<Plan["packages"]>): string {
+  const state = installed === null
+    ? ""
+    : installed
+    ? "; installed"
+    : `; ${installer} installs them, with --build-network`;
+  const list = names.slice(0, LISTED).map(shown).join(", ");
+  return `${list}${names.length > LISTED ? ` and ${names.length - LISTED} more` : ""}${state}`;
+}
+
 /** What the guest boots, and whether it is there already. */
 async function kernelText(asked: string | undefined, vcpus: number): Promise<string> {
   let kernel: string;
@@ -144,6 +178,7 @@ export async function planText(plan: Plan): Promise<string> {
     ["kernel", plan.kernel],
     ["memory", memory === null ? "the server's default" : `${memory} MiB`],
     ["vcpus", String(plan.vcpus)],
+    ...(plan.packages === null ? [] : [["packages", packagesText(plan.packages)] as const]),
     ...(plan.entry === null ? [] : [["program", plan.entry] as const]),
     ...(args.length === 0 ? [] : [["arguments", args.map(shown).join(" ")] as const]),
     ...(env.length === 0 ? [] : [["variables", env.map(shown).join(" ")] as const]),

@@ -78,3 +78,16 @@ Deno.test("a dry run of an image, and one that would be refused", () =>
     match(many.stderr, /200 virtual CPUs are too many/);
     equal((await dry(path("nothing.py"))).code, 127);
   }));
+
+Deno.test("a dry run tells which packages are to be installed, and takes a network as the run does", () =>
+  withServer({ "app/main.py": "", "app/requirements.txt": "six\nrich>=13\n" }, async (_, path) => {
+    const env = { XDG_CACHE_HOME: path("cache"), DENO_DIR: denoDir() };
+    const run = (...flags: string[]) =>
+      new Cloudlet(["run", "--dry-run", "--allow", "example.com", ...flags, path("app")], { env })
+        .ended();
+    const named = await run("--build-network", "public");
+    deepEqual([named.code, named.stderr], [0, ""]);
+    match(named.stdout, /^packages +six, rich; pip installs them, with --build-network$/m);
+    const without = await run("--no-install", "--json");
+    equal(JSON.parse(without.stdout).packages, null);
+  }));

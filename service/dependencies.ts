@@ -48,6 +48,19 @@ function listed(names: readonly string[]): string {
   return names.length > MOST_NAMES ? `${shown} and ${names.length - MOST_NAMES} more` : shown;
 }
 
+/** What a workload names, with the key of what is installed for it; undefined for nothing. */
+export async function namedDependencies(
+  workload: Workload,
+): Promise<Dependencies & { readonly key: string } | undefined> {
+  const { language, execute, build: { groups } } = workload;
+  const found = await findDependencies({
+    ...{ language, groups, code: execute.code },
+    files: execute.options?.files ?? [],
+    entryPoint: execute.options?.entryPoint || undefined,
+  });
+  return found && { ...found, key: keyOf(workload, found) };
+}
+
 /**
  * What a workload needs to be installed.
  *
@@ -59,17 +72,13 @@ export async function wantedDependencies(
   workload: Workload,
   node: Pick<Node, "hasDependencies">,
 ): Promise<WantedDependencies | undefined> {
-  const { language, execute, build: { network, groups } } = workload;
-  const found = await findDependencies({
-    ...{ language, groups, code: execute.code },
-    files: execute.options?.files ?? [],
-    entryPoint: execute.options?.entryPoint || undefined,
-  });
+  const { language, build: { network } } = workload;
+  const found = await namedDependencies(workload);
   if (found === undefined) return undefined;
-  const key = keyOf(workload, found);
-  if (network?.policy !== undefined) return { ...found, network, key };
+  const { key } = found;
+  if (network?.policy !== undefined) return { ...found, network };
   if (await node.hasDependencies(key)) {
-    return { ...found, network: { policy: undefined, publish: [] }, key };
+    return { ...found, network: { policy: undefined, publish: [] } };
   }
   // Deno fetches what it imports when it runs, if it may.
   if (language === "deno" && workload.network?.policy !== undefined) return undefined;
