@@ -109,9 +109,16 @@ async function passedOn(
   await Promise.all([answer, Promise.race([sent, answer])]);
 }
 
-/** Whether an answer may be for others, too: what a secret was put into is for nobody else. */
+/** What says who asks, or that only a part is wanted. */
+const OWN_FIELDS = ["authorization", "cookie", "proxy-authorization", "range"];
+
+/**
+ * Whether an answer may be for others, too. What needs a key is for nobody else, whatever the server says:
+ * there are registries that call it public.
+ */
 function isDownload(request: GuestRequest, { method, headers, usesSecrets }: Outgoing): boolean {
-  return method === "GET" && !hasBody(request) && !usesSecrets && headers["range"] === undefined;
+  return method === "GET" && !hasBody(request) && !usesSecrets &&
+    OWN_FIELDS.every((name) => headers[name] === undefined);
 }
 
 /** The server by the address that was checked: without TLS a name is only what the guest says. */

@@ -200,6 +200,9 @@ Deno.test("where downloads are kept, TLS of any host, plain HTTP and whatever el
   const request = "GET /a.whl HTTP/1.1\r\nHost: registry:1234\r\n\r\n";
   for (let i = 0; i < 2; i++) assert.match(await through(portOf(server), request), /archive/);
   assert.equal(asked, 1);
+  const mine = request.replace("\r\n\r\n", "\r\nAuthorization: Bearer x\r\n\r\n");
+  for (let i = 0; i < 2; i++) assert.match(await through(portOf(server), mine), /archive/);
+  assert.equal(asked, 3);
   assert.equal(await through(portOf(echo), "quit\n"), "220 hello\nquit\n");
   const upgrade = request.replace(
     "\r\n\r\n",
