@@ -4,6 +4,7 @@
  *
  * @module
  */
+import { closeQuietly, readLine, writeAll } from "../base/connections.ts";
 import { DIAL_PORT } from "../workload/vsock_ports.ts";
 
 /** Callers at one time; each holds two descriptors. */
@@ -12,8 +13,8 @@ const MOST_CALLERS = 1024;
 const PATIENCE = 10_000;
 /** Bytes that go in one piece: as many as a vsock packet has. */
 const PIECE = 64 * 1024;
-/** "65535\n" */
-const MOST_REQUEST = 6;
+/** "65535" */
+const MOST_REQUEST = 5;
 /** VMADDR_CID_ANY of include/uapi/linux/vm_sockets.h */
 const ANY_CID = -1;
 
@@ -75,25 +76,14 @@ async function dial(port: number): Promise<Deno.Conn> {
 }
 
 async function requestedPort(caller: Deno.Conn): Promise<number> {
-  let line = "";
-  const byte = new Uint8Array(1); // not a byte of what follows may be taken
-  while (!line.endsWith("\n")) {
-    if (line.length === MOST_REQUEST || await caller.read(byte) === null) {
-      throw new RangeError("no port was named");
-    }
-    line += String.fromCharCode(byte[0]!);
-  }
+  const line = await readLine(caller, MOST_REQUEST) ?? "";
   const port = Number(line);
-  if (!/^[1-9]\d*\n$/.test(line) || port > 65535) throw new RangeError("no port was named");
+  if (!/^[1-9]\d*$/.test(line) || port > 65535) throw new RangeError("no port was named");
   return port;
 }
 
 async function send(conn: Deno.Conn, text: string): Promise<void> {
-  await sendAll(conn, new TextEncoder().encode(text));
-}
-
-async function sendAll(conn: Deno.Conn, bytes: Uint8Array): Promise<void> {
-  for (let sent = 0; sent < bytes.length;) sent += await conn.write(bytes.subarray(sent));
+  await writeAll(conn, new TextEncoder().encode(text));
 }
 
 /**
@@ -118,15 +108,7 @@ export async function joined(a: Deno.Conn, b: Deno.Conn): Promise<void> {
 async function pass(from: Deno.Conn, to: Deno.Conn): Promise<void> {
   const buffer = new Uint8Array(PIECE);
   for (let size = await from.read(buffer); size !== null; size = await from.read(buffer)) {
-    await sendAll(to, buffer.subarray(0, size));
+    await writeAll(to, buffer.subarray(0, size));
   }
   await to.closeWrite();
-}
-
-function closeQuietly(conn: Deno.Conn): void {
-  try {
-    conn.close();
-  } catch {
-    // it is closed
-  }
 }

@@ -3,6 +3,7 @@
  *
  * @module
  */
+import { closeQuietly } from "../base/connections.ts";
 import { createServer, type Server, type Socket } from "node:net";
 import { dialGuest } from "../agent/client/dial.ts";
 import { CloudletError, messageOf } from "../base/errors.ts";
@@ -86,7 +87,7 @@ export class ListeningPort implements AsyncDisposable {
       if (!this.#end.signal.aborted) this.#options.onUnanswered();
       return;
     }
-    using _guest = new Closing(guest);
+    using _guest = { [Symbol.dispose]: () => closeQuietly(guest) };
     const leave = () => guest.close();
     client.once("close", leave);
     try {
@@ -103,19 +104,6 @@ export class ListeningPort implements AsyncDisposable {
     const closed = new Promise<void>((resolve) => this.#server.close(() => resolve()));
     for (const client of this.#clients) client.resetAndDestroy();
     await closed;
-  }
-}
-
-/** A connection that may have been closed meanwhile. */
-class Closing implements Disposable {
-  constructor(readonly connection: Deno.Conn) {}
-
-  [Symbol.dispose](): void {
-    try {
-      this.connection.close();
-    } catch {
-      // it was closed
-    }
   }
 }
 

@@ -3,6 +3,7 @@
  *
  * @module
  */
+import { readLine, writeAll } from "../../base/connections.ts";
 import { type Client, createClient } from "@connectrpc/connect";
 import { createTransport } from "@connectrpc/connect/protocol-connect";
 import { CloudletError, messageOf } from "../../base/errors.ts";
@@ -49,21 +50,11 @@ export async function connectVsock(
   try {
     signal?.throwIfAborted();
     const request = new TextEncoder().encode(`CONNECT ${port}\n`);
-    for (let sent = 0; sent < request.length;) {
-      sent += await connection.write(request.subarray(sent));
-    }
-    let answer = "";
-    const byte = new Uint8Array(1); // not a byte of what follows may be taken
-    while (!answer.endsWith("\n")) {
-      if (answer.length > MAX_HANDSHAKE || await connection.read(byte) === null) {
-        throw new CloudletError(`Cannot connect to port ${port} of the microVM: refused`, {
-          code: "unavailable",
-        });
-      }
-      answer += String.fromCharCode(byte[0]!);
-    }
-    if (!/^OK \d+\n$/.test(answer)) {
-      throw new CloudletError(`Cannot connect to port ${port} of the microVM: no OK`, {
+    await writeAll(connection, request);
+    const answer = await readLine(connection, MAX_HANDSHAKE);
+    if (!/^OK \d+$/.test(answer ?? "")) {
+      const why = answer === undefined ? "refused" : "no OK";
+      throw new CloudletError(`Cannot connect to port ${port} of the microVM: ${why}`, {
         code: "unavailable",
       });
     }

@@ -3,6 +3,7 @@
  *
  * @module
  */
+import { readLine, writeAll } from "../../base/connections.ts";
 import { CloudletError } from "../../base/errors.ts";
 import { DIAL_PORT } from "../../workload/vsock_ports.ts";
 import { connectVsock } from "./client.ts";
@@ -34,8 +35,8 @@ export async function dialGuest(
     const close = () => connection.close();
     giveUp.addEventListener("abort", close);
     try {
-      await connection.write(new TextEncoder().encode(`${port}\n`));
-      const answer = await firstLine(connection);
+      await writeAll(connection, new TextEncoder().encode(`${port}\n`));
+      const answer = await readLine(connection, MOST_ANSWER) ?? "";
       if (answer === "OK") return connection;
       throw refused(port, answer.replaceAll(/[^\x20-\x7e]/g, "?") || "the agent closed the stream");
     } catch (error) {
@@ -56,15 +57,4 @@ function refused(port: number, why: string): CloudletError {
     code: "unavailable",
     remedy: `let the program listen on 127.0.0.1:${port} first`,
   });
-}
-
-async function firstLine(connection: Deno.Conn): Promise<string> {
-  let line = "";
-  const byte = new Uint8Array(1); // not a byte of what follows may be taken
-  while (await connection.read(byte) !== null) {
-    if (byte[0] === 0x0a) return line;
-    if (line.length === MOST_ANSWER) break;
-    line += String.fromCharCode(byte[0]!);
-  }
-  return "";
 }

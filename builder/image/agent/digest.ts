@@ -1,2 +1,2 @@
 /** SHA-256 of agent.js in hex; `deno task bundle` writes both. */
-export const AGENT_SHA256 = "5c7b6c5e297f985c71be8bd95a14d73e16c6fd08dcade79ab85fedc2ef00ba13";
+export const AGENT_SHA256 = "c4a4b82f94aa8a57a92b55073fdc9903346597a553061735133ac87bfb330c18";
