@@ -3,6 +3,7 @@
  *
  * @module
  */
+import { ACCESS } from "../workload/network_access.ts";
 import { CloudletError } from "../base/errors.ts";
 import {
   type NetworkEvent,
@@ -98,8 +99,6 @@ export type NetworkReport =
     readonly message: string;
   };
 
-const ACCESS = { none: Access.NONE, listed: Access.LISTED, public: Access.PUBLIC } as const;
-
 /**
  * Reads `[ADDRESS:]PORT:GUEST_PORT` or `GUEST_PORT`.
  *
@@ -148,13 +147,13 @@ export function parseBandwidth(text: string): number {
 export function toNetwork(
   { access, allow = [], deny = [], publish = [], bandwidth, secrets = {} }: NetworkOptions,
 ) {
-  const number = access === undefined
+  const number: Access = access === undefined
     ? allow.length + Object.keys(secrets).length > 0 ? Access.LISTED : Access.NONE
-    : ACCESS[access];
-  if (number === undefined) {
+    : ACCESS.indexOf(access);
+  if (number < 0) {
     throw new CloudletError(`Cannot give the program the network ${JSON.stringify(access)}`, {
       code: "invalid-input",
-      remedy: `use one of ${Object.keys(ACCESS).join(", ")}`,
+      remedy: `use one of ${ACCESS.join(", ")}`,
     });
   }
   return {

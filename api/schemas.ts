@@ -3,6 +3,7 @@
  *
  * @module
  */
+import { ACCESS } from "../workload/network_access.ts";
 import { z } from "zod";
 import { RUN_NAME, RUN_NAME_RULE } from "../base/run_names.ts";
 import { joinLanguage, splitLanguage } from "../builder/image/versions.ts";
@@ -74,7 +75,7 @@ const image = z.strictObject({
 });
 
 const network = z.strictObject({
-  access: optional(relaxed(["none", "listed", "public"])).describe(
+  access: optional(relaxed(ACCESS)).describe(
     "What holds where no rule matches; `listed` where something is allowed, otherwise `none`",
   ),
   allow: optional(z.array(z.string()).max(1000)).describe(

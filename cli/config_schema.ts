@@ -3,6 +3,7 @@
  *
  * @module
  */
+import { ACCESS } from "../workload/network_access.ts";
 import { z } from "zod";
 
 /** A text of a config file. */
@@ -11,7 +12,7 @@ export const text: z.ZodString = z.string()
 
 /** The table as the file has it. */
 export const networkTable = z.strictObject({
-  access: z.enum(["none", "listed", "public"]).optional(),
+  access: z.enum(ACCESS).optional(),
   allow: z.array(text).default([]),
   deny: z.array(text).default([]),
   publish: z.array(text).default([]),

@@ -3,6 +3,7 @@
  *
  * @module
  */
+import type { AccessName } from "../workload/network_access.ts";
 import type { WrittenLanguage } from "../api/library/options.ts";
 import { languageVersion, splitLanguage } from "../builder/image/versions.ts";
 import { languageNamed } from "../workload/languages.ts";
@@ -84,7 +85,7 @@ export interface RunFlags {
   /** The registry may speak http. */
   readonly insecure?: boolean;
   /** What holds where no network rule matches. */
-  readonly network?: "none" | "listed" | "public";
+  readonly network?: AccessName;
   /** What the program may reach. */
   readonly allow?: readonly string[];
   /** What it may not. */

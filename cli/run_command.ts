@@ -3,6 +3,7 @@
  *
  * @module
  */
+import { ACCESS } from "../workload/network_access.ts";
 import { buildCommand } from "@stricli/core";
 import { languages } from "../workload/languages.ts";
 import { parseBandwidth, parsePublished } from "../api/network.ts";
@@ -226,7 +227,7 @@ export const runCommand = buildCommand({
       },
       network: {
         kind: "enum",
-        values: ["none", "listed", "public"],
+        values: ACCESS,
         optional: true,
         brief:
           "what may be reached without a rule: nothing, or the internet less private addresses",

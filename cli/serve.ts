@@ -3,6 +3,7 @@
  *
  * @module
  */
+import { ACCESS, type AccessName } from "../workload/network_access.ts";
 import { buildCommand } from "@stricli/core";
 import { Keys, newKey } from "../api/http/keys.ts";
 import { parseBandwidth } from "../api/network.ts";
@@ -40,7 +41,7 @@ interface ServeFlags {
   readonly ready: number;
   readonly warm?: readonly Warm[];
   readonly allowRegistry?: readonly string[];
-  readonly network: "none" | "listed" | "public";
+  readonly network: AccessName;
   readonly networkPrivate: boolean;
   /** Bytes a second of one program. */
   readonly networkBandwidth?: number;
@@ -312,7 +313,7 @@ export const serveCommand = buildCommand({
       },
       network: {
         kind: "enum",
-        values: ["none", "listed", "public"],
+        values: ACCESS,
         default: "none",
         brief: "the most that programs may be given: nothing, what they list, or the internet",
       },

@@ -4,6 +4,7 @@
  *
  * @module
  */
+import { ACCESS, type AccessName } from "../workload/network_access.ts";
 import { create } from "@bufbuild/protobuf";
 import { CloudletError } from "../base/errors.ts";
 import { ipv4Bytes, isLoopback } from "../base/addresses.ts";
@@ -28,11 +29,6 @@ import {
   type Rule,
 } from "../node/network.ts";
 import { type NamedSecret, rulesOf, secretsOf } from "./secrets.ts";
-
-/** How much a program may reach by default, from nothing to the internet. */
-export const ACCESS = ["none", "listed", "public"] as const;
-/** See {@linkcode ACCESS}. */
-export type AccessName = (typeof ACCESS)[number];
 
 /** What the programs of a service may have. */
 export interface NetworkLimits {
