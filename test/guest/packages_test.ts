@@ -187,7 +187,7 @@ test(
       ["missing", /No matching distribution found for missing/],
       ["locked", /401|No matching distribution/],
       ["limited", /429|too many|No matching distribution/i],
-      ["truncated", /incomplete|connection|reset|error/i],
+      ["truncated", /is invalid|IncompleteRead|connection broken/i],
       ["shades --hash=sha256:" + "0".repeat(64), /DO NOT MATCH THE HASHES|hash/],
     ];
     const before = await entries();

@@ -5,6 +5,9 @@
  * @module
  */
 import { createHash } from "node:crypto";
+import { once } from "node:events";
+import { createServer } from "node:http";
+import type { AddressInfo, Socket } from "node:net";
 import { type Files, tarball, wheel } from "./archives.ts";
 
 /** See the module. */
@@ -14,22 +17,37 @@ export interface Registry extends AsyncDisposable {
   readonly asked: string[];
 }
 
-type Route = (
-  path: string,
-  request: Request,
-) => Response | undefined | Promise<Response | undefined>;
+type Route = (path: string) => Response | undefined;
 
-function serve(route: (origin: string) => Route): Registry {
+/** A field of answers that shall break off. */
+const CUT = "x-cut";
+
+async function serve(route: (origin: string) => Route): Promise<Registry> {
   const asked: string[] = [];
-  const server = Deno.serve({ hostname: "127.0.0.1", port: 0, onListen() {} }, async (request) => {
-    const { pathname, host } = new URL(request.url);
+  const sockets = new Set<Socket>();
+  const server = createServer(async (request, response) => {
+    const { pathname } = new URL(request.url ?? "/", "http://registry");
     asked.push(pathname);
-    return await route(`http://${request.headers.get("host") ?? host}`)(
-      decodeURIComponent(pathname),
-      request,
-    ) ?? new Response(null, { status: 404 });
+    const answer = route(`http://${request.headers.host}`)(decodeURIComponent(pathname)) ??
+      new Response(null, { status: 404 });
+    const body = new Uint8Array(await answer.arrayBuffer());
+    const fields = Object.fromEntries(answer.headers);
+    if (!answer.headers.has(CUT)) return void response.writeHead(answer.status, fields).end(body);
+    response.writeHead(answer.status, { ...fields, "content-length": String(body.length + 1000) });
+    response.write(body);
+    setTimeout(() => response.destroy(), 50);
   });
-  return { port: server.addr.port, asked, [Symbol.asyncDispose]: () => server.shutdown() };
+  server.on("connection", (socket) => {
+    sockets.add(socket);
+    socket.on("close", () => sockets.delete(socket));
+  });
+  server.listen(0, "127.0.0.1");
+  await once(server, "listening");
+  const close = async () => {
+    for (const socket of sockets) socket.destroy();
+    await new Promise<void>((resolve) => server.close(() => resolve()));
+  };
+  return { port: (server.address() as AddressInfo).port, asked, [Symbol.asyncDispose]: close };
 }
 
 const HOLDS = { "cache-control": "public, max-age=31536000, immutable" };
@@ -141,20 +159,14 @@ export async function pipIndex(): Promise<Registry> {
     "fast-1.0.tar.gz": await project("fast", BACKEND, { "fast.c": FAST_C }),
     "evil-1.0.tar.gz": await project("evil", EVIL),
   };
-  return serve((origin) => (path) => {
+  return await serve((origin) => (path) => {
     const [, first, name = ""] = path.split("/");
     if (first === "files") {
       const file = files[name];
       return file && new Response(file, { headers: HOLDS });
     }
     if (first === "truncated") {
-      const stream = new ReadableStream({
-        start(controller) {
-          controller.enqueue(new Uint8Array(10));
-          controller.error(new Error("cut"));
-        },
-      });
-      return new Response(stream, { headers: HOLDS });
+      return new Response(new Uint8Array(10), { headers: { ...HOLDS, [CUT]: "1" } });
     }
     if (first !== "simple") return undefined;
     const broken = BROKEN[name];
@@ -215,7 +227,7 @@ export async function npmRegistry(): Promise<Registry> {
       }),
     ),
   );
-  return serve((origin) => (path) => {
+  return await serve((origin) => (path) => {
     const [, name = "", , file] = path.split("/");
     const archive = archives.get(name);
     if (archive === undefined) return undefined;
@@ -253,7 +265,7 @@ export async function cargoRegistry(): Promise<Registry> {
       ),
     ],
   ]);
-  return serve((origin) => (path) => {
+  return await serve((origin) => (path) => {
     if (path === "/config.json") return Response.json({ dl: `${origin}/dl/{crate}` });
     const name = path.split("/").at(-1)!;
     const bytes = crates.get(name);
