@@ -26,7 +26,7 @@ async function world(handler: Handler) {
     const url = `http://127.0.0.1:${port} h ${path}`;
     const answer = await kept.get({ url, headers: asked.headers }, async (headers) => {
       const to = { address: "127.0.0.1", port, name: undefined };
-      const exchange = await upstream.ask(to, { ...asked, headers }, false);
+      const exchange = await upstream.ask(to, { ...asked, headers }, false, false);
       exchange.body.end();
       return await exchange.answer;
     });

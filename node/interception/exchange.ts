@@ -87,14 +87,15 @@ async function passedOn(
   if (downloads !== undefined && isDownload(request, asked)) {
     const url = urlOf(destination, asked);
     const got = await downloads.get({ url, headers: asked.headers }, async (headers) => {
-      const exchange = await upstream.ask(destination, { ...asked, headers }, http2);
+      const exchange = await upstream.ask(destination, { ...asked, headers }, http2, false);
       response.on("close", () => exchange.cancel());
       exchange.body.end();
       return await exchange.answer;
     });
     return await passAnswer(got, response, secrets);
   }
-  const exchange = await upstream.ask(destination, asked, http2);
+  const isEmpty = body instanceof Uint8Array && body.length === 0;
+  const exchange = await upstream.ask(destination, asked, http2, !isEmpty);
   let passed = false;
   // A guest that has left, before its answer or in the middle of it.
   response.on("close", () => passed || exchange.cancel());
@@ -129,7 +130,7 @@ function urlOf({ address, port, name }: Destination, { path, headers }: Outgoing
 }
 
 async function send(body: Uint8Array | AsyncIterable<Uint8Array>, to: Writable): Promise<void> {
-  if (body instanceof Uint8Array) return void to.end(body);
+  if (body instanceof Uint8Array) return void (body.length > 0 ? to.end(body) : to.end());
   for await (const piece of body) {
     if (piece.length > 0 && !to.write(piece)) await drained(to);
   }

@@ -88,9 +88,42 @@ Deno.test("curl's HTTP/2 reaches a server that has HTTP/1.1 only, and one that h
         ...["-H", `x-key: ${PLACEHOLDER}`, "-d", `a=${PLACEHOLDER}`, `https://${NAME}/v1`],
       ],
     }).output();
-    front.close();
     assert.match(new TextDecoder().decode(stdout), new RegExp(`${PLACEHOLDER}.* 2$`, "s"));
+    for (
+      const [method, body] of [["GET", ""], ["HEAD", ""], ["DELETE", ""], ["DELETE", "x"], [
+        "POST",
+        "",
+      ]]
+    ) {
+      const before = seen.length;
+      const { stdout } = await new Deno.Command("curl", {
+        args: [
+          ...["-sS", "--http2", "--max-time", "20", "--cacert", authority.path],
+          ...[
+            "-w",
+            "%{http_code}",
+            "-o",
+            "/dev/null",
+            ...(method === "HEAD" ? ["-I"] : ["-X", method!]),
+          ],
+          ...[
+            "--connect-to",
+            `${NAME}:443:127.0.0.1:${(front.address() as { port: number }).port}`,
+          ],
+          ...[
+            "-H",
+            `x-key: ${PLACEHOLDER}`,
+            ...(body === "" ? [] : ["-d", body!]),
+            `https://${NAME}/v1`,
+          ],
+        ],
+      }).output();
+      assert.equal(new TextDecoder().decode(stdout), "200", `${method} ${body}`);
+      assert.equal(seen[before]?.method, method);
+      assert.equal(seen[before]?.body.replace("|closed", ""), body);
+    }
     assert.equal(seen[0]?.headers["x-key"], VALUE);
     assert.equal(seen[0]?.body.replace("|closed", ""), `a=${encodeURIComponent(VALUE)}`);
+    front.close();
   }
 });

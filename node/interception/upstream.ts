@@ -69,14 +69,20 @@ export class Upstream implements Disposable {
    * Begins a request.
    *
    * @param http2 whether the guest speaks HTTP/2
+   * @param hasBody whether a body follows; the exchange's has to be ended all the same
    * @throws {Error} when the server cannot be reached; with HTTP/1.1 the answer rejects instead
    */
-  async ask(server: Server, asked: Outgoing, http2: boolean): Promise<Exchange> {
+  async ask(
+    server: Server,
+    asked: Outgoing,
+    http2: boolean,
+    hasBody: boolean,
+  ): Promise<Exchange> {
     const { name } = server;
     const session = http2 && name !== undefined ? await this.#session(server, name) : undefined;
     return session === undefined
       ? askHttp1(this.request(server, asked))
-      : askHttp2(session, name!, asked);
+      : askHttp2(session, name!, asked, hasBody);
   }
 
   /** The same by HTTP/1.1, for WebSockets too. */
@@ -166,7 +172,12 @@ function askHttp1(request: ClientRequest): Exchange {
   return { body: request, answer, cancel: () => request.destroy() };
 }
 
-function askHttp2(session: ClientHttp2Session, name: string, asked: Outgoing): Exchange {
+function askHttp2(
+  session: ClientHttp2Session,
+  name: string,
+  asked: Outgoing,
+  hasBody: boolean,
+): Exchange {
   const { host: _, ...headers } = asked.headers;
   const stream = session.request({
     ":method": asked.method,
@@ -175,7 +186,7 @@ function askHttp2(session: ClientHttp2Session, name: string, asked: Outgoing): E
     ":path": asked.path,
     ...headers,
     te: "trailers", // RFC 9113 section 8.2.2: the one that may stand there; gRPC wants it
-  });
+  }, { endStream: !hasBody });
   stream.setTimeout(IDLE, () => stream.close(CANCEL));
   let trailers: IncomingHttpHeaders = {};
   stream.on("trailers", (fields: IncomingHttpHeaders) => trailers = fields);
