@@ -11,6 +11,7 @@
 import { dirname } from "node:path";
 import { DatabaseSync, type SQLOutputValue, type StatementSync } from "node:sqlite";
 import { CloudletError, messageOf } from "../base/errors.ts";
+import { waitForLock } from "../base/files.ts";
 import type {
   LogEntry,
   LogStream,
@@ -64,6 +65,8 @@ const DEFAULT_LIMITS: StoreLimits = { log: 4 << 20, logs: 1 << 30, runs: 10_000 
 const MEMORY_LIMITS: StoreLimits = { log: 1 << 16, logs: 1 << 22, runs: 100 };
 /** Characters of a message that are kept: a hostile guest may have written it. */
 const MAX_MESSAGE = 4096;
+/** Milliseconds in which a child that was forked executes. */
+const FORKED = 500;
 const SELECT = `SELECT ${Object.entries(COLUMNS).map(([k, c]) => `${c} AS ${k}`).join(", ")}`;
 
 /** Runs and their logs. */
@@ -120,7 +123,7 @@ export class RunStore implements Disposable {
     // A file of its own: closing any descriptor of the database would drop SQLite's POSIX locks.
     const lock = await Deno.open(`${path}.lock`, { create: true, write: true, mode: 0o600 });
     try {
-      if (!(await lock.tryLock(true))) {
+      if (!(await isLocked(lock))) {
         throw new CloudletError(
           `Cannot open the store of runs ${path}: another cloudlet server has it open`,
           { code: "conflict", remedy: "stop the other server, or give --state another directory" },
@@ -344,4 +347,17 @@ function readCursor(text: string): number[] {
     code: "invalid-input",
     remedy: "use what the page before gave",
   });
+}
+
+/**
+ * Locks a file. A child of this process has its descriptors for a moment, from its fork until it executes,
+ * and with them a lock that was given up just now.
+ */
+async function isLocked(file: Deno.FsFile): Promise<boolean> {
+  try {
+    await waitForLock(file, AbortSignal.timeout(FORKED));
+    return true;
+  } catch {
+    return false;
+  }
 }

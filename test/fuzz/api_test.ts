@@ -1,4 +1,5 @@
 /** What clients of the server send, and what a server answers to ours. */
+import { OWN_NETWORK } from "../../service/network.ts";
 import assert from "node:assert/strict";
 import { create, fromBinary, toBinary } from "@bufbuild/protobuf";
 import { Keys, newKey } from "../../api/http/keys.ts";
@@ -26,7 +27,13 @@ import { join, normalize } from "node:path";
 import type { File } from "../../proto/gen/cloudlet/agent/agent_pb.ts";
 
 const utf8 = new TextEncoder();
-const LIMITS = { defaultMemory: 256, minMemory: 64, maxVcpus: 4, maxTime: 60_000 };
+const LIMITS = {
+  network: OWN_NETWORK,
+  defaultMemory: 256,
+  minMemory: 64,
+  maxVcpus: 4,
+  maxTime: 60_000,
+};
 
 const BODY = {
   workload_name: "hello",
