@@ -4,7 +4,7 @@
  *
  * @module
  */
-import { closeQuietly, readLine, writeAll } from "../base/connections.ts";
+import { closeQuietly, readLine, writeAll } from "../base/streams.ts";
 import { DIAL_PORT } from "../workload/vsock_ports.ts";
 
 /** Callers at one time; each holds two descriptors. */

@@ -3,6 +3,7 @@
  *
  * @module
  */
+import { writeAll } from "../base/streams.ts";
 import { chunksOf, openSource } from "./archive/source.ts";
 import { type Content, contentSize } from "./tree.ts";
 
@@ -31,6 +32,6 @@ export function contentBytes(content: Content): Uint8Array {
 export async function copyContent(content: Content, path: string): Promise<void> {
   using file = await Deno.open(path, { createNew: true, write: true });
   for (const piece of readContent(content)) {
-    for (let rest = piece; rest.length > 0;) rest = rest.subarray(await file.write(rest));
+    await writeAll(file, piece);
   }
 }

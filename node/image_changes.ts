@@ -5,7 +5,7 @@
  * @module
  */
 import { create } from "@bufbuild/protobuf";
-import { bounded, type StreamLimits, within } from "../agent/client/limits.ts";
+import { bounded, within } from "../agent/client/limits.ts";
 import { COMMAND } from "../workload/languages.ts";
 import { CloudletError } from "../base/errors.ts";
 import {
@@ -18,6 +18,7 @@ import { HOME } from "../builder/image/init.ts";
 import type { ImageBudget } from "../builder/limits.ts";
 import { asImageWants } from "./image_program.ts";
 import type { HostMachine, HostMachineRequest } from "./host_machine.ts";
+import { receiveLayer } from "./receive_layer.ts";
 
 /** In the guest; of the microVM's own overlay, so it is gone with it. Any image has what is above. */
 const DIRECTORY = `/${HOME}/changes`;
@@ -25,20 +26,6 @@ const TAIL = 2000; // characters of output that explain a failure
 const LINE = 200; // characters of a line that tells how far the commands are
 /** What the commands may say, and how long they may take. */
 const OUTPUT = { messages: 4_000_000, bytes: 1 << 26, time: 4 * 3_600_000 };
-/** How long sending a layer may take, in milliseconds. */
-export const LAYER_TIME = 3_600_000;
-
-/**
- * What a machine may send of a layer: its memory twice, since an archive has holes as zeros, and a
- * header for each file. The agent's pieces have 256 KiB.
- *
- * @param memory MiB
- */
-export function layerLimits(memory: number): StreamLimits {
-  const bytes = (2 * memory + 64) * 2 ** 20;
-  return { bytes, messages: 1000 + bytes / 65536 };
-}
-
 // $0 is a static busybox, $1 the working directory, the rest are the commands. The root of the
 // image is mounted anew: the one that this script sees has the agent's files in it.
 const SCRIPT = `set -e
@@ -119,13 +106,6 @@ export async function saveChanges(
       { code: "invalid-input", remedy: "correct [image] run" },
     );
   }
-  using file = await Deno.open(path, { createNew: true, write: true });
-  using sending = within(signal, LAYER_TIME);
-  const asked = { directory: `${DIRECTORY}/upper` };
-  const layer = machine.agent.layer(asked, { signal: sending.signal });
-  for await (const { data } of bounded(layer, layerLimits(memory), ({ data }) => data.length)) {
-    budget.addBytes(data.length); // the guest's root can send anything
-    for (let rest = data; rest.length > 0;) rest = rest.subarray(await file.write(rest));
-  }
+  await receiveLayer(machine, `${DIRECTORY}/upper`, path, memory, budget, outer);
   task.done();
 }

@@ -4,13 +4,12 @@
  * @module
  */
 import { join } from "node:path";
-import { bounded, within } from "../agent/client/limits.ts";
 import { loadSettings } from "../base/settings.ts";
 import { dependencyStore, LAYER } from "../builder/layers.ts";
 import { ImageBudget, imageLimits } from "../builder/limits.ts";
 import { DEPENDENCIES } from "../workload/dependencies/paths.ts";
 import type { HostMachine } from "./host_machine.ts";
-import { LAYER_TIME, layerLimits } from "./image_changes.ts";
+import { receiveLayer } from "./receive_layer.ts";
 
 /**
  * Keeps it.
@@ -21,7 +20,7 @@ import { LAYER_TIME, layerLimits } from "./image_changes.ts";
  *   does not send it
  */
 export async function keepDependencies(
-  { agent }: Pick<HostMachine, "agent">,
+  machine: Pick<HostMachine, "agent">,
   key: string,
   memory: number,
   signal: AbortSignal,
@@ -31,19 +30,10 @@ export async function keepDependencies(
   await dependencyStore().getOrMake(
     key,
     async (directory) => {
-      using sending = within(AbortSignal.any([signal, budget.signal]), LAYER_TIME);
-      using file = await Deno.open(join(directory, LAYER), { createNew: true, write: true });
-      const layer = agent.layer({ directory: DEPENDENCIES }, { signal: sending.signal });
-      try {
-        for await (
-          const { data } of bounded(layer, layerLimits(memory), ({ data }) => data.length)
-        ) {
-          budget.addBytes(data.length); // the guest's root can send anything
-          for (let rest = data; rest.length > 0;) rest = rest.subarray(await file.write(rest));
-        }
-      } catch (error) {
+      const path = join(directory, LAYER);
+      await receiveLayer(machine, DEPENDENCIES, path, memory, budget, signal).catch((error) => {
         throw budget.explain(error);
-      }
+      });
     },
     () => {},
     signal,

@@ -3,7 +3,7 @@
  *
  * @module
  */
-import { closeQuietly } from "../base/connections.ts";
+import { closeQuietly } from "../base/streams.ts";
 import { createServer, type Server, type Socket } from "node:net";
 import { dialGuest } from "../agent/client/dial.ts";
 import { CloudletError, messageOf } from "../base/errors.ts";

@@ -7,6 +7,7 @@
 import { create } from "@bufbuild/protobuf";
 import { CloudletError } from "../base/errors.ts";
 import { cacheKey, filesKey, sha256 } from "../base/store.ts";
+import { PLAIN_IMAGE } from "../node/boot_parts.ts";
 import type { MachineImage, MachineRequest, Node } from "../node/node.ts";
 import {
   type ExecuteRequest,
@@ -139,8 +140,7 @@ export function installingMachine(
 
 /** The root file system with what was installed. */
 export function imageWith(image: MachineImage | undefined, key: string): MachineImage {
-  const plain = { pull: false, insecure: false, files: [], run: [] };
-  return { ...plain, ...image, dependencies: key };
+  return { ...PLAIN_IMAGE, ...image, dependencies: key };
 }
 
 /** What the agent of that machine is asked. */

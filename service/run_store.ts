@@ -123,7 +123,7 @@ export class RunStore implements Disposable {
     // A file of its own: closing any descriptor of the database would drop SQLite's POSIX locks.
     const lock = await Deno.open(`${path}.lock`, { create: true, write: true, mode: 0o600 });
     try {
-      if (!(await isLocked(lock))) {
+      if (!(await lockedSoon(lock))) {
         throw new CloudletError(
           `Cannot open the store of runs ${path}: another cloudlet server has it open`,
           { code: "conflict", remedy: "stop the other server, or give --state another directory" },
@@ -353,7 +353,7 @@ function readCursor(text: string): number[] {
  * Locks a file. A child of this process has its descriptors for a moment, from its fork until it executes,
  * and with them a lock that was given up just now.
  */
-async function isLocked(file: Deno.FsFile): Promise<boolean> {
+async function lockedSoon(file: Deno.FsFile): Promise<boolean> {
   try {
     await waitForLock(file, AbortSignal.timeout(FORKED));
     return true;

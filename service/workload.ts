@@ -3,6 +3,7 @@
  *
  * @module
  */
+import { PLAIN_IMAGE } from "../node/boot_parts.ts";
 import { create } from "@bufbuild/protobuf";
 import { checkFileKind, checkRequest } from "../workload/request.ts";
 import { listedFiles } from "../workload/file_list.ts";
@@ -97,10 +98,9 @@ function refuse(what: string, remedy: string): CloudletError {
  */
 export function imageOfVersion(language: string, wanted: string): MachineImage {
   const { version, image } = languageVersion(language, wanted);
-  const plain = { pull: false, insecure: false, files: [], run: [] };
   return image === undefined
-    ? { ...plain, version }
-    : { ...plain, from: formatReference(parseReference(image)) };
+    ? { ...PLAIN_IMAGE, version }
+    : { ...PLAIN_IMAGE, from: formatReference(parseReference(image)) };
 }
 
 /** The root file system that a request asks for; undefined when it is the language's own. */

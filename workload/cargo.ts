@@ -10,6 +10,7 @@ import { posix } from "node:path";
 import { parse } from "smol-toml";
 import { CloudletError } from "../base/errors.ts";
 import type { ListedFiles } from "./file_list.ts";
+import { isTable, type Table, textOf, textsOf } from "./tables.ts";
 
 /** A program of a package. */
 interface Program {
@@ -29,14 +30,6 @@ interface Package {
 /** Characters of a manifest, and members of a workspace, that are looked at: clients are hostile. */
 const MAX_MANIFEST = 1 << 20;
 const MAX_MEMBERS = 256;
-
-type Table = Readonly<Record<string, unknown>>;
-
-const isTable = (value: unknown): value is Table =>
-  typeof value === "object" && value !== null && !Array.isArray(value);
-const isText = (value: unknown): value is string => typeof value === "string";
-const textOf = (value: unknown): string | undefined => isText(value) ? value : undefined;
-const textsOf = (value: unknown): string[] => Array.isArray(value) ? value.filter(isText) : [];
 
 /**
  * Says which program is run.
@@ -61,7 +54,7 @@ export function cargoProgram(files: ListedFiles, entryPoint?: string): string | 
   if (programs.length === 0) {
     throw refuse("it has no program: no src/main.rs, nothing in src/bin and no [[bin]]");
   }
-  const defaults = packages.map(({ defaultRun }) => defaultRun).filter(isText);
+  const defaults = textsOf(packages.map(({ defaultRun }) => defaultRun));
   if (defaults.length === 1) {
     const [name] = defaults;
     if (programs.some((program) => program.name === name)) return name;

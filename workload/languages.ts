@@ -15,6 +15,7 @@ import {
   pythonInputs,
   type StartupInputs,
 } from "./startup_inputs.ts";
+import { jsonTable } from "./tables.ts";
 
 /** Name of a language, as in the configuration file and in requests. */
 export type LanguageName = "python" | "node" | "rust" | "deno" | "bash";
@@ -135,16 +136,7 @@ const python: RealLanguage = {
 function packageMain(project: Project): string | undefined {
   const text = project.read("package.json");
   if (text === undefined) return undefined;
-  let main: unknown;
-  try {
-    main = (JSON.parse(text) as { main?: unknown } | null)?.main;
-  } catch (cause) {
-    throw new CloudletError(`Cannot read package.json: ${(cause as Error).message}`, {
-      code: "invalid-input",
-      remedy: "make package.json valid JSON",
-      cause,
-    });
-  }
+  const { main } = jsonTable("package.json", text);
   if (typeof main !== "string") return undefined;
   const path = main.replace(/^\.\//, "");
   return [path, `${path}.js`, `${path}/index.js`].find((name) => hasFile(project, name));

@@ -3,7 +3,7 @@
  *
  * @module
  */
-import { readLine, writeAll } from "../../base/connections.ts";
+import { readLine, writeAll } from "../../base/streams.ts";
 import { type Client, createClient } from "@connectrpc/connect";
 import { createTransport } from "@connectrpc/connect/protocol-connect";
 import { CloudletError, messageOf } from "../../base/errors.ts";

@@ -3,7 +3,7 @@
  *
  * @module
  */
-import { readLine, writeAll } from "../../base/connections.ts";
+import { readLine, writeAll } from "../../base/streams.ts";
 import { CloudletError } from "../../base/errors.ts";
 import { DIAL_PORT } from "../../workload/vsock_ports.ts";
 import { connectVsock } from "./client.ts";

@@ -15,15 +15,7 @@ import { createGunzip } from "node:zlib";
 import type { MissingFile } from "../../workload/dependencies/missing.ts";
 import { ARCHITECTURE } from "../architecture.ts";
 import { fetchFile } from "../fetch_file.ts";
-import type { Release } from "./release.ts";
-import type { Source } from "./sources.ts";
-import type { SuiteContext } from "./suite.ts";
-
-/** A suite whose release is verified. */
-export interface OpenedSuite {
-  readonly source: Source;
-  readonly release: Release;
-}
+import { indexUrls, type OpenedSuite, type SuiteContext } from "./suite.ts";
 
 /** Longest line that is looked at. */
 const MOST_LINE = 64 * 1024;
@@ -58,7 +50,8 @@ export async function packagesWith(
   // A line is looked at closely only when it ends in one of the names.
   const ends = files.map(({ paths }) => paths[0]!.slice(paths[0]!.lastIndexOf("/") + 1));
   const found = new Map<string, string>();
-  for (const { source, release } of suites) {
+  for (const suite of suites) {
+    const { source, release } = suite;
     for (const component of source.components) {
       const name = `${component}/Contents-${ARCHITECTURE}.gz`;
       const expected = release.files.get(name);
@@ -67,10 +60,7 @@ export async function packagesWith(
       using task = context.progress.task(
         `Look up which packages have ${[...files].map(({ name }) => name).join(", ")}`,
       );
-      const suite = `${source.uri}dists/${source.suite}/`;
-      // By its digest it stays for a while when the mirror has a newer one.
-      const byHash = `${suite}${component}/by-hash/SHA256/${expected.sha256}`;
-      const urls = [...(release.byHash ? [byHash] : []), `${suite}${name}`];
+      const urls = indexUrls(suite, name, expected);
       if (!await anyOf(urls, (url) => fetchFile(url, path, expected, context.fetch))) continue;
       const lines = createInterface({ input: createReadStream(path).pipe(createGunzip()) });
       for await (const line of lines) {

@@ -4,8 +4,8 @@ import { gzipSync } from "node:zlib";
 import { silentProgress } from "../../base/progress.ts";
 import { sha256 } from "../../base/store.ts";
 import { ARCHITECTURE } from "../architecture.ts";
-import type { OpenedSuite } from "./contents.ts";
 import { packagesWith } from "./contents.ts";
+import type { OpenedSuite } from "./suite.ts";
 
 const CONTENTS = `bin/sh                                  shells/dash
 usr/bin/pg_config                       libdevel/libpq-dev,database/postgresql-common

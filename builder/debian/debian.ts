@@ -30,9 +30,9 @@ import { debianKeyring, sourceKeyring } from "./keyring.ts";
 import { type DebianPackage, PackageIndex } from "./packages.ts";
 import { resolve } from "./resolve.ts";
 import type { MissingFile } from "../../workload/dependencies/missing.ts";
-import { type OpenedSuite, packagesWith } from "./contents.ts";
+import { packagesWith } from "./contents.ts";
 import { findSources, isBase, noMirror } from "./sources.ts";
-import { openIndexes, openRelease, type SuiteContext } from "./suite.ts";
+import { type OpenedSuite, openIndexes, openRelease, type SuiteContext } from "./suite.ts";
 import type { ImageBudget } from "../limits.ts";
 import { limitConcurrency, mapConcurrently } from "../concurrency.ts";
 

@@ -201,6 +201,28 @@ export async function openIndexes(
   }));
 }
 
+/** A suite whose release is verified. */
+export interface OpenedSuite {
+  readonly source: Source;
+  readonly release: Release;
+}
+
+/**
+ * Where an index of a release can be had, the best first: by its digest it stays for a while when the mirror
+ * has a newer one.
+ *
+ * @param name relative to the InRelease
+ */
+export function indexUrls(
+  { source, release }: OpenedSuite,
+  name: string,
+  { sha256 }: Expected,
+): string[] {
+  const suite = `${source.uri}dists/${source.suite}/`;
+  const byHash = `${suite}${dirname(name)}/by-hash/SHA256/${sha256}`;
+  return release.byHash ? [byHash, `${suite}${name}`] : [`${suite}${name}`];
+}
+
 async function openIndex(
   source: Source,
   release: Release,
@@ -226,10 +248,7 @@ async function openIndex(
         unit: "bytes",
       });
       const advance = (bytes: number) => task.advance(bytes);
-      const suite = `${source.uri}dists/${source.suite}/`;
-      const urls = [`${suite}${name}`];
-      if (release.byHash) urls.unshift(`${suite}${directory}/by-hash/SHA256/${expected.sha256}`);
-      for (const url of urls) {
+      for (const url of indexUrls({ source, release }, name, expected)) {
         const packed = `${goal}${extension}.packed`;
         if (!(await fetchFile(url, packed, expected, context.fetch, advance))) continue;
         const plain = release.files.get(`${directory}/Packages`);

@@ -22,6 +22,7 @@ import { noteUse } from "../../base/cache/kinds.ts";
 import { cacheDir } from "../../base/dirs.ts";
 import { readTextIfAny, temporaryIn, writeFileAtomic } from "../../base/files.ts";
 import { sha256 } from "../../base/store.ts";
+import { writeAll } from "../../base/streams.ts";
 import type { Answer } from "../interception/upstream.ts";
 
 /** Longest body that is kept, and the header fields that are. */
@@ -211,7 +212,7 @@ export class Downloads {
 
 async function written(file: Deno.FsFile, piece: Uint8Array): Promise<boolean> {
   try {
-    for (let rest = piece; rest.length > 0;) rest = rest.subarray(await file.write(rest));
+    await writeAll(file, piece);
     return true;
   } catch {
     return false;

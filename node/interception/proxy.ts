@@ -234,17 +234,12 @@ function plainResponse(request: IncomingMessage, socket: Socket): ServerResponse
 /** What a guest begins with, which is left to read; `other` is what no proxy understands. */
 async function firstWords(socket: Socket): Promise<"tls" | "http" | "other"> {
   socket.resume();
-  const { promise: silence, resolve } = Promise.withResolvers<[undefined]>();
-  const timer = setTimeout(() => resolve([undefined]), SILENCE);
-  const [piece] = await Promise.race([
-    once(socket, "data"),
-    once(socket, "close").then(() => [undefined]),
-    silence,
-  ]);
+  const { promise: silence, resolve } = Promise.withResolvers<undefined>();
+  const timer = setTimeout(() => resolve(undefined), SILENCE);
+  const bytes = await Promise.race([nextPiece(socket), silence]);
   clearTimeout(timer);
   socket.pause();
-  if (piece === undefined) return "other";
-  const bytes = piece as Uint8Array;
+  if (bytes === undefined) return "other";
   socket.unshift(bytes);
   if (bytes[0] === TLS_HANDSHAKE) return "tls";
   return REQUEST.test(new TextDecoder("latin1").decode(bytes.subarray(0, 16))) ? "http" : "other";
@@ -260,18 +255,22 @@ function joinTo(socket: Socket, { address, port }: Pick<Destination, "address" |
   socket.pipe(server).pipe(socket);
 }
 
+/** The next bytes of a connection that flows; undefined when it closes before. */
+async function nextPiece(socket: Socket): Promise<Uint8Array | undefined> {
+  const closed = once(socket, "close").then(() => [undefined]);
+  const [piece] = await Promise.race([once(socket, "data"), closed]);
+  return piece as Uint8Array | undefined;
+}
+
 /** The words of a connection's first line; what follows is left to read. */
 async function firstLine(socket: Socket): Promise<string[] | undefined> {
   let seen: Uint8Array = new Uint8Array(0);
   socket.resume();
   while (!seen.includes(0x0a)) {
     if (seen.length > MOST_LINE) return undefined;
-    const [piece] = await Promise.race([
-      once(socket, "data"),
-      once(socket, "close").then(() => [undefined]),
-    ]);
+    const piece = await nextPiece(socket);
     if (piece === undefined) return undefined;
-    seen = concatBytes([seen, piece as Uint8Array]);
+    seen = concatBytes([seen, piece]);
   }
   socket.pause();
   const end = seen.indexOf(0x0a);

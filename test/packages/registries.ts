@@ -52,8 +52,7 @@ async function serve(route: (origin: string) => Route): Promise<Registry> {
 
 const HOLDS = { "cache-control": "public, max-age=31536000, immutable" };
 const sha256 = (bytes: Uint8Array) => createHash("sha256").update(bytes).digest("hex");
-const page = (body: string, status = 200) =>
-  new Response(body, { status, headers: { "content-type": "text/html" } });
+const page = (body: string) => new Response(body, { headers: { "content-type": "text/html" } });
 
 /** A build backend of PEP 517 that needs nothing but a compiler: the project has it in itself. */
 const BACKEND = `import os, subprocess, sysconfig, zipfile
@@ -130,7 +129,7 @@ const project = (
   });
 
 /** Projects with a page of their own: what goes wrong with each. */
-const BROKEN: Readonly<Record<string, (origin: string) => Response>> = {
+const BROKEN: Readonly<Record<string, () => Response>> = {
   "wrong-hash": () =>
     page(
       `<a href="/files/wrong_hash-1.0-py3-none-any.whl#sha256=${
@@ -159,7 +158,7 @@ export async function pipIndex(): Promise<Registry> {
     "fast-1.0.tar.gz": await project("fast", BACKEND, { "fast.c": FAST_C }),
     "evil-1.0.tar.gz": await project("evil", EVIL),
   };
-  return await serve((origin) => (path) => {
+  return await serve(() => (path) => {
     const [, first, name = ""] = path.split("/");
     if (first === "files") {
       const file = files[name];
@@ -170,7 +169,7 @@ export async function pipIndex(): Promise<Registry> {
     }
     if (first !== "simple") return undefined;
     const broken = BROKEN[name];
-    if (broken !== undefined) return broken(origin);
+    if (broken !== undefined) return broken();
     const links = Object.entries(files).filter(([file]) => file.startsWith(`${name}-`))
       .map(([file, bytes]) => `<a href="/files/${file}#sha256=${sha256(bytes)}">${file}</a>\n`);
     return links.length === 0 ? undefined : page(links.join(""));

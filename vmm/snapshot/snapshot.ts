@@ -3,6 +3,7 @@
  *
  * @module
  */
+import { writeAll } from "../../base/streams.ts";
 import { join } from "node:path";
 import type { KeyPart } from "../../base/store.ts";
 import type { SlotSnapshot } from "../virtio/slot.ts";
@@ -97,9 +98,7 @@ export async function saveSnapshot(
   pieces.set("facts", new TextEncoder().encode(JSON.stringify(facts)));
   pieces.set("memory.digests", written.digests);
   using file = await Deno.open(join(directory, STATE), { createNew: true, write: true });
-  for (let rest = encodeState(pieces); rest.length > 0;) {
-    rest = rest.subarray(await file.write(rest));
-  }
+  await writeAll(file, encodeState(pieces));
   if (durable) await file.sync();
 }
 

@@ -3,17 +3,11 @@
  *
  * @module
  */
+import { posix } from "node:path";
 import { parse } from "smol-toml";
 import type { File } from "../../proto/gen/cloudlet/agent/agent_pb.ts";
-import {
-  baseName,
-  type Dependencies,
-  isTable,
-  type ManifestSource,
-  MAX_MANIFEST,
-  type Table,
-  tableOf,
-} from "./dependencies.ts";
+import { isTable, type Table, tableOf } from "../tables.ts";
+import { type Dependencies, type ManifestSource, MAX_MANIFEST } from "./dependencies.ts";
 
 const MANIFEST = "Cargo.toml";
 const LOCK = "Cargo.lock";
@@ -68,11 +62,12 @@ export function crateDependencies(source: ManifestSource): Dependencies | undefi
   const locked = source.read(LOCK) !== undefined;
   const names = locked
     ? lockedNames(tomlOf(source.read(LOCK)))
-    : source.files.filter((path) => baseName(path) === MANIFEST)
+    : source.files.filter((path) => posix.basename(path) === MANIFEST)
       .flatMap((path) => namesOf(tomlOf(source.read(path))));
   if (names.length === 0) return undefined;
   const decides = (path: string) =>
-    baseName(path) === MANIFEST || path === LOCK || CONFIGS.includes(path) || path.endsWith(".rs");
+    posix.basename(path) === MANIFEST || path === LOCK || CONFIGS.includes(path) ||
+    path.endsWith(".rs");
   return {
     installer: "cargo",
     manifest: locked ? LOCK : MANIFEST,

@@ -4,13 +4,8 @@
  *
  * @module
  */
-import {
-  type Dependencies,
-  madeFile,
-  type ManifestSource,
-  MAX_MANIFEST,
-  tableOf,
-} from "./dependencies.ts";
+import { tableOf } from "../tables.ts";
+import { type Dependencies, madeFile, type ManifestSource, MAX_MANIFEST } from "./dependencies.ts";
 
 const CONFIGS: readonly string[] = ["deno.json", "deno.jsonc"];
 const DECIDES: ReadonlySet<string> = new Set([...CONFIGS, "deno.lock", "package.json", ".npmrc"]);

@@ -38,24 +38,6 @@ export interface ManifestSource extends ListedFiles {
 /** Characters of a manifest that are looked at. */
 export const MAX_MANIFEST = 4 << 20;
 
-/** A table of TOML or an object of JSON. */
-export type Table = Readonly<Record<string, unknown>>;
-
-/** Whether it is one. */
-export function isTable(value: unknown): value is Table {
-  return typeof value === "object" && value !== null && !Array.isArray(value);
-}
-
-/** The table, or an empty one. */
-export function tableOf(value: unknown): Table {
-  return isTable(value) ? value : {};
-}
-
-/** The texts of a list; none when it is no list. */
-export function textsOf(value: unknown): string[] {
-  return Array.isArray(value) ? value.filter((text) => typeof text === "string") : [];
-}
-
 /** A file that is made up. */
 export function madeFile(path: string, text: string): File {
   return {
@@ -67,9 +49,4 @@ export function madeFile(path: string, text: string): File {
     target: "",
     directory: false,
   };
-}
-
-/** The base name of a path. */
-export function baseName(path: string): string {
-  return path.slice(path.lastIndexOf("/") + 1);
 }

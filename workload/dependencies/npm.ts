@@ -3,33 +3,15 @@
  *
  * @module
  */
-import { CloudletError, messageOf } from "../../base/errors.ts";
-import {
-  baseName,
-  type Dependencies,
-  type ManifestSource,
-  MAX_MANIFEST,
-  type Table,
-  tableOf,
-} from "./dependencies.ts";
+import { posix } from "node:path";
+import { jsonTable, type Table, tableOf } from "../tables.ts";
+import { type Dependencies, type ManifestSource, MAX_MANIFEST } from "./dependencies.ts";
 
 const MANIFEST = "package.json";
 const LOCKS: readonly string[] = ["npm-shrinkwrap.json", "package-lock.json"];
 const LISTS = ["dependencies", "devDependencies", "optionalDependencies"];
 /** npm's "Life Cycle Scripts": those that it runs when it installs. */
 const SCRIPTS = ["preinstall", "install", "postinstall", "prepublish", "preprepare", "prepare"];
-
-function objectOf(path: string, text: string): Table {
-  try {
-    return tableOf(JSON.parse(text.slice(0, MAX_MANIFEST)));
-  } catch (cause) {
-    throw new CloudletError(`Cannot read ${path}: ${messageOf(cause)}`, {
-      code: "invalid-input",
-      remedy: "make it valid JSON",
-      cause,
-    });
-  }
-}
 
 /** A package's needs by name. */
 function needsOf(manifest: Table): [name: string, what: unknown][] {
@@ -49,10 +31,10 @@ function isInstalled(path: string): boolean {
 export function npmDependencies(source: ManifestSource): Dependencies | undefined {
   const text = source.read(MANIFEST);
   if (text === undefined || source.files.some(isInstalled)) return undefined;
-  const manifests = source.files.filter((path) => baseName(path) === MANIFEST)
+  const manifests = source.files.filter((path) => posix.basename(path) === MANIFEST)
     .flatMap((path) => {
       const content = source.read(path);
-      return content === undefined ? [] : [objectOf(path, content)];
+      return content === undefined ? [] : [jsonTable(path, content.slice(0, MAX_MANIFEST))];
     });
   const needs = manifests.flatMap(needsOf);
   if (needs.length === 0) return undefined;
@@ -62,7 +44,7 @@ export function npmDependencies(source: ManifestSource): Dependencies | undefine
       SCRIPTS.some((name) => Object.hasOwn(tableOf(scripts), name))
     ) || needs.some(([, what]) => typeof what === "string" && /^(file|link):/.test(what));
   const decides = (path: string) =>
-    baseName(path) === MANIFEST || LOCKS.includes(path) || path === ".npmrc";
+    posix.basename(path) === MANIFEST || LOCKS.includes(path) || path === ".npmrc";
   const locked = source.files.some((path) => LOCKS.includes(path));
   return {
     installer: "npm",

@@ -8,15 +8,8 @@ import { posix } from "node:path";
 import { parse, TomlError } from "smol-toml";
 import { CloudletError } from "../../base/errors.ts";
 import type { File } from "../../proto/gen/cloudlet/agent/agent_pb.ts";
-import {
-  type Dependencies,
-  madeFile,
-  type ManifestSource,
-  MAX_MANIFEST,
-  type Table,
-  tableOf,
-  textsOf,
-} from "./dependencies.ts";
+import { type Table, tableOf, textsOf } from "../tables.ts";
+import { type Dependencies, madeFile, type ManifestSource, MAX_MANIFEST } from "./dependencies.ts";
 
 const REQUIREMENTS = "requirements.txt";
 const PYPROJECT = "pyproject.toml";

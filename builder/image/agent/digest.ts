@@ -1,2 +1,2 @@
 /** SHA-256 of agent.js in hex; `deno task bundle` writes both. */
-export const AGENT_SHA256 = "c4a4b82f94aa8a57a92b55073fdc9903346597a553061735133ac87bfb330c18";
+export const AGENT_SHA256 = "e9875cd7568d61325713760f7bca1c4ef6083fd5ad8a3ceb46f25e3f9eb9eb78";

@@ -1,5 +1,5 @@
 import assert from "node:assert/strict";
-import { closeQuietly, readLine, writeAll } from "./connections.ts";
+import { closeQuietly, readLine, writeAll } from "./streams.ts";
 
 /** A stream of such pieces. */
 function stream(text: string, piece = Infinity) {

@@ -1,5 +1,5 @@
 /**
- * Streams both ways whose first words are lines.
+ * Bytes of connections and files: lines, and whatever is to be written as a whole.
  *
  * @module
  */
